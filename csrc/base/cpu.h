@@ -1,0 +1,21 @@
+/*
+ * cpu.h - what this processor can do, found once at run time.
+ */
+#ifndef VEX_BASE_CPU_H
+#define VEX_BASE_CPU_H
+
+#include <stdbool.h>
+
+typedef struct vex_cpu_features {
+    bool sse42;      /* CRC32 instruction                                                        */
+    bool avx2_fma;   /* AVX2, FMA and F16C, enabled by the operating system                      */
+    bool avx512;     /* F, BW, DQ, VL                                                            */
+    bool avx512_vnni;
+    bool neon;       /* always on AArch64                                                        */
+    bool arm_crc32;
+    bool arm_dotprod;
+} vex_cpu_features;
+
+const vex_cpu_features *vex_cpu(void);
+
+#endif

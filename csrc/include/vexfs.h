@@ -1,0 +1,410 @@
+/*
+ * vexfs.h - the only public header of the vexfs_chroma engine, and its manual.
+ *
+ * MODEL
+ *   A *database* (vex_db) is a directory, or nothing at all when it lives in memory.
+ *   A *collection* (vex_collection) is a set of records named by a 16-byte uuid.
+ *   A *record* has an id (UTF-8, 1..65535 bytes, unique in its collection), one float32
+ *   vector, and optionally a document (UTF-8), metadata (a MessagePack map) and a uri (UTF-8).
+ *   Every record also has a `seq`: its place in insertion order.  It never changes while the
+ *   record lives; updates and upserts keep it.  All orders and all ties are by seq.
+ *
+ * THREADS AND PROCESSES
+ *   Every function may be called from any thread at any time, except that a handle must not be
+ *   used after the call that closes it returned.  Reads never wait for writes: each read works
+ *   on one immutable snapshot.  One directory may be open in many processes: reads see what any
+ *   process committed before the call; writes take turns.  fork() is safe: a child goes on with
+ *   the handles it inherited, as a process of its own.
+ *
+ * DURABILITY (per database)
+ *   VEX_DURABILITY_FULL    a write returns after its log record is on stable storage (default)
+ *   VEX_DURABILITY_NORMAL  a write returns after the log record was handed to the operating
+ *                          system: survives a killed process; reaches the disk within 50 ms
+ *   VEX_DURABILITY_OFF     no log record is ever synced: for tests and loads that can be repeated
+ *   A batch (one vex_write or vex_delete call) is atomic in all three modes.
+ *
+ * ERRORS
+ *   Fallible functions return VEX_OK (0) or a negative vex_status.  vex_last_error() then tells
+ *   what failed, where, and what to do.  Outputs are written on success only.
+ *
+ * OWNERSHIP
+ *   Inputs are borrowed for the length of the call.  A vex_result belongs to the caller and is
+ *   given back with vex_result_free(); pointers inside it live as long as it does.
+ *
+ * NUMBERS
+ *   Vectors are C-contiguous float32, row after row, finite.  Distances are float32:
+ *     VEX_SPACE_L2      sum (x-q)^2               (squared Euclidean)
+ *     VEX_SPACE_IP      1 - x.q
+ *     VEX_SPACE_COSINE  1 - x.q/(|x||q|)          (1 when either vector is zero)
+ *     VEX_SPACE_L1      sum |x-q|                 (Manhattan)
+ */
+#ifndef VEXFS_H
+#define VEXFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi:begin -- everything between the markers is also the cffi definition: plain declarations
+ * and integer constants only. */
+
+typedef int32_t vex_status;
+
+#define VEX_OK 0
+/* caller's arguments */
+#define VEX_ERR_INVALID -101     /* an argument is malformed; the message says which            */
+#define VEX_ERR_DIMENSION -102   /* vector length differs from the collection's                 */
+#define VEX_ERR_NOT_FINITE -103  /* NaN or infinity in a vector to store                        */
+#define VEX_ERR_EXISTS -104      /* a collection of that uuid exists                            */
+#define VEX_ERR_NOT_FOUND -105   /* no such collection, or no such id where one is required     */
+#define VEX_ERR_TOO_BIG -106     /* a size passes a stated limit                                */
+/* state */
+#define VEX_ERR_CLOSED -201      /* the handle was closed                                       */
+#define VEX_ERR_BUSY -202        /* another process holds the database past busy_timeout_ms     */
+#define VEX_ERR_READ_ONLY -203   /* the database was opened read-only, or lies on such media    */
+#define VEX_ERR_POISONED -204    /* an earlier write failed half-way; reopen to write again     */
+/* operating system */
+#define VEX_ERR_IO -301          /* a system call failed; sys_errno says how                    */
+#define VEX_ERR_NO_SPACE -302    /* the disk or the quota is full; nothing stored was lost      */
+#define VEX_ERR_PERMISSION -303  /* EACCES, EPERM                                               */
+/* stored data */
+#define VEX_ERR_CORRUPT -401     /* damaged bytes: path and offset say where                    */
+#define VEX_ERR_VERSION -402     /* written by a later release; upgrade vexfs_chroma            */
+#define VEX_ERR_FOREIGN -403     /* the directory holds something that is not a vexfs database  */
+/* resources */
+#define VEX_ERR_NO_MEMORY -501
+#define VEX_ERR_CODEC -502       /* no usable zstd provider is registered                       */
+#define VEX_ERR_REGEX -503       /* the registered regex provider refused a pattern             */
+
+typedef struct vex_error {
+    vex_status code;
+    int32_t sys_errno;      /* errno of the failed system call, else 0                          */
+    uint64_t offset;        /* byte offset of the damage in `path`, else 0                      */
+    char path[512];         /* file concerned, else ""                                          */
+    char message[512];      /* one sentence or two: what, where, what to do                     */
+} vex_error;
+
+/* The error of the last failed call in this thread.  Never NULL. */
+const vex_error *vex_last_error(void);
+
+/* Name of a status, e.g. "VEX_ERR_CORRUPT"; "VEX_ERR_?" when unknown. */
+const char *vex_status_name(vex_status status);
+
+/* Version of the engine ("0.1.0") and of the on-disk format (major, minor). */
+const char *vex_version(void);
+void vex_format_version(uint16_t *major, uint16_t *minor);
+
+/* ---- process-wide services ------------------------------------------------------------- */
+
+/* zstd, as addresses of libzstd's stable one-shot functions (RFC 8878 frames) or functions of
+ * the same signature.  compress/decompress return the produced size, or SIZE_MAX on failure.
+ * `dict` may be NULL.  train writes a dictionary and returns its size, or 0 when it cannot.
+ * Must be callable from any thread.  `version` is libzstd's ZSTD_VERSION_NUMBER. */
+typedef struct vex_codec_provider {
+    const char *name;
+    uint32_t version;
+    void *context;
+    size_t (*bound)(void *context, size_t raw_len);
+    size_t (*compress)(void *context, void *dst, size_t dst_len, const void *src, size_t src_len,
+                       const void *dict, size_t dict_len, int level);
+    size_t (*decompress)(void *context, void *dst, size_t dst_len, const void *src,
+                         size_t src_len, const void *dict, size_t dict_len);
+    size_t (*train)(void *context, void *dict, size_t dict_len, const void *samples,
+                    const size_t *sample_lens, uint32_t n_samples);
+} vex_codec_provider;
+
+/* Register the process's codec (copied).  NULL: store everything uncompressed.  A round trip is
+ * tried first; VEX_ERR_CODEC when it fails.  Segments written compressed need a codec to read. */
+vex_status vex_set_codec(const vex_codec_provider *provider);
+const char *vex_codec_name(void); /* "store" when none is registered */
+
+/* Addresses of libzstd's own functions, from whichever library is loaded in the process;
+ * see vex_set_codec_native. */
+typedef struct vex_zstd_symbols {
+    uint32_t version;
+    void *create_cctx, *free_cctx, *compress_using_dict;     /* ZSTD_createCCtx, ...             */
+    void *create_dctx, *free_dctx, *decompress_using_dict;
+    void *compress_bound, *is_error;
+    void *train_from_buffer, *train_is_error;                /* ZDICT_..., may be NULL           */
+} vex_zstd_symbols;
+
+/* Register a codec made of libzstd addresses; one context per thread, no locks, no GIL. */
+vex_status vex_set_codec_native(const vex_zstd_symbols *symbols, const char *name);
+
+/* Regular expressions for DOC_REGEX filter leaves.  compile returns a handle or NULL (refused);
+ * match sets out[i] to 1 when text i contains a match, else 0; returns 0, or -1 on failure. */
+typedef struct vex_regex_provider {
+    void *context;
+    void *(*compile)(void *context, const char *pattern, size_t pattern_len);
+    int (*match)(void *context, void *handle, const char *const *texts, const size_t *text_lens,
+                 uint32_t n_texts, uint8_t *out);
+    void (*release)(void *context, void *handle);
+} vex_regex_provider;
+
+vex_status vex_set_regex(const vex_regex_provider *provider);
+
+/* SIMD level in use: "scalar", "avx2", "avx512" or "neon".  Chosen once by CPU detection, or by
+ * the environment variable VEXFS_SIMD (unknown or unsupported value: VEX_ERR_INVALID here and
+ * scalar kernels everywhere). */
+vex_status vex_simd_level(const char **name);
+
+/* ---- database ------------------------------------------------------------------------------ */
+
+typedef struct vex_db vex_db;
+typedef struct vex_collection vex_collection;
+
+#define VEX_DURABILITY_FULL 0
+#define VEX_DURABILITY_NORMAL 1
+#define VEX_DURABILITY_OFF 2
+
+#define VEX_OPEN_READ_ONLY 1 /* never write, take no lock; works on read-only media            */
+#define VEX_OPEN_NO_CREATE 2 /* VEX_ERR_NOT_FOUND when there is no database yet                 */
+
+typedef struct vex_db_options {
+    uint32_t durability;
+    uint32_t flags;               /* VEX_OPEN_*                                                 */
+    uint32_t busy_timeout_ms;     /* how long a write waits for another process                 */
+    uint32_t memtable_rows;       /* seal a memtable at this many rows;  0 = 50,000             */
+    uint64_t memtable_bytes;      /* ... or this many bytes;             0 = 64 MiB             */
+} vex_db_options;
+
+/* Open (and create) the database directory `path`; NULL opens a new in-memory database that
+ * dies with its last handle.  One directory opened twice in a process shares one engine
+ * (by device and inode); the stricter durability wins.
+ * Errors: FOREIGN, VERSION, CORRUPT, PERMISSION, READ_ONLY, NOT_FOUND, IO, NO_SPACE. */
+vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db **out);
+
+/* Give the handle back.  The last handle waits for running flushes, syncs the logs and frees
+ * memory, maps and descriptors.  Collections must be closed first; those still open are closed
+ * with it.  Every acknowledged write is safe whether or not this is ever called. */
+vex_status vex_db_close(vex_db *db);
+
+typedef struct vex_stats {
+    uint64_t heap_bytes, heap_blocks;      /* small allocations                                 */
+    uint64_t bulk_bytes, bulk_maps;        /* large anonymous mappings (huge-page advised)      */
+    uint64_t bulk_maps_total;              /* ... made since the process started                */
+    uint64_t mapped_bytes, mapped_files;   /* segment files mapped read-only                    */
+    uint64_t open_files;
+    uint64_t distances;                    /* distances computed since the process started      */
+    uint64_t wal_bytes, wal_syncs;         /* log bytes written, fdatasync calls                */
+    uint64_t segments_written, blocks_read;
+} vex_stats;
+
+/* Process-wide counters. */
+void vex_get_stats(vex_stats *out);
+
+/* ---- collections ---------------------------------------------------------------------------- */
+
+#define VEX_SPACE_L2 0
+#define VEX_SPACE_IP 1
+#define VEX_SPACE_COSINE 2
+#define VEX_SPACE_L1 3
+
+/* Create the empty collection `uuid` (16 bytes).  VEX_ERR_EXISTS when it is there already. */
+vex_status vex_collection_create(vex_db *db, const uint8_t *uuid, uint32_t space);
+
+/* Open it.  Handles are counted; each needs its vex_collection_close(). */
+vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out);
+vex_status vex_collection_close(vex_collection *collection);
+
+/* Delete the collection and its files at once.  Other handles on it get VEX_ERR_NOT_FOUND. */
+vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid);
+
+/* The uuids present, 16 bytes each, in ascending order; free with vex_bytes_free(). */
+vex_status vex_collection_list(vex_db *db, uint8_t **uuids, uint32_t *n);
+void vex_bytes_free(void *bytes);
+
+typedef struct vex_collection_info {
+    uint64_t rows;             /* live records                                                  */
+    uint64_t lsn;              /* number of committed batches                                   */
+    uint64_t next_seq;
+    uint64_t memtable_rows;    /* vector rows not yet in a segment                              */
+    uint64_t memtable_bytes;
+    uint64_t disk_bytes;       /* files of the newest manifest, and the log                     */
+    uint32_t dimension;        /* 0 until the first write with vectors                          */
+    uint32_t space;
+    uint32_t vector_files, payload_files;
+    uint64_t raw_document_bytes, stored_document_bytes;   /* over sealed segments               */
+    uint64_t raw_metadata_bytes, stored_metadata_bytes;
+} vex_collection_info;
+
+vex_status vex_collection_get_info(vex_collection *collection, vex_collection_info *out);
+
+/* Metadata keys ever written, as a MessagePack map key -> bit mask of types
+ * (1 bool, 2 int, 4 float, 8 string, 16/32/64/128 list of these, 256 sparse vector).
+ * Free with vex_bytes_free(). */
+vex_status vex_collection_keys(vex_collection *collection, uint8_t **msgpack, size_t *len);
+
+/* Seal the memtable into segment files and wait until they are committed. */
+vex_status vex_collection_flush(vex_collection *collection);
+
+/* ---- writes ---------------------------------------------------------------------------------- */
+
+#define VEX_WRITE_ADD 0    /* records whose id exists are left alone                            */
+#define VEX_WRITE_UPDATE 1 /* records whose id does not exist are ignored                       */
+#define VEX_WRITE_UPSERT 2
+
+/* Metadata values: bool, int64, float64, string, non-empty list of one of them, or ext type 1
+ * (sparse vector: u32 n, n*u32 ascending indices, n*f32 values, little-endian; then optionally
+ * MessagePack array of n token strings).  ADD replaces nothing; UPDATE and UPSERT of a present
+ * record merge by key, where nil deletes the key.  A nil document, metadata map or uri leaves the
+ * stored one unchanged.  A record without any metadata key has the map nil, or the empty map
+ * when it was written as an empty map. */
+typedef struct vex_write_request {
+    uint32_t op;            /* VEX_WRITE_*                                                      */
+    uint32_t n;             /* records                                                          */
+    uint32_t dimension;     /* of `vectors`; 0 when vectors is NULL                             */
+    uint32_t flags;         /* 0                                                                */
+    const float *vectors;   /* n * dimension, or NULL (UPDATE only: vectors unchanged)          */
+    const uint8_t *records; /* MessagePack [ids, documents|nil, metadatas|nil, uris|nil], each an
+                               array of n; entries of the last three may be nil                 */
+    size_t records_len;
+} vex_write_request;
+
+/* Write one batch, atomically.  ids must be unique within it (VEX_ERR_INVALID).
+ * `changed` (may be NULL) receives how many records were inserted or changed. */
+vex_status vex_write(vex_collection *collection, const vex_write_request *request,
+                     uint64_t *changed);
+
+/* ---- selection --------------------------------------------------------------------------------
+ *
+ * A selection is an optional list of ids AND an optional filter.
+ *   ids     MessagePack array of strings, or NULL for all
+ *   filter  MessagePack expression, or NULL.  Every node is an array whose first item is the
+ *           operator:
+ *     [VEX_F_AND, [node...]]  [VEX_F_OR, [node...]]       two or more nodes, 64 levels at most
+ *     [VEX_F_EQ|NE|GT|GE|LT|LE, key, scalar]
+ *     [VEX_F_IN|NIN, key, [scalar...]]
+ *     [VEX_F_CONTAINS|NOT_CONTAINS, key, scalar]          membership in list metadata
+ *     [VEX_F_DOC_CONTAINS|DOC_NOT_CONTAINS, text]         case-sensitive substring
+ *     [VEX_F_DOC_REGEX|DOC_NOT_REGEX, pattern]
+ *     [VEX_F_ID_IN|ID_NOT_IN, [id...]]
+ *   Types never mix, but int and float compare by value (1 == 1.0, 2.5 != 2, exact up to 2^63).
+ *   NE, NIN, NOT_CONTAINS and the DOC_NOT_ forms are true for records without the key/document.
+ *   Scalar operators other than NE/NIN are never true for a list value; CONTAINS never for a
+ *   scalar.  In lists, ints and floats do not mix. */
+#define VEX_F_AND 1
+#define VEX_F_OR 2
+#define VEX_F_EQ 16
+#define VEX_F_NE 17
+#define VEX_F_GT 18
+#define VEX_F_GE 19
+#define VEX_F_LT 20
+#define VEX_F_LE 21
+#define VEX_F_IN 22
+#define VEX_F_NIN 23
+#define VEX_F_CONTAINS 24
+#define VEX_F_NOT_CONTAINS 25
+#define VEX_F_DOC_CONTAINS 32
+#define VEX_F_DOC_NOT_CONTAINS 33
+#define VEX_F_DOC_REGEX 34
+#define VEX_F_DOC_NOT_REGEX 35
+#define VEX_F_ID_IN 48
+#define VEX_F_ID_NOT_IN 49
+
+typedef struct vex_selection {
+    const uint8_t *ids;
+    size_t ids_len;
+    const uint8_t *filter;
+    size_t filter_len;
+} vex_selection;
+
+/* Delete the selected records (NULL ids and filter: VEX_ERR_INVALID), the first `limit` in
+ * insertion order when limit >= 0.  `deleted` (may be NULL) counts them. */
+vex_status vex_delete(vex_collection *collection, const vex_selection *selection, int64_t limit,
+                      uint64_t *deleted);
+
+/* Number of selected records; selection NULL = all. */
+vex_status vex_count(vex_collection *collection, const vex_selection *selection, uint64_t *out);
+
+/* ---- reads ------------------------------------------------------------------------------------ */
+
+#define VEX_INCLUDE_DOCUMENTS 1
+#define VEX_INCLUDE_METADATAS 2
+#define VEX_INCLUDE_URIS 4
+#define VEX_INCLUDE_VECTORS 8
+#define VEX_INCLUDE_SEQS 16
+
+typedef struct vex_result {
+    uint32_t n_queries;           /* 1 for vex_get                                              */
+    uint32_t n_rows;              /* over all queries                                           */
+    uint32_t dimension;
+    uint32_t include;             /* what was asked for                                         */
+    const uint32_t *row_counts;   /* n_queries entries, summing to n_rows                       */
+    const float *distances;       /* n_rows (vex_query), else NULL                              */
+    const float *vectors;         /* n_rows * dimension, or NULL when not included              */
+    const uint64_t *seqs;         /* n_rows, or NULL when not included                          */
+    const uint8_t *records;       /* MessagePack [ids, documents|nil, metadatas|nil, uris|nil]  */
+    size_t records_len;
+} vex_result;
+
+/* Selected records in insertion order, after skipping `offset`, at most `limit` (< 0: all). */
+vex_status vex_get(vex_collection *collection, const vex_selection *selection, uint64_t offset,
+                   int64_t limit, uint32_t include, vex_result **out);
+
+/* The k nearest selected records of each of n queries (n * dimension float32), nearest first,
+ * ties by seq: min(k, selected) rows each.  An id of the selection that does not exist is
+ * VEX_ERR_NOT_FOUND unless a filter is given too.  An empty collection that never had a vector
+ * accepts any dimension and finds nothing. */
+vex_status vex_query(vex_collection *collection, const vex_selection *selection,
+                     const float *queries, uint32_t n, uint32_t dimension, uint32_t k,
+                     uint32_t include, vex_result **out);
+
+void vex_result_free(vex_result *result);
+
+/* One distance by the kernels in use (VEX_SPACE_*); for tests and reference. */
+float vex_distance(uint32_t space, const float *x, const float *y, uint32_t dimension);
+
+/* ---- fixed-layout requests --------------------------------------------------------------------
+ * Thin doors to the functions above, for callers that want flat structs.  Sizes and offsets are
+ * part of the ABI and checked at compile time.  Ids are the u64 numbers that
+ * vex_batch_insert_simple was given, stored as their decimal text. */
+
+#define VEX_ELEMENT_F32 0
+#define VEX_ELEMENT_F16 1
+#define VEX_ELEMENT_U8 2
+
+typedef struct vexfs_vector_file_info { /* 40 bytes */
+    uint32_t dimensions;
+    uint32_t element_type;      /* VEX_ELEMENT_* as stored                                      */
+    uint32_t vector_count;
+    uint32_t storage_format;    /* major format version                                         */
+    uint64_t data_offset;       /* of the first vector in the file                              */
+    uint64_t index_offset;      /* of the section table                                         */
+    uint32_t compression_type;  /* 0: none                                                      */
+    uint32_t alignment_bytes;   /* of data_offset                                               */
+} vexfs_vector_file_info;
+
+typedef struct vexfs_vector_search_request { /* 48 bytes */
+    const float *query;
+    uint32_t dimensions;
+    uint32_t k;
+    uint32_t search_type;       /* VEX_SPACE_*; must equal the collection's space               */
+    float *results;             /* k distances                                                  */
+    uint64_t *result_ids;       /* k ids                                                        */
+    uint32_t result_count;      /* out                                                          */
+} vexfs_vector_search_request;
+
+typedef struct vexfs_batch_insert_request { /* 32 bytes */
+    const float *vectors;
+    uint32_t count;
+    uint32_t dimensions;
+    const uint64_t *ids;
+    uint32_t flags;             /* VEX_WRITE_ADD or VEX_WRITE_UPSERT                            */
+} vexfs_batch_insert_request;
+
+/* Describe the vector file at `path`. */
+vex_status vex_file_info(const char *path, vexfs_vector_file_info *out);
+vex_status vex_search_simple(vex_collection *collection, vexfs_vector_search_request *request);
+vex_status vex_batch_insert_simple(vex_collection *collection,
+                                   const vexfs_batch_insert_request *request);
+
+/* cffi:end */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* VEXFS_H */

@@ -1,0 +1,122 @@
+/*
+ * main.c - runs the registered tests (see harness.h).
+ */
+#include "tests/harness.h"
+
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct test_case {
+    const char *file, *name;
+    test_function function;
+} test_case;
+
+#define TESTS_MAX 2000
+static test_case cases[TESTS_MAX];
+static size_t n_cases;
+static jmp_buf failure_exit;
+static uint64_t seed = 20261121, random_state;
+static char scratch[256];
+
+void test_register(const char *file, const char *name, test_function function) {
+    if (n_cases < TESTS_MAX) {
+        cases[n_cases++] = (test_case){file, name, function};
+    }
+}
+
+void test_failed(const char *file, int line, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s:%d: ", file, line);
+    vfprintf(stderr, format, arguments);
+    fprintf(stderr, " (--seed %llu)\n", (unsigned long long)seed);
+    va_end(arguments);
+    longjmp(failure_exit, 1);
+}
+
+uint64_t test_random(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state * 0x2545F4914F6CDD1DULL;
+}
+
+float test_random_float(void) {
+    return (float)((double)(test_random() >> 11) / 4503599627370496.0 - 1.0);
+}
+
+static void remove_tree(const char *path) {
+    DIR *directory = opendir(path);
+    if (directory == NULL) {
+        unlink(path);
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            char child[1024];
+            snprintf(child, sizeof child, "%s/%s", path, entry->d_name);
+            remove_tree(child);
+        }
+    }
+    closedir(directory);
+    rmdir(path);
+}
+
+const char *test_directory(void) {
+    if (scratch[0] == '\0') {
+        const char *base = getenv("TMPDIR");
+        snprintf(scratch, sizeof scratch, "%s/vexfs-test-XXXXXX", base ? base : "/tmp");
+        if (mkdtemp(scratch) == NULL) {
+            test_failed(__FILE__, __LINE__, "cannot make a scratch directory %s", scratch);
+        }
+    }
+    return scratch;
+}
+
+static bool run(const test_case *test) {
+    random_state = seed * 0x9E3779B97F4A7C15ULL + 1;
+    scratch[0] = '\0';
+    bool passed = setjmp(failure_exit) == 0;
+    if (passed) {
+        test->function();
+    }
+    if (scratch[0] != '\0' && passed) {
+        remove_tree(scratch);
+    }
+    if (!passed) {
+        fprintf(stderr, "FAILED %s (%s)\n", test->name, test->file);
+    }
+    return passed;
+}
+
+int main(int argc, char **argv) {
+    const char *filter = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--filter") == 0 && i + 1 < argc) {
+            filter = argv[++i];
+        } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+            seed = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--list") == 0) {
+            for (size_t t = 0; t < n_cases; t++) {
+                printf("%s %s\n", cases[t].file, cases[t].name);
+            }
+            return 0;
+        }
+    }
+    size_t n_passed = 0, n_failed = 0;
+    for (size_t t = 0; t < n_cases; t++) {
+        if (filter && !strstr(cases[t].name, filter) && !strstr(cases[t].file, filter)) {
+            continue;
+        }
+        if (run(&cases[t])) {
+            n_passed++;
+        } else {
+            n_failed++;
+        }
+    }
+    printf("%zu passed, %zu failed\n", n_passed, n_failed);
+    return n_failed == 0 && n_passed > 0 ? 0 : 1;
+}
