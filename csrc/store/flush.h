@@ -1,0 +1,34 @@
+/*
+ * flush.h - turn sealed memtables into a vector file and a payload file.
+ *
+ * Input is a snapshot taken when the newest of the memtables was sealed; rows dead as of its lsn
+ * are left out, rows that die later are marked in the new files' tombstones by the caller when
+ * it publishes (vex_flush_carry).  Tombstone versions of older files are written as of that lsn
+ * too: never newer, because what is newer is still in the log.
+ */
+#ifndef VEX_STORE_FLUSH_H
+#define VEX_STORE_FLUSH_H
+
+#include "store/snapshot.h"
+
+typedef struct vex_flush_result {
+    vex_manifest manifest;      /* complete next manifest, not yet written                        */
+    bool has_rows;              /* false: every row was dead; only tombstones were written        */
+    vex_vec_source vec;         /* new files, opened; file NULL when there are no such rows       */
+    vex_pay_source pay;
+} vex_flush_result;
+
+/* `sealed` has n_flush memtables to flush (the oldest ones); `base` is the newest manifest.
+ * Writes the files durably (unless !sync) except for the manifest itself. `keys` is the
+ * MessagePack map for the next manifest; wal_first its first log. */
+vex_status vex_flush_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                           const vex_snapshot *sealed, uint32_t n_flush,
+                           const vex_manifest *base, const vex_buf *keys, uint64_t wal_first,
+                           bool sync, vex_flush_result *out);
+/* Replace the flushed memtables of the private snapshot `next` by the new files, killing in
+ * them the rows that died since `sealed`, and set its generation. */
+vex_status vex_flush_carry(const vex_flush_result *result, const vex_snapshot *sealed,
+                           uint32_t n_flush, vex_snapshot *next);
+void vex_flush_result_clear(vex_flush_result *result);
+
+#endif

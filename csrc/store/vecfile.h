@@ -1,0 +1,47 @@
+/*
+ * vecfile.h - an immutable file of vector rows, mapped read-only.
+ *
+ * INFO { u32 dimension, u32 element (VEX_ELEMENT_*), u32 stride bytes, u32 rows }
+ * SEQS u64 per row ascending; NORMS f32 |x|^2; VECTORS rows * stride, 4096-aligned, stride =
+ * element size * dimension rounded up to 64 when that costs at most 1/8, else to the element
+ * size.  The element is the narrowest that holds every value exactly (codec/narrow.h).
+ */
+#ifndef VEX_STORE_VECFILE_H
+#define VEX_STORE_VECFILE_H
+
+#include "store/container.h"
+
+#include <stdatomic.h>
+
+typedef struct vex_vecfile {
+    atomic_uint refs;
+    vex_container container;
+    uint32_t rows, dimension, element, stride;
+    const uint64_t *seqs;
+    const float *norms;
+    const uint8_t *vectors;
+} vex_vecfile;
+
+/* A row to write; vectors are float32. */
+typedef struct vex_vector_row {
+    uint64_t seq;
+    const float *vector;
+    float norm2;
+} vex_vector_row;
+
+/* Rows ascending by seq, n >= 1. */
+vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                             uint64_t file_no, const vex_vector_row *rows, uint32_t n,
+                             uint32_t dimension, uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
+                             vex_file_entry *entry);
+vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                            const vex_file_entry *entry, vex_vecfile **out);
+vex_vecfile *vex_vecfile_acquire(vex_vecfile *file);
+void vex_vecfile_release(vex_vecfile *file);
+
+/* Row holding seq, or UINT32_MAX.  Interpolation search, as seqs are mostly dense. */
+uint32_t vex_vecfile_find(const vex_vecfile *file, uint64_t seq);
+/* Row widened to dst[dimension]. */
+void vex_vecfile_decode(const vex_vecfile *file, uint32_t row, float *dst);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * wal.h - the write-ahead log of a collection: append, group commit, replay.
+ *
+ * A log is a numbered file wal-%010u in the collection's directory.  One record is one write
+ * batch with its log sequence number (lsn), consecutive over all files.  Records are opaque
+ * here (store/batch.h gives them meaning).
+ *
+ * File header, 64 bytes (little-endian)
+ *   0  magic 8 "VXWL\r\n\x1a\n"   8 u16 major, u16 minor   12 u32 salt   16 database uuid 16
+ *   32 u64 file number   40 u64 first lsn   48 u32 flags   52 u64 0   60 u32 crc32c of 0..59
+ * Frame header, 32 bytes, then the payload padded with zeros to 8
+ *   0 u32 crc32c of bytes 4..31 and the payload, seeded with the salt
+ *   4 u32 payload length (1..1 MiB; 0 marks the end: the preallocated tail is zeros)
+ *   8 u64 lsn   16 u64 synced_lsn (newest lsn known durable when this was written)
+ *   24 u32 salt   28 u8 type (1 FULL 2 FIRST 3 MIDDLE 4 LAST 5 CLOSE; 6 PREPARE 7 COMMIT
+ *   reserved for transactions)   29 u8 flags   30 u16 0
+ * A record is visible only when its FULL or LAST frame is valid.
+ *
+ * Tail rule.  The log ends at the first bad frame.  When a later valid frame of the same salt
+ * has synced_lsn >= the bad frame's lsn (the lsn that was expected there), that frame had been
+ * durable: the file is damaged, VEX_ERR_CORRUPT.  Otherwise the tail is torn by a crash and the
+ * log simply ends there.  A bad frame in a log that is not the newest is always damage, because
+ * rotation syncs the old log first.
+ *
+ * Group commit: appends are serialised by the caller; any number of threads then call
+ * vex_wal_sync_to() and share one fdatasync.
+ */
+#ifndef VEX_WAL_WAL_H
+#define VEX_WAL_WAL_H
+
+#include "base/mem.h"
+#include "io/vfs.h"
+
+#define VEX_WAL_NAME_MAX 32
+void vex_wal_name(char out[VEX_WAL_NAME_MAX], uint64_t number);       /* "wal-0000000001"         */
+bool vex_wal_parse_name(const char *name, uint64_t *number);
+
+/* ---- writing ---- */
+typedef struct vex_wal_writer vex_wal_writer;
+
+/* New log file, its header durable (file and directory synced) unless !sync. */
+vex_status vex_wal_create(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
+                          uint64_t first_lsn, bool sync, vex_wal_writer **out);
+
+/* Go on at `offset` of a log whose frames up to there were read and found valid, the last one
+ * being `last_lsn`, and whose tail beyond is known to hold nothing (not after a crash: then
+ * start a new file). */
+vex_status vex_wal_resume(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
+                          uint64_t offset, uint64_t last_lsn, uint64_t synced_lsn,
+                          vex_wal_writer **out);
+
+/* Append one record made of `parts` (streamed, never copied whole).  Not synced yet.
+ * On NO_SPACE or another failure the file is cut back to its last whole record and the writer
+ * stays usable; when even that fails, it is poisoned and every later call says so. */
+vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec *parts,
+                          uint32_t n_parts);
+
+/* Offset behind the last appended record, and its lsn. */
+uint64_t vex_wal_end(const vex_wal_writer *writer);
+uint64_t vex_wal_number(const vex_wal_writer *writer);
+
+/* Return once everything up to `offset` is on stable storage; concurrent callers share syncs.
+ * A failed sync poisons the writer for good (the page cache can no longer be trusted). */
+vex_status vex_wal_sync_to(vex_wal_writer *writer, uint64_t offset);
+uint64_t vex_wal_synced_end(const vex_wal_writer *writer);
+
+/* Write a CLOSE frame (a witness that all before it is durable) after a final sync. */
+vex_status vex_wal_seal(vex_wal_writer *writer);
+void vex_wal_writer_close(vex_wal_writer *writer); /* NULL is fine; no implied sync */
+
+/* ---- reading ---- */
+typedef struct vex_wal_reader vex_wal_reader;
+
+typedef enum vex_wal_step {
+    VEX_WAL_RECORD,   /* one record delivered                                                     */
+    VEX_WAL_END,      /* nothing more (yet)                                                       */
+    VEX_WAL_TORN      /* bad bytes at vex_wal_reader_offset(): torn tail by the rule above        */
+} vex_wal_step;
+
+/* VEX_ERR_CORRUPT when the header is bad, VEX_ERR_VERSION when it is from the future,
+ * VEX_ERR_NOT_FOUND when there is no such file. */
+vex_status vex_wal_reader_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                               uint64_t number, vex_wal_reader **out);
+
+/* Deliver the next record that ends at or before `limit` (UINT64_MAX: no limit).  `body` is
+ * replaced.  After END or TORN the call may be repeated later: the file may have grown. */
+vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,
+                               vex_buf *body, uint64_t *lsn);
+uint64_t vex_wal_reader_offset(const vex_wal_reader *reader);    /* behind the last record        */
+uint64_t vex_wal_reader_last_lsn(const vex_wal_reader *reader);  /* 0 when none yet               */
+uint64_t vex_wal_reader_synced_lsn(const vex_wal_reader *reader);/* greatest witness seen         */
+bool vex_wal_reader_sealed(const vex_wal_reader *reader);        /* ended by a CLOSE frame        */
+void vex_wal_reader_close(vex_wal_reader *reader);
+
+#endif
