@@ -43,6 +43,7 @@ typedef struct vex_bulk {
     bool mapped;       /* anonymous mapping (else heap)                                           */
 } vex_bulk;
 
+/* At least `bytes`, 64-byte aligned; content undefined. */
 vex_status vex_bulk_create(vex_bulk *bulk, size_t bytes);
 void vex_bulk_destroy(vex_bulk *bulk); /* a zeroed vex_bulk is fine */
 
@@ -51,8 +52,9 @@ typedef struct vex_arena vex_arena;
 
 /* `chunk_bytes`: size of later chunks; the first is small and they double up to it. */
 vex_status vex_arena_create(vex_arena **out, size_t chunk_bytes);
-void vex_arena_destroy(vex_arena *arena);
-void *vex_arena_alloc(vex_arena *arena, size_t bytes, size_t align); /* NULL: no memory           */
+void vex_arena_destroy(vex_arena *arena); /* NULL is fine */
+/* `align` is a power of two.  Blobs never move.  NULL: no memory. */
+void *vex_arena_alloc(vex_arena *arena, size_t bytes, size_t align);
 size_t vex_arena_bytes(const vex_arena *arena);                     /* reserved                   */
 
 /* ---- growing byte string ---- */

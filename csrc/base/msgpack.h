@@ -2,8 +2,9 @@
  * msgpack.h - reading and writing MessagePack (the specification at msgpack/msgpack, 2013
  * edition with str, bin and ext), the form in which records, metadata and filters cross the API.
  *
- * The reader trusts nothing: every length is checked against what is left, nesting is limited,
- * no recursion.  An error sets `bad` and further reads yield nil.
+ * The reader trusts nothing: every length is checked against what is left, and so is a count
+ * (each item has at least one byte), so callers may allocate by it.  No recursion.  An error sets
+ * `bad`; that read and all further ones yield VEX_MP_BAD, whose other fields are zero.
  */
 #ifndef VEX_BASE_MSGPACK_H
 #define VEX_BASE_MSGPACK_H
@@ -39,7 +40,7 @@ static inline vex_mp_reader vex_mp_reader_make(const void *data, size_t len) {
 vex_mp_value vex_mp_next(vex_mp_reader *reader);
 /* Kind of the next value without consuming it. */
 vex_mp_kind vex_mp_peek(const vex_mp_reader *reader);
-/* Skip one whole value, children included (iterative, at most 2^32 values). */
+/* Skip one whole value, children included, however deep. */
 void vex_mp_skip(vex_mp_reader *reader);
 /* The bytes of the next whole value (borrowed), which is skipped; NULL when malformed. */
 const uint8_t *vex_mp_raw(vex_mp_reader *reader, size_t *len);

@@ -17,6 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Macros in some C libraries; a macro cannot be poisoned. */
+#undef alloca
+#undef strdup
+#undef strndup
+
 #pragma GCC poison malloc calloc realloc free strdup strndup aligned_alloc posix_memalign alloca
 #pragma GCC poison open openat creat pread pwrite pwritev preadv fsync fdatasync ftruncate
 #pragma GCC poison mmap munmap madvise flock rename renameat unlink unlinkat link linkat
