@@ -35,7 +35,4 @@ const vex_columns *vex_columns_of(const vex_payfile *file);
  * VEX_ERR_CORRUPT when the column is damaged. */
 vex_status vex_columns_match(const vex_columns *columns, const vex_expr *leaf, uint64_t *matches);
 
-/* Key -> type mask of these rows, merged into `keys` (a MessagePack map as in vexfs.h). */
-vex_status vex_keys_merge(vex_buf *keys, const uint8_t *metadata, size_t len);
-
 #endif

@@ -66,6 +66,7 @@ typedef int32_t vex_status;
 #define VEX_ERR_BUSY -202        /* another process holds the database past busy_timeout_ms     */
 #define VEX_ERR_READ_ONLY -203   /* the database was opened read-only, or lies on such media    */
 #define VEX_ERR_POISONED -204    /* an earlier write failed half-way; reopen to write again     */
+#define VEX_ERR_FORKED -205      /* handle inherited through a fork() without vex_fork_prepare()*/
 /* operating system */
 #define VEX_ERR_IO -301          /* a system call failed; sys_errno says how                    */
 #define VEX_ERR_NO_SPACE -302    /* the disk or the quota is full; nothing stored was lost      */
@@ -99,10 +100,14 @@ void vex_format_version(uint16_t *major, uint16_t *minor);
 
 /* ---- process-wide services ------------------------------------------------------------- */
 
-/* zstd, as addresses of libzstd's stable one-shot functions (RFC 8878 frames) or functions of
- * the same signature.  compress/decompress return the produced size, or SIZE_MAX on failure.
- * `dict` may be NULL.  train writes a dictionary and returns its size, or 0 when it cannot.
- * Must be callable from any thread.  `version` is libzstd's ZSTD_VERSION_NUMBER. */
+/* zstd, as functions over one-shot frames (RFC 8878).  They may be called from any thread, many
+ * at a time, and the provider stays in use until the process ends.
+ * compress/decompress return the produced size, or SIZE_MAX on failure; a failed compress makes
+ * the engine store the bytes as they are.  `dict` may be NULL; the same dictionary comes with
+ * many calls, so a provider that digests it first should keep the digest and find it again by
+ * comparing the bytes (addresses are reused).  train writes a dictionary and returns its size,
+ * or 0 when it cannot.  bound and train may be NULL (libzstd's formula; no dictionaries).
+ * `version` is libzstd's ZSTD_VERSION_NUMBER, at least 10400. */
 typedef struct vex_codec_provider {
     const char *name;
     uint32_t version;
@@ -121,12 +126,14 @@ typedef struct vex_codec_provider {
 vex_status vex_set_codec(const vex_codec_provider *provider);
 const char *vex_codec_name(void); /* "store" when none is registered */
 
-/* Addresses of libzstd's own functions, from whichever library is loaded in the process;
- * see vex_set_codec_native. */
+/* Addresses of libzstd's own functions, from whichever library is loaded in the process and stays
+ * loaded; see vex_set_codec_native.  All are needed but the last two. */
 typedef struct vex_zstd_symbols {
-    uint32_t version;
+    uint32_t version;                                        /* ZSTD_versionNumber()             */
     void *create_cctx, *free_cctx, *compress_using_dict;     /* ZSTD_createCCtx, ...             */
     void *create_dctx, *free_dctx, *decompress_using_dict;
+    void *create_cdict, *free_cdict, *compress_using_cdict;  /* ZSTD_createCDict, ...            */
+    void *create_ddict, *free_ddict, *decompress_using_ddict;
     void *compress_bound, *is_error;
     void *train_from_buffer, *train_is_error;                /* ZDICT_..., may be NULL           */
 } vex_zstd_symbols;
@@ -195,6 +202,14 @@ typedef struct vex_stats {
 
 /* Process-wide counters. */
 void vex_get_stats(vex_stats *out);
+
+/* fork(): call prepare before it (waits until no call is running in any thread, then holds new
+ * ones), and afterwards parent or child in the respective process.  The child then goes on with
+ * all handles, as a process of its own.  Without them, calls on inherited handles fail with
+ * VEX_ERR_FORKED. */
+void vex_fork_prepare(void);
+void vex_fork_parent(void);
+void vex_fork_child(void);
 
 /* ---- collections ---------------------------------------------------------------------------- */
 
