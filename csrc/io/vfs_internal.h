@@ -1,0 +1,19 @@
+/*
+ * vfs_internal.h - what the implementations of vex_vfs share; not for other layers.
+ */
+#ifndef VEX_IO_VFS_INTERNAL_H
+#define VEX_IO_VFS_INTERNAL_H
+
+#include "io/vfs.h"
+
+/* Fail as the table in vfs.h says: `what` ("cannot open file") failed on `path` by `sys_errno`. */
+vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what)
+    __attribute__((cold));
+
+/* Clock, sleep, randomness and boot id of this machine, for every implementation. */
+uint64_t vex_system_clock_ms(vex_vfs *vfs);
+void vex_system_sleep_ms(vex_vfs *vfs, uint32_t ms);
+vex_status vex_system_random_bytes(vex_vfs *vfs, void *dst, size_t len);
+uint64_t vex_system_boot_id(vex_vfs *vfs);
+
+#endif

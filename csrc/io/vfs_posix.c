@@ -1,0 +1,565 @@
+/*
+ * vfs_posix.c - real files, on Linux and macOS.
+ *
+ * This file alone makes system calls.  It loops over EINTR and short transfers, opens everything
+ * with O_CLOEXEC, and keeps descriptors above 2, so that a stray message to a closed stderr
+ * cannot land in a data file.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* fallocate */
+#endif
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "io/vfs.h"
+#include "io/vfs_internal.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/random.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+static_assert(sizeof(off_t) == 8, "build with 64-bit file offsets (-D_FILE_OFFSET_BITS=64)");
+
+struct vex_file {
+    int fd;
+    char path[]; /* for messages */
+};
+
+#define TRANSFER_MAX ((size_t)1 << 30) /* macOS refuses single transfers of 2 GiB */
+#define PARTS_MAX 64                   /* below every IOV_MAX */
+
+/* Repeat a call that returns -1 and EINTR. */
+#define RETRY(result, call)                                                                        \
+    do {                                                                                           \
+        (result) = (call);                                                                         \
+    } while ((result) < 0 && errno == EINTR)
+
+/* ---- open files ---- */
+
+static int open_above_stderr(const char *path, int flags) {
+    int fd;
+    RETRY(fd, open(path, flags | O_CLOEXEC, 0666));
+    if (fd >= 0 && fd <= STDERR_FILENO) {
+        int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), sys_errno = errno;
+        close(fd);
+        errno = sys_errno;
+        fd = higher;
+    }
+    return fd;
+}
+
+static vex_status posix_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
+    static const int flags[] = {
+        [VEX_FILE_READ] = O_RDONLY,
+        [VEX_FILE_WRITE] = O_RDWR,
+        [VEX_FILE_CREATE] = O_RDWR | O_CREAT,
+        [VEX_FILE_CREATE_NEW] = O_RDWR | O_CREAT | O_EXCL,
+    };
+    (void)vfs;
+    size_t path_bytes = strlen(path) + 1;
+    vex_file *file = vex_malloc(sizeof *file + path_bytes);
+    if (file == NULL) {
+        return vex_vfs_fail(path, ENOMEM, "cannot open file");
+    }
+    memcpy(file->path, path, path_bytes);
+    file->fd = open_above_stderr(path, flags[mode]);
+    if (file->fd < 0) {
+        int sys_errno = errno;
+        vex_free(file);
+        return vex_vfs_fail(path, sys_errno, "cannot open file");
+    }
+    vex_stat_add(VEX_STAT_OPEN_FILES, 1);
+    *out = file;
+    return VEX_OK;
+}
+
+static void posix_close(vex_vfs *vfs, vex_file *file) {
+    (void)vfs;
+    if (file != NULL) {
+        close(file->fd); /* never repeated: after EINTR the descriptor is gone already */
+        vex_free(file);
+        vex_stat_add(VEX_STAT_OPEN_FILES, -1);
+    }
+}
+
+/* [offset, offset + len) must be addressable by the system. */
+static bool range_fits(uint64_t offset, uint64_t len) {
+    uint64_t end;
+    return !__builtin_add_overflow(offset, len, &end) && end <= INT64_MAX;
+}
+
+static vex_status posix_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len, uint64_t offset,
+                             size_t *got) {
+    (void)vfs;
+    size_t done = 0;
+    if (!range_fits(offset, len)) {
+        return vex_vfs_fail(file->path, EINVAL, "cannot read file");
+    }
+    while (done < len) {
+        size_t wanted = len - done < TRANSFER_MAX ? len - done : TRANSFER_MAX;
+        ssize_t n;
+        RETRY(n, pread(file->fd, (char *)dst + done, wanted, (off_t)(offset + done)));
+        if (n < 0) {
+            return vex_vfs_fail(file->path, errno, "cannot read file");
+        }
+        if (n == 0) {
+            break;
+        }
+        done += (size_t)n;
+    }
+    *got = done;
+    return VEX_OK;
+}
+
+/* What is left of a write: `skip` bytes of parts[0] are written. */
+typedef struct write_position {
+    const vex_iovec *parts;
+    uint32_t n_parts;
+    size_t skip;
+} write_position;
+
+/* Fill `batch` with the next parts, at most TRANSFER_MAX bytes; returns how many entries. */
+static int next_batch(const write_position *position, struct iovec *batch) {
+    size_t bytes = 0, skip = position->skip;
+    int n = 0;
+    for (uint32_t i = 0; i < position->n_parts && n < PARTS_MAX && bytes < TRANSFER_MAX; i++) {
+        size_t len = position->parts[i].len - skip;
+        if (len > TRANSFER_MAX - bytes) {
+            len = TRANSFER_MAX - bytes;
+        }
+        if (len > 0) {
+            /* iovec has no const variant; pwritev only reads */
+            batch[n].iov_base = (char *)(uintptr_t)position->parts[i].data + skip;
+            batch[n++].iov_len = len;
+        }
+        bytes += len;
+        skip = 0;
+    }
+    return n;
+}
+
+static void advance(write_position *position, size_t bytes) {
+    while (position->n_parts > 0 && bytes >= position->parts->len - position->skip) {
+        bytes -= position->parts->len - position->skip;
+        position->parts++;
+        position->n_parts--;
+        position->skip = 0;
+    }
+    position->skip += bytes;
+}
+
+static vex_status posix_write(vex_vfs *vfs, vex_file *file, const vex_iovec *parts,
+                              uint32_t n_parts, uint64_t offset) {
+    (void)vfs;
+    write_position position = {parts, n_parts, 0};
+    struct iovec batch[PARTS_MAX];
+    for (;;) {
+        int n = next_batch(&position, batch);
+        if (n == 0) {
+            return VEX_OK;
+        }
+        if (!range_fits(offset, TRANSFER_MAX)) {
+            return vex_vfs_fail(file->path, EFBIG, "cannot write file");
+        }
+        ssize_t written;
+        RETRY(written, pwritev(file->fd, batch, n, (off_t)offset));
+        if (written <= 0) { /* 0 cannot happen for a regular file */
+            return vex_vfs_fail(file->path, written < 0 ? errno : EIO, "cannot write file");
+        }
+        offset += (uint64_t)written;
+        advance(&position, (size_t)written);
+    }
+}
+
+static vex_status posix_truncate(vex_vfs *vfs, vex_file *file, uint64_t size) {
+    (void)vfs;
+    int result;
+    if (!range_fits(size, 0)) {
+        return vex_vfs_fail(file->path, EFBIG, "cannot resize file");
+    }
+    RETRY(result, ftruncate(file->fd, (off_t)size));
+    return result == 0 ? VEX_OK : vex_vfs_fail(file->path, errno, "cannot resize file");
+}
+
+/* 0 or an errno.  Not posix_fallocate(): where the file system has no such call it writes zeros,
+ * which costs more than it brings. */
+static int allocate_fd(int fd, off_t offset, off_t len) {
+#if defined(__linux__)
+    int result;
+    RETRY(result, fallocate(fd, 0, offset, len));
+    return result == 0 ? 0 : errno;
+#elif defined(__APPLE__)
+    struct stat now;
+    if (fstat(fd, &now) != 0) {
+        return errno;
+    }
+    if (now.st_size >= offset + len) {
+        return 0;
+    }
+    fstore_t wanted = {F_ALLOCATEALL, F_PEOFPOSMODE, 0, offset + len - now.st_size, 0};
+    if (fcntl(fd, F_PREALLOCATE, &wanted) != 0 || ftruncate(fd, offset + len) != 0) {
+        return errno;
+    }
+    return 0;
+#else
+    (void)fd, (void)offset, (void)len;
+    return EOPNOTSUPP;
+#endif
+}
+
+static vex_status posix_allocate(vex_vfs *vfs, vex_file *file, uint64_t offset, uint64_t len) {
+    (void)vfs;
+    if (len == 0) {
+        return VEX_OK;
+    }
+    if (!range_fits(offset, len)) {
+        return vex_vfs_fail(file->path, EFBIG, "cannot reserve space for file");
+    }
+    int sys_errno = allocate_fd(file->fd, (off_t)offset, (off_t)len);
+    if (sys_errno == 0 || sys_errno == EOPNOTSUPP || sys_errno == ENOTSUP ||
+        sys_errno == ENOSYS) {
+        return VEX_OK;
+    }
+    return vex_vfs_fail(file->path, sys_errno, "cannot reserve space for file");
+}
+
+static int sync_fd(int fd, bool data_only) {
+    int result;
+#if defined(__APPLE__)
+    (void)data_only; /* fsync() of macOS stops at the drive's cache */
+    RETRY(result, fcntl(fd, F_FULLFSYNC));
+    if (result == 0 || (errno != ENOTSUP && errno != EINVAL && errno != ENOTTY)) {
+        return result;
+    }
+    RETRY(result, fsync(fd));
+#else
+    RETRY(result, data_only ? fdatasync(fd) : fsync(fd));
+#endif
+    return result;
+}
+
+static vex_status posix_sync(vex_vfs *vfs, vex_file *file) {
+    (void)vfs;
+    return sync_fd(file->fd, false) == 0 ? VEX_OK
+                                         : vex_vfs_fail(file->path, errno, "cannot sync file");
+}
+
+static vex_status posix_sync_data(vex_vfs *vfs, vex_file *file) {
+    (void)vfs;
+    return sync_fd(file->fd, true) == 0 ? VEX_OK
+                                        : vex_vfs_fail(file->path, errno, "cannot sync file");
+}
+
+static vex_file_stat convert_stat(const struct stat *from) {
+    return (vex_file_stat){
+        .size = (uint64_t)from->st_size,
+        .device = (uint64_t)from->st_dev,
+        .inode = (uint64_t)from->st_ino,
+        .is_directory = S_ISDIR(from->st_mode),
+    };
+}
+
+static vex_status posix_file_stat(vex_vfs *vfs, vex_file *file, vex_file_stat *out) {
+    (void)vfs;
+    struct stat found;
+    if (fstat(file->fd, &found) != 0) {
+        return vex_vfs_fail(file->path, errno, "cannot examine file");
+    }
+    *out = convert_stat(&found);
+    return VEX_OK;
+}
+
+static vex_status posix_try_lock(vex_vfs *vfs, vex_file *file, bool *locked) {
+    (void)vfs;
+    int result;
+    RETRY(result, flock(file->fd, LOCK_EX | LOCK_NB));
+    if (result != 0 && errno != EWOULDBLOCK) {
+        return vex_vfs_fail(file->path, errno, "cannot lock file");
+    }
+    *locked = result == 0;
+    return VEX_OK;
+}
+
+static void posix_unlock(vex_vfs *vfs, vex_file *file) {
+    (void)vfs;
+    int result;
+    RETRY(result, flock(file->fd, LOCK_UN));
+}
+
+/* ---- mappings ---- */
+
+static const uint8_t empty_map[64]; /* what an empty file is mapped to */
+
+static vex_status posix_map(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out) {
+    (void)vfs;
+    if (size == 0) {
+        *out = empty_map;
+        return VEX_OK;
+    }
+    struct stat now;
+    if (fstat(file->fd, &now) != 0) {
+        return vex_vfs_fail(file->path, errno, "cannot map file");
+    }
+    if ((uint64_t)now.st_size < size) { /* touching what is missing would kill the process */
+        return VEX_FAIL_AT(VEX_ERR_CORRUPT, file->path, (uint64_t)now.st_size, 0,
+                           "file is truncated: %llu bytes expected, %llu found",
+                           (unsigned long long)size, (unsigned long long)now.st_size);
+    }
+    void *map = size <= SIZE_MAX
+                    ? mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file->fd, 0)
+                    : MAP_FAILED;
+    if (map == MAP_FAILED) {
+        return vex_vfs_fail(file->path, errno, "cannot map file");
+    }
+    vex_stat_add(VEX_STAT_MAPPED_BYTES, (int64_t)size);
+    vex_stat_add(VEX_STAT_MAPPED_FILES, 1);
+    *out = map;
+    return VEX_OK;
+}
+
+static void posix_unmap(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    (void)vfs;
+    if (map != NULL && size > 0) {
+        munmap((void *)(uintptr_t)map, (size_t)size);
+        vex_stat_add(VEX_STAT_MAPPED_BYTES, -(int64_t)size);
+        vex_stat_add(VEX_STAT_MAPPED_FILES, -1);
+    }
+}
+
+static void posix_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_advice advice) {
+    static const int advices[] = {
+        [VEX_ADVISE_RANDOM] = MADV_RANDOM,
+        [VEX_ADVISE_SEQUENTIAL] = MADV_SEQUENTIAL,
+        [VEX_ADVISE_WILLNEED] = MADV_WILLNEED,
+    };
+    (void)vfs;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)map & ~(page - 1);
+    if (map != NULL && size > 0) {
+        size_t len = (size_t)size + ((uintptr_t)map - start);
+        madvise((void *)start, len, advices[advice]); /* advice: a refusal costs only speed */
+    }
+}
+
+/* ---- names ---- */
+
+static vex_status path_result(int result, const char *path, const char *what) {
+    return result == 0 ? VEX_OK : vex_vfs_fail(path, errno, what);
+}
+
+static vex_status posix_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
+    (void)vfs;
+    struct stat found;
+    VEX_TRY(path_result(stat(path, &found), path, "cannot examine file"));
+    *out = convert_stat(&found);
+    return VEX_OK;
+}
+
+static vex_status posix_rename(vex_vfs *vfs, const char *from, const char *to) {
+    (void)vfs;
+    return path_result(rename(from, to), to, "cannot rename file");
+}
+
+static vex_status posix_link(vex_vfs *vfs, const char *from, const char *to) {
+    (void)vfs;
+    return path_result(link(from, to), to, "cannot link file");
+}
+
+static vex_status posix_remove(vex_vfs *vfs, const char *path) {
+    (void)vfs;
+    return path_result(unlink(path), path, "cannot remove file");
+}
+
+static vex_status posix_dir_create(vex_vfs *vfs, const char *path) {
+    (void)vfs;
+    return path_result(mkdir(path, 0777), path, "cannot create directory");
+}
+
+static vex_status posix_dir_remove(vex_vfs *vfs, const char *path) {
+    (void)vfs;
+    return path_result(rmdir(path), path, "cannot remove directory");
+}
+
+static vex_status posix_dir_sync(vex_vfs *vfs, const char *path) {
+    (void)vfs;
+    int fd = open_above_stderr(path, O_RDONLY | O_DIRECTORY);
+    if (fd < 0) {
+        return vex_vfs_fail(path, errno, "cannot open directory");
+    }
+    int sys_errno = sync_fd(fd, false) == 0 ? 0 : errno;
+    close(fd);
+    if (sys_errno == 0 || sys_errno == EINVAL || sys_errno == ENOTSUP) {
+        return VEX_OK; /* some file systems keep no order to enforce and refuse */
+    }
+    return vex_vfs_fail(path, sys_errno, "cannot sync directory");
+}
+
+static vex_status posix_dir_list(vex_vfs *vfs, const char *path, vex_list_visitor visit,
+                                 void *context) {
+    (void)vfs;
+    DIR *directory = opendir(path);
+    if (directory == NULL) {
+        return vex_vfs_fail(path, errno, "cannot list directory");
+    }
+    vex_status status = VEX_OK;
+    while (status == VEX_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(directory);
+        if (entry == NULL) {
+            status = errno == 0 ? VEX_OK : vex_vfs_fail(path, errno, "cannot list directory");
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            status = visit(context, entry->d_name);
+        }
+    }
+    closedir(directory);
+    return status;
+}
+
+static vex_status posix_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+    (void)vfs;
+    struct statvfs found;
+    int result;
+    RETRY(result, statvfs(path, &found));
+    if (result != 0) {
+        return vex_vfs_fail(path, errno, "cannot examine file system");
+    }
+    *bytes = (uint64_t)found.f_bavail * found.f_frsize;
+    return VEX_OK;
+}
+
+/* ---- the machine ---- */
+
+uint64_t vex_system_clock_ms(vex_vfs *vfs) {
+    (void)vfs;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void vex_system_sleep_ms(vex_vfs *vfs, uint32_t ms) {
+    (void)vfs;
+    struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+/* Whole small file, up to `len` bytes; the number read, or -1 and errno. */
+static ssize_t read_small_file(const char *path, void *dst, size_t len) {
+    int fd = open_above_stderr(path, O_RDONLY);
+    if (fd < 0) {
+        return -1;
+    }
+    size_t done = 0;
+    ssize_t n = 0;
+    while (done < len) {
+        RETRY(n, read(fd, (char *)dst + done, len - done));
+        if (n <= 0) {
+            break;
+        }
+        done += (size_t)n;
+    }
+    int sys_errno = errno;
+    close(fd);
+    errno = sys_errno;
+    return n < 0 ? -1 : (ssize_t)done;
+}
+
+vex_status vex_system_random_bytes(vex_vfs *vfs, void *dst, size_t len) {
+    (void)vfs;
+#if defined(__APPLE__)
+    arc4random_buf(dst, len);
+    return VEX_OK;
+#else
+    size_t done = 0;
+#if defined(__linux__)
+    while (done < len) {
+        ssize_t n;
+        RETRY(n, getrandom((char *)dst + done, len - done, 0));
+        if (n <= 0) {
+            break; /* an old kernel or a sandbox: the device may still work */
+        }
+        done += (size_t)n;
+    }
+#endif
+    if (done < len) {
+        ssize_t n = read_small_file("/dev/urandom", (char *)dst + done, len - done);
+        if (n < 0 || (size_t)n < len - done) {
+            return vex_vfs_fail("/dev/urandom", n < 0 ? errno : EIO, "cannot get random bytes");
+        }
+    }
+    return VEX_OK;
+#endif
+}
+
+uint64_t vex_system_boot_id(vex_vfs *vfs) {
+    (void)vfs;
+    char id[64];
+    size_t len = 0;
+#if defined(__APPLE__)
+    size_t size = sizeof id;
+    if (sysctlbyname("kern.bootsessionuuid", id, &size, NULL, 0) == 0) {
+        len = strnlen(id, size);
+    }
+#else
+    ssize_t n = read_small_file("/proc/sys/kernel/random/boot_id", id, sizeof id);
+    len = n > 0 ? (size_t)n : 0;
+#endif
+    return len > 0 ? vex_hash64(id, len) | 1 : 0; /* never 0 when known */
+}
+
+const char *vex_environment(const char *name) {
+    return getenv(name);
+}
+
+/* ---- the table ---- */
+
+vex_vfs *vex_vfs_posix(void) {
+    static vex_vfs posix = {
+        .name = "posix",
+        .file_open = posix_open,
+        .file_close = posix_close,
+        .file_read = posix_read,
+        .file_write = posix_write,
+        .file_truncate = posix_truncate,
+        .file_allocate = posix_allocate,
+        .file_sync = posix_sync,
+        .file_sync_data = posix_sync_data,
+        .file_stat = posix_file_stat,
+        .file_try_lock = posix_try_lock,
+        .file_unlock = posix_unlock,
+        .file_map = posix_map,
+        .file_unmap = posix_unmap,
+        .map_advise = posix_advise,
+        .path_stat = posix_path_stat,
+        .path_rename = posix_rename,
+        .path_link = posix_link,
+        .path_remove = posix_remove,
+        .dir_create = posix_dir_create,
+        .dir_remove = posix_dir_remove,
+        .dir_sync = posix_dir_sync,
+        .dir_list = posix_dir_list,
+        .free_space = posix_free_space,
+        .clock_ms = vex_system_clock_ms,
+        .sleep_ms = vex_system_sleep_ms,
+        .random_bytes = vex_system_random_bytes,
+        .boot_id = vex_system_boot_id,
+    };
+    return &posix;
+}
