@@ -59,7 +59,8 @@ struct vex_vfs {
                              uint32_t n_parts, uint64_t offset);
     vex_status (*file_truncate)(vex_vfs *vfs, vex_file *file, uint64_t size);
     vex_status (*file_allocate)(vex_vfs *vfs, vex_file *file, uint64_t offset, uint64_t len);
-                                /* reserve space, keeps content; unsupported file system: VEX_OK  */
+                                /* reserve space, keeps content; the size becomes offset + len
+                                 * when smaller.  Unsupported file system: VEX_OK, size as it was */
     vex_status (*file_sync)(vex_vfs *vfs, vex_file *file);       /* data and metadata; F_FULLFSYNC */
     vex_status (*file_sync_data)(vex_vfs *vfs, vex_file *file);  /* data, and the size              */
     vex_status (*file_stat)(vex_vfs *vfs, vex_file *file, vex_file_stat *out);
@@ -67,7 +68,9 @@ struct vex_vfs {
      * Blocks never. */
     vex_status (*file_try_lock)(vex_vfs *vfs, vex_file *file, bool *locked);
     void (*file_unlock)(vex_vfs *vfs, vex_file *file);
-    /* Map [0, size) read-only; the mapping outlives file_close and unlinking. */
+    /* Map [0, size) read-only; the mapping outlives file_close and unlinking.  Aligned to 64
+     * bytes at least; size 0 maps too.  VEX_ERR_CORRUPT when the file is shorter than size.
+     * Writes inside the mapped range may or may not show; the file must not be cut below size. */
     vex_status (*file_map)(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out);
     void (*file_unmap)(vex_vfs *vfs, const uint8_t *map, uint64_t size);
     void (*map_advise)(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_advice advice);

@@ -10,6 +10,10 @@
 vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what)
     __attribute__((cold));
 
+/* A file is shorter than what was to be mapped. */
+vex_status vex_vfs_fail_short(const char *path, uint64_t expected, uint64_t found)
+    __attribute__((cold));
+
 /* Clock, sleep, randomness and boot id of this machine, for every implementation. */
 uint64_t vex_system_clock_ms(vex_vfs *vfs);
 void vex_system_sleep_ms(vex_vfs *vfs, uint32_t ms);

@@ -317,9 +317,7 @@ static vex_status posix_map(vex_vfs *vfs, vex_file *file, uint64_t size, const u
         return vex_vfs_fail(file->path, errno, "cannot map file");
     }
     if ((uint64_t)now.st_size < size) { /* touching what is missing would kill the process */
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, file->path, (uint64_t)now.st_size, 0,
-                           "file is truncated: %llu bytes expected, %llu found",
-                           (unsigned long long)size, (unsigned long long)now.st_size);
+        return vex_vfs_fail_short(file->path, size, (uint64_t)now.st_size);
     }
     void *map = size <= SIZE_MAX
                     ? mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file->fd, 0)

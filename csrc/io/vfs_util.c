@@ -63,6 +63,12 @@ vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what) {
                        hint_for_errno(sys_errno));
 }
 
+vex_status vex_vfs_fail_short(const char *path, uint64_t expected, uint64_t found) {
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, found, 0,
+                       "file is truncated: %llu bytes expected, %llu found",
+                       (unsigned long long)expected, (unsigned long long)found);
+}
+
 /* ---- paths and whole files ---- */
 
 vex_status vex_path_join(char *out, const char *dir, const char *name) {
