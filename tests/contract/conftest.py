@@ -1,0 +1,61 @@
+"""Fixtures of the contract suite: a client of each system, collections made on both."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import chromadb  # noqa: E402
+
+import vexfs_chroma  # noqa: E402
+from compare import TALLY, Pair  # noqa: E402
+
+
+@pytest.fixture(scope="module", params=["ephemeral", "persistent"])
+def clients(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """chromadb in memory (it behaves the same on disk) and each way of opening ours."""
+    theirs = chromadb.EphemeralClient()
+    if request.param == "ephemeral":
+        ours = vexfs_chroma.EphemeralClient()
+    else:
+        ours = vexfs_chroma.PersistentClient(path=tmp_path_factory.mktemp("contract"))
+    yield Pair(theirs, ours)
+    theirs.close()
+    ours.close()
+
+
+MakePair = Callable[..., Pair]
+
+
+@pytest.fixture(scope="module")
+def make(clients: Pair) -> Iterator[MakePair]:
+    """make(**create_collection arguments) -> Pair of new, equal, empty collections."""
+    names = []
+
+    def create(**kwargs: Any) -> Pair:
+        name = f"contract-{uuid.uuid4().hex[:12]}"
+        names.append(name)
+        kwargs.setdefault("embedding_function", None)
+        return Pair(
+            clients.theirs.create_collection(name, **kwargs),
+            clients.ours.create_collection(name, **kwargs),
+        )
+
+    yield create
+    for name in names:
+        clients.theirs.delete_collection(name)
+        clients.ours.delete_collection(name)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if TALLY.calls:
+        terminalreporter.write_line(f"contract: {TALLY}")

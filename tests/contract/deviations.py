@@ -1,0 +1,97 @@
+"""The differences from chromadb that are meant: the list that docs/compatibility.md mirrors.
+
+Each entry names the difference, says why it is there, and recognises exactly it: the call, and
+what the two sides did.  A difference that no entry recognises fails the suite.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Call:
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{k}={v!r}" for k, v in self.kwargs.items())]
+        return f"{self.name}({', '.join(arguments)})"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call gave: a comparable value, or the class and text of what it raised."""
+
+    value: Any = None
+    error: str | None = None  # dotted class name
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.text}" if self.error else repr(self.value)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    name: str
+    why: str
+    recognise: Callable[[Call, Outcome, Outcome], bool]
+
+
+def _both_refuse(theirs: Outcome, ours: Outcome) -> bool:
+    return theirs.error is not None and theirs.error == ours.error
+
+
+def _has_fraction(where: Any) -> bool:
+    if isinstance(where, dict):
+        return any(map(_has_fraction, where.values()))
+    if isinstance(where, list):
+        return any(map(_has_fraction, where))
+    return isinstance(where, float) and not where.is_integer()
+
+
+DEVIATIONS = [
+    Deviation(
+        "fractional operand",
+        "chromadb truncates a float operand before comparing it with stored ints, so that"
+        " {'n': 2.5} finds 2; we compare the numbers",
+        lambda call, theirs, ours: (
+            _has_fraction(call.kwargs.get("where")) and not theirs.error and not ours.error
+        ),
+    ),
+    Deviation(
+        "batch ceiling",
+        "chromadb refuses batches above 5461 records; we have no ceiling",
+        lambda call, theirs, ours: (
+            "greater than max batch size" in (theirs.text or "") and ours.error is None
+        ),
+    ),
+    Deviation(
+        "regex message",
+        "a refused pattern raises the same class with the same beginning; the explanation after it"
+        " is RE2's, not that of Rust's regex crate",
+        lambda call, theirs, ours: (
+            _both_refuse(theirs, ours)
+            and (theirs.text or "").startswith("Regex syntax errror")
+            and (ours.text or "").startswith("Regex syntax errror")
+        ),
+    ),
+    Deviation(
+        "field order in a message",
+        "chromadb lists the possible fields in the order of a Python set, which changes from"
+        " process to process",
+        lambda call, theirs, ours: (
+            _both_refuse(theirs, ours)
+            and sorted(re.findall(r"\w+", theirs.text or ""))
+            == sorted(re.findall(r"\w+", ours.text or ""))
+        ),
+    ),
+]
+
+
+def find_deviation(call: Call, theirs: Outcome, ours: Outcome) -> Deviation | None:
+    return next((d for d in DEVIATIONS if d.recognise(call, theirs, ours)), None)
