@@ -1,0 +1,195 @@
+# The only entry: `make help` lists what there is.  Every target sets up what it needs, on a fresh
+# machine too: the virtual environment .venv, the extension inside the package, the C test binaries
+# under build/.
+
+PYTHON ?= python3
+CC ?= cc
+CLANG ?= clang
+SEED ?=
+TIME ?= 60
+N ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEPENDENCIES := $(VENV)/.dependencies
+EXTENSION := $(VENV)/.extension
+LOAD_DEPENDENCIES := $(VENV)/.load-dependencies
+
+C_FILES := $(sort $(shell find csrc -name "*.c" -o -name "*.h"))
+ENGINE_C := $(filter-out csrc/tests/%,$(filter %.c,$(C_FILES)))
+TESTS_C := $(filter-out %_driver.c,$(wildcard csrc/tests/*.c))
+FUZZ_C := $(wildcard csrc/tests/fuzz/fuzz_*.c)
+# Headers are manuals with comments set as tables, which no formatter can keep.
+FORMAT_C := $(filter %.c,$(C_FILES))
+LINT_PY := $(wildcard vexfs_chroma tests tools examples loadtests setup.py)
+
+C_STRICT := -std=gnu11 -fvisibility=hidden -fno-math-errno -ffp-contract=off -Wall -Wextra \
+	-Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+ASAN := address,undefined
+AARCH64_CC := aarch64-linux-gnu-gcc
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build quickstart test check lint layers format test-c test-py asan asan-c asan-py tsan \
+	neon conformance contract crash fuzz bench load dist clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  Variables: PYTHON, CC, SEED (C tests), TIME (seconds per fuzz target), N (crash rounds),"
+	@echo "  ARGS (for the program that a target runs)"
+
+# ---- set-up ---------------------------------------------------------------------------------
+
+build: $(EXTENSION) ## .venv with the package installed in place, and everything the tests need
+
+$(BIN)/python:
+	@tools/make_venv.sh $(PYTHON) $(VENV)
+
+# The editable install compiles the extension; what changes later is compiled by build_ext alone.
+$(DEPENDENCIES): pyproject.toml setup.py | $(BIN)/python
+	@echo "installing vexfs_chroma into $(VENV)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77.0.3' 'cffi>=1.17' wheel
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation \
+		-e '.[test,examples,conformance]'
+	@touch $@ && touch $(EXTENSION)
+
+$(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
+		$(wildcard vexfs_chroma/_engine/_ffi_build.py vexfs_chroma/_engine/_codec.py \
+		vexfs_chroma/_engine/_regex_provider.py)
+	@if [ ! -e $@ ] || [ -n "$$(find $(filter-out $(DEPENDENCIES),$^) -newer $@)" ]; then \
+		echo "compiling the extension"; $(BIN)/python setup.py -q build_ext --inplace; fi
+	@touch $@
+
+$(LOAD_DEPENDENCIES): $(DEPENDENCIES)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'locust>=2.24'
+	@touch $@
+
+quickstart: $(EXTENSION) ## set everything up and run the first example
+	@$(BIN)/python examples/01_quickstart.py $(ARGS)
+
+# ---- checks ---------------------------------------------------------------------------------
+
+check: test ## the same as test
+test: lint test-c test-py ## everything that every change must pass: checks, C tests, Python tests
+
+lint: layers $(EXTENSION) ## layer rule, ruff, mypy --strict, clang-format
+	$(BIN)/ruff check --quiet $(LINT_PY)
+	$(BIN)/ruff format --check --quiet $(LINT_PY)
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(FORMAT_C)
+
+layers: | $(BIN)/python
+	@$(BIN)/python tools/check_layers.py
+
+format: $(EXTENSION) ## format C and Python
+	$(BIN)/clang-format -i $(FORMAT_C)
+	$(BIN)/ruff check --quiet --fix-only $(LINT_PY)
+	$(BIN)/ruff format $(LINT_PY)
+
+# $(call c_tests,name,compiler,flags) defines build/name/test_vexfs: the engine with asserts and
+# the C tests.  libzstd is the third codec provider of the tests, where it is installed.
+HASH := \#
+NO_ZSTD = $(if $(shell echo '$(HASH)include <zstd.h>' | $(1) -E - >/dev/null 2>&1 && echo yes),,-DVEX_TEST_NO_ZSTD)
+define c_tests
+build/$(1)/%.o: csrc/%.c Makefile | build/.c-tools
+	@mkdir -p $$(@D)
+	@$(2) $(C_STRICT) $(3) $$(call NO_ZSTD,$(2)) -MMD -MP -Icsrc -c $$< -o $$@
+build/$(1)/test_vexfs: $(patsubst csrc/%.c,build/$(1)/%.o,$(ENGINE_C) $(TESTS_C))
+	@$(2) $(3) $$^ -o $$@ -pthread -lm $$(if $$(call NO_ZSTD,$(2)),,-lzstd)
+-include $(patsubst csrc/%.c,build/$(1)/%.d,$(ENGINE_C) $(TESTS_C))
+endef
+$(eval $(call c_tests,c,$(CC),-O2 -g))
+$(eval $(call c_tests,asan,$(CC),-O1 -g -fsanitize=$(ASAN) -fno-sanitize-recover=all -fno-omit-frame-pointer))
+$(eval $(call c_tests,tsan,$(CC),-O1 -g -fsanitize=thread))
+$(eval $(call c_tests,neon,$(AARCH64_CC),-O2 -static))
+C_TEST_ARGS = $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+build/.c-tools:
+	@mkdir -p build
+	@tools/need_header.sh "$(CC)" zstd.h libzstd-dev
+	@touch $@
+
+test-c: build/c/test_vexfs ## C tests (ARGS="--filter wal")
+	build/c/test_vexfs $(C_TEST_ARGS)
+
+test-py: $(EXTENSION) ## Python tests (ARGS="-k query")
+	$(BIN)/pytest -q $(ARGS)
+
+asan: asan-c asan-py ## C and Python tests under AddressSanitizer and UBSan
+
+asan-c: build/asan/test_vexfs
+	ASAN_OPTIONS=detect_leaks=1 build/asan/test_vexfs $(C_TEST_ARGS)
+
+# A second copy of the package, compiled with the sanitizers, that shadows the one in place.
+# libstdc++ is preloaded because the sanitizer must find the C++ runtime of other extensions.
+asan-py: $(EXTENSION)
+	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
+		build --build-base build/asan-py --build-lib build/asan-py/lib
+	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
+		$(BIN)/pytest -q --timeout=1200 $(ARGS)
+
+tsan: build/tsan/test_vexfs ## C tests under ThreadSanitizer
+	TSAN_OPTIONS=halt_on_error=1 build/tsan/test_vexfs $(C_TEST_ARGS)
+
+neon: build/.neon-tools ## C tests on 64-bit ARM, by qemu
+	@$(MAKE) --no-print-directory build/neon/test_vexfs
+	qemu-aarch64 build/neon/test_vexfs $(C_TEST_ARGS)
+
+build/.neon-tools:
+	@mkdir -p build
+	@tools/need_program.sh $(AARCH64_CC) gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	@tools/need_program.sh qemu-aarch64 qemu-user
+	@touch $@
+
+conformance: $(EXTENSION) ## chromadb's own test suite on us
+	$(BIN)/python tests/conformance/run_conformance.py --impl vexfs_chroma.api.VexfsAPI $(ARGS)
+
+contract: $(EXTENSION) ## the same calls on chromadb and on us, results compared
+	$(BIN)/pytest -q tests/contract $(ARGS)
+
+crash: $(EXTENSION) ## kill writers again and again (N rounds), check what is left
+	VEXFS_CRASH_ROUNDS=$(N) $(BIN)/pytest -q -m crash tests/crash $(ARGS)
+
+# Each fuzz target gets the engine and libFuzzer; its corpus stays in build/fuzz/.
+fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target
+	@test -n "$(FUZZ_C)" || { echo "there is no fuzz target in csrc/tests/fuzz"; exit 1; }
+	@mkdir -p build/fuzz
+	@set -e; for source in $(FUZZ_C); do name=$$(basename $$source .c); \
+		echo "$$name: $(TIME) s"; mkdir -p build/fuzz/corpus/$$name; \
+		$(CLANG) -std=gnu11 -O1 -g -fsanitize=fuzzer,$(ASAN) -fno-sanitize-recover=all -Icsrc \
+			$$source $(ENGINE_C) -o build/fuzz/$$name -pthread -lm; \
+		build/fuzz/$$name -max_total_time=$(TIME) -print_final_stats=1 $(ARGS) build/fuzz/corpus/$$name; \
+	done
+
+build/.fuzz-tools:
+	@mkdir -p build
+	@tools/need_program.sh $(CLANG) clang
+	@touch $@
+
+# ---- measuring ------------------------------------------------------------------------------
+
+bench: $(EXTENSION) ## benchmarks against chromadb, as ratios of one run
+	$(BIN)/python -m vexfs_chroma._bench $(ARGS)
+
+load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## Locust load test against its service levels
+	PATH="$(CURDIR)/$(BIN):$$PATH" loadtests/run.sh $(ARGS)
+
+# ---- releasing ------------------------------------------------------------------------------
+
+dist: $(EXTENSION) ## sdist, wheel built from it, checked and installed in a clean environment
+	@rm -rf dist build/dist-venv
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/abi3audit --strict dist/*.whl
+	@if [ "$$(uname)" = Linux ]; then $(BIN)/auditwheel show dist/*.whl; fi
+	@tools/make_venv.sh $(PYTHON) build/dist-venv
+	@build/dist-venv/bin/python -m pip install -q --disable-pip-version-check dist/*.whl
+	@cd build && dist-venv/bin/python -c "import vexfs_chroma as chromadb; \
+		c = chromadb.EphemeralClient().create_collection('a'); c.add(ids=['1'], embeddings=[[1, 2]]); \
+		print('installed wheel:', c.query(query_embeddings=[[1, 2]], n_results=1)['ids'])"
+
+clean: ## remove everything that was built
+	rm -rf build dist .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find vexfs_chroma -name '*.so' -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,47 @@
+"""What all Python tests share: hypothesis profiles and engine databases.
+
+Hypothesis: `--hypothesis-profile=fast` (default here), `slow` for the nightly run.  A failure
+prints the blob that reproduces it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from vexfs_chroma import _engine
+
+os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+
+_quiet = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("fast", max_examples=50, **_quiet)
+settings.register_profile("slow", max_examples=2000, **_quiet)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(params=["memory", "disk"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_engine.Database]:
+    """An empty engine database, once in memory and once on disk."""
+    path = None if request.param == "memory" else str(tmp_path / "database")
+    database = _engine.Database(path, durability="normal")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def collection(database: _engine.Database) -> Iterator[_engine.Collection]:
+    """An empty l2 collection of that database."""
+    name = uuid.uuid4()
+    database.create_collection(name, "l2")
+    collection = database.open_collection(name)
+    yield collection
+    collection.close()

@@ -1,0 +1,107 @@
+"""The engine, as the rest of the package sees it: the only place that touches ffi.
+
+`Database` and `Collection` wrap the handles of csrc/include/vexfs.h, one C call per operation,
+with the interpreter lock released while the engine works.  Errors are chromadb's classes, or
+ours of `vexfs_chroma._errors`, by one table (`_status.py`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from vexfs_chroma._engine import _regex_provider
+from vexfs_chroma._engine._codec import register as _register_codec
+from vexfs_chroma._engine._collection import Collection, CollectionInfo, Filter, Rows
+from vexfs_chroma._engine._database import Database
+from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._vexfs import ffi, lib
+
+F_AND: int = lib.VEX_F_AND
+F_OR: int = lib.VEX_F_OR
+F_EQ: int = lib.VEX_F_EQ
+F_NE: int = lib.VEX_F_NE
+F_GT: int = lib.VEX_F_GT
+F_GE: int = lib.VEX_F_GE
+F_LT: int = lib.VEX_F_LT
+F_LE: int = lib.VEX_F_LE
+F_IN: int = lib.VEX_F_IN
+F_NIN: int = lib.VEX_F_NIN
+F_CONTAINS: int = lib.VEX_F_CONTAINS
+F_NOT_CONTAINS: int = lib.VEX_F_NOT_CONTAINS
+F_DOC_CONTAINS: int = lib.VEX_F_DOC_CONTAINS
+F_DOC_NOT_CONTAINS: int = lib.VEX_F_DOC_NOT_CONTAINS
+F_DOC_REGEX: int = lib.VEX_F_DOC_REGEX
+F_DOC_NOT_REGEX: int = lib.VEX_F_DOC_NOT_REGEX
+F_ID_IN: int = lib.VEX_F_ID_IN
+F_ID_NOT_IN: int = lib.VEX_F_ID_NOT_IN
+
+__all__ = [
+    "F_AND",
+    "F_CONTAINS",
+    "F_DOC_CONTAINS",
+    "F_DOC_NOT_CONTAINS",
+    "F_DOC_NOT_REGEX",
+    "F_DOC_REGEX",
+    "F_EQ",
+    "F_GE",
+    "F_GT",
+    "F_ID_IN",
+    "F_ID_NOT_IN",
+    "F_IN",
+    "F_LE",
+    "F_LT",
+    "F_NE",
+    "F_NIN",
+    "F_NOT_CONTAINS",
+    "F_OR",
+    "Collection",
+    "CollectionInfo",
+    "Database",
+    "Filter",
+    "Rows",
+    "codec_name",
+    "format_version",
+    "simd_level",
+    "stats",
+    "version",
+]
+
+
+def stats() -> dict[str, int]:
+    """Process-wide counters of the engine; see vex_stats."""
+    out = ffi.new("vex_stats *")
+    lib.vex_get_stats(out)
+    return {name: getattr(out, name) for name, _ in ffi.typeof("vex_stats").fields}
+
+
+def simd_level() -> str:
+    """The kernels in use: "scalar", "avx2", "avx512" or "neon"."""
+    out = ffi.new("const char **")
+    check(lib.vex_simd_level(out))
+    return ffi.string(out[0]).decode("ascii")
+
+
+def codec_name() -> str:
+    """The compression in use; "store" when there is none."""
+    return ffi.string(lib.vex_codec_name()).decode("utf-8")
+
+
+def version() -> str:
+    """Version of the engine."""
+    return ffi.string(lib.vex_version()).decode("ascii")
+
+
+def format_version() -> tuple[int, int]:
+    """Version of the on-disk format that this engine writes."""
+    out = ffi.new("uint16_t[2]")
+    lib.vex_format_version(out, out + 1)
+    return out[0], out[1]
+
+
+_register_codec(ffi, lib)
+_regex_provider.register()
+os.register_at_fork(
+    before=lib.vex_fork_prepare,
+    after_in_parent=lib.vex_fork_parent,
+    after_in_child=lib.vex_fork_child,
+)

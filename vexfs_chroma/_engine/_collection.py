@@ -1,0 +1,280 @@
+"""Collections: writes, deletes, reads.  Every method is one call of the engine.
+
+Vectors and MessagePack blobs are lent to the engine for the length of the call, uncopied; results
+are copied out once and given back at once.  The locals that keep lent memory alive are needed:
+cffi structs hold plain addresses.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from chromadb.errors import InvalidArgumentError
+from numpy.typing import NDArray
+
+from vexfs_chroma._engine import _wire
+from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._vexfs import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Filter = list[Any]
+"""A filter expression, [operator, ...], as vexfs.h ("selection") documents it."""
+
+SPACES: dict[str, int] = {
+    "l2": lib.VEX_SPACE_L2,
+    "ip": lib.VEX_SPACE_IP,
+    "cosine": lib.VEX_SPACE_COSINE,
+    "l1": lib.VEX_SPACE_L1,
+}
+_SPACE_NAMES = {number: name for name, number in SPACES.items()}
+_WRITES: dict[str, int] = {
+    "add": lib.VEX_WRITE_ADD,
+    "update": lib.VEX_WRITE_UPDATE,
+    "upsert": lib.VEX_WRITE_UPSERT,
+}
+_UINT32_MAX = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class Rows:
+    """Records found, flat over all queries: counts[i] rows belong to query i.
+
+    What was not asked for is None.
+    """
+
+    counts: list[int]
+    ids: list[str]
+    documents: list[str | None] | None
+    metadatas: list[dict[str, Any] | None] | None
+    uris: list[str | None] | None
+    vectors: NDArray[np.float32] | None
+    distances: NDArray[np.float32] | None
+
+
+@dataclass(slots=True, frozen=True)
+class CollectionInfo:
+    """The counters of one collection; see vex_collection_info."""
+
+    rows: int
+    lsn: int
+    next_seq: int
+    memtable_rows: int
+    memtable_bytes: int
+    disk_bytes: int
+    dimension: int
+    space: str
+    vector_files: int
+    payload_files: int
+    raw_document_bytes: int
+    stored_document_bytes: int
+    raw_metadata_bytes: int
+    stored_metadata_bytes: int
+
+
+class Collection:
+    """An open collection.  Made by Database.open_collection()."""
+
+    def __init__(self, database: Handle, pointer: Any, owner: object) -> None:
+        self._handle = Handle("the collection", pointer, _close, database)
+        self._owner = owner  # an open collection keeps its database open
+        self._finalizer = weakref.finalize(self, self._handle.close)
+
+    def write(
+        self,
+        op: str,
+        ids: Sequence[str],
+        vectors: NDArray[np.float32] | None,
+        documents: Sequence[str | None] | None,
+        metadatas: Sequence[Mapping[str, Any] | None] | None,
+        uris: Sequence[str | None] | None,
+    ) -> int:
+        """Write one batch atomically; `op` is "add", "update" or "upsert".
+
+        Returns how many records were inserted or changed.
+        """
+        if op not in _WRITES:
+            raise InvalidArgumentError(f"op must be one of {', '.join(_WRITES)}, got {op!r}")
+        records = _wire.encode_records(ids, documents, metadatas, uris)
+        request = ffi.new("vex_write_request *")
+        request.op = _WRITES[op]
+        request.n = len(ids)
+        if vectors is not None:
+            matrix = _wire.as_matrix(vectors)
+            if len(matrix) != len(ids):
+                raise InvalidArgumentError(f"got {len(matrix)} vectors for {len(ids)} ids")
+            lent_vectors = ffi.from_buffer("float[]", matrix)
+            request.dimension = matrix.shape[1]
+            request.vectors = lent_vectors
+        lent_records = ffi.from_buffer("uint8_t[]", records)
+        request.records = lent_records
+        request.records_len = len(records)
+        changed = ffi.new("uint64_t *")
+        with self._handle as collection:
+            check(lib.vex_write(collection, request, changed))
+        return int(changed[0])
+
+    def delete(
+        self,
+        ids: Sequence[str] | None,
+        filter: Filter | None,
+        limit: int | None = None,
+    ) -> int:
+        """Delete the selected records, the first `limit` in insertion order; returns how many."""
+        selection = _Selection(ids, filter)
+        deleted = ffi.new("uint64_t *")
+        with self._handle as collection:
+            check(lib.vex_delete(collection, selection.pointer, _limit(limit), deleted))
+        return int(deleted[0])
+
+    def count(self, ids: Sequence[str] | None = None, filter: Filter | None = None) -> int:
+        """How many records are selected."""
+        selection = _Selection(ids, filter)
+        out = ffi.new("uint64_t *")
+        with self._handle as collection:
+            check(lib.vex_count(collection, selection.pointer, out))
+        return int(out[0])
+
+    def get(
+        self,
+        ids: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        *,
+        offset: int = 0,
+        limit: int | None = None,
+        documents: bool = False,
+        metadatas: bool = False,
+        uris: bool = False,
+        vectors: bool = False,
+    ) -> Rows:
+        """The selected records in insertion order."""
+        selection = _Selection(ids, filter)
+        skip, most = _wire.as_index(offset, "offset"), _limit(limit)
+        include = _include(documents, metadatas, uris, vectors)
+        out = ffi.new("vex_result **")
+        with self._handle as collection:
+            check(lib.vex_get(collection, selection.pointer, skip, most, include, out))
+        return _take_rows(out[0])
+
+    def query(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        documents: bool = False,
+        metadatas: bool = False,
+        uris: bool = False,
+        vectors: bool = False,
+    ) -> Rows:
+        """The k nearest selected records of each query, nearest first."""
+        matrix = _wire.as_matrix(queries)
+        n, dimension = matrix.shape
+        selection = _Selection(ids, filter)
+        nearest = _wire.as_index(k, "k", _UINT32_MAX)
+        include = _include(documents, metadatas, uris, vectors)
+        lent = ffi.from_buffer("float[]", matrix)
+        out = ffi.new("vex_result **")
+        with self._handle as collection:
+            check(
+                lib.vex_query(
+                    collection, selection.pointer, lent, n, dimension, nearest, include, out
+                )
+            )
+        return _take_rows(out[0])
+
+    def info(self) -> CollectionInfo:
+        """Counters of the collection as it is now."""
+        out = ffi.new("vex_collection_info *")
+        with self._handle as collection:
+            check(lib.vex_collection_get_info(collection, out))
+        fields = {name: getattr(out, name) for name in CollectionInfo.__slots__}
+        return CollectionInfo(**{**fields, "space": _SPACE_NAMES[out.space]})
+
+    def metadata_keys(self) -> dict[str, int]:
+        """Metadata keys ever written, each with the bit mask of its types (see vexfs.h)."""
+        blob, length = ffi.new("uint8_t **"), ffi.new("size_t *")
+        with self._handle as collection:
+            check(lib.vex_collection_keys(collection, blob, length))
+        try:
+            return _wire.decode_map(ffi.buffer(blob[0], length[0]))
+        finally:
+            lib.vex_bytes_free(blob[0])
+
+    def flush(self) -> None:
+        """Seal what is in memory into segment files and wait until they are committed."""
+        with self._handle as collection:
+            check(lib.vex_collection_flush(collection))
+
+    def close(self) -> None:
+        """Give the handle back; waits for its running calls.  Idempotent."""
+        self._finalizer.detach()
+        self._handle.close()
+
+
+class _Selection:
+    """A vex_selection and the memory that it points to; `pointer` is NULL to select all."""
+
+    __slots__ = ("_filter", "_ids", "pointer")
+
+    def __init__(self, ids: Sequence[str] | None, filter: Filter | None) -> None:
+        self.pointer: Any = ffi.NULL
+        if ids is None and filter is None:
+            return
+        self.pointer = ffi.new("vex_selection *")
+        if ids is not None:
+            self._ids = ffi.from_buffer("uint8_t[]", _wire.encode(ids))
+            self.pointer.ids, self.pointer.ids_len = self._ids, len(self._ids)
+        if filter is not None:
+            self._filter = ffi.from_buffer("uint8_t[]", _wire.encode(filter))
+            self.pointer.filter, self.pointer.filter_len = self._filter, len(self._filter)
+
+
+def _include(documents: bool, metadatas: bool, uris: bool, vectors: bool) -> int:
+    mask: int = (
+        documents * lib.VEX_INCLUDE_DOCUMENTS
+        | metadatas * lib.VEX_INCLUDE_METADATAS
+        | uris * lib.VEX_INCLUDE_URIS
+        | vectors * lib.VEX_INCLUDE_VECTORS
+    )
+    return mask
+
+
+def _limit(limit: int | None) -> int:
+    return -1 if limit is None else _wire.as_index(limit, "limit")
+
+
+def _take_rows(result: Any) -> Rows:
+    """Copy a vex_result out and free it."""
+    try:
+        n, include = result.n_rows, result.include
+        ids, documents, metadatas, uris = _wire.decode_records(
+            ffi.buffer(result.records, result.records_len)
+        )
+        vectors = distances = None
+        if include & lib.VEX_INCLUDE_VECTORS:
+            flat = _copy_floats(result.vectors, n * result.dimension)
+            vectors = flat.reshape(n, result.dimension)
+        if result.distances != ffi.NULL:
+            distances = _copy_floats(result.distances, n)
+        counts = ffi.unpack(result.row_counts, result.n_queries) if result.n_queries else []
+        return Rows(counts, ids, documents, metadatas, uris, vectors, distances)
+    finally:
+        lib.vex_result_free(result)
+
+
+def _copy_floats(source: Any, n: int) -> NDArray[np.float32]:
+    copy = np.empty(n, dtype=np.float32)
+    if n:
+        ffi.memmove(copy, source, 4 * n)
+    return copy
+
+
+def _close(pointer: Any) -> None:
+    check(lib.vex_collection_close(pointer))

@@ -1,0 +1,108 @@
+"""Databases: open, list, close.  Every method is one call of the engine."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import weakref
+from typing import Any
+
+from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma._engine._collection import SPACES, Collection
+from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._vexfs import ffi, lib
+from vexfs_chroma._engine._wire import as_index
+
+DURABILITIES: dict[str, int] = {
+    "full": lib.VEX_DURABILITY_FULL,
+    "normal": lib.VEX_DURABILITY_NORMAL,
+    "off": lib.VEX_DURABILITY_OFF,
+}
+_UINT32_MAX = 0xFFFFFFFF
+
+
+class Database:
+    """One open database: a directory, or memory when `path` is None.
+
+    It is closed by close(), when it is no longer referenced, and at the end of the process.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        *,
+        durability: str = "full",
+        read_only: bool = False,
+        create: bool = True,
+        busy_timeout: float = 30.0,
+        memtable_rows: int = 0,
+        memtable_bytes: int = 0,
+    ) -> None:
+        if durability not in DURABILITIES:
+            raise InvalidArgumentError(
+                f"durability must be one of {', '.join(DURABILITIES)}, got {durability!r}"
+            )
+        if not busy_timeout >= 0:  # refuses NaN, too
+            raise InvalidArgumentError(f"busy_timeout must not be negative, got {busy_timeout}")
+        options = ffi.new("vex_db_options *")
+        options.durability = DURABILITIES[durability]
+        options.flags = (lib.VEX_OPEN_READ_ONLY if read_only else 0) | (
+            0 if create else lib.VEX_OPEN_NO_CREATE
+        )
+        options.busy_timeout_ms = int(min(busy_timeout * 1000, _UINT32_MAX))
+        options.memtable_rows = as_index(memtable_rows, "memtable_rows", _UINT32_MAX)
+        options.memtable_bytes = as_index(memtable_bytes, "memtable_bytes")
+        out = ffi.new("vex_db **")
+        check(lib.vex_db_open(_path_bytes(path), options, out))
+        self._handle = Handle("the database", out[0], _close)
+        self._finalizer = weakref.finalize(self, self._handle.close)
+
+    def create_collection(self, id: uuid.UUID, space: str) -> None:
+        """Create the empty collection `id`."""
+        if space not in SPACES:
+            raise InvalidArgumentError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
+        with self._handle as db:
+            check(lib.vex_collection_create(db, id.bytes, SPACES[space]))
+
+    def open_collection(self, id: uuid.UUID) -> Collection:
+        """A handle on the collection `id`; many may be open at once."""
+        out = ffi.new("vex_collection **")
+        with self._handle as db:
+            check(lib.vex_collection_open(db, id.bytes, out))
+            return Collection(self._handle, out[0], self)
+
+    def drop_collection(self, id: uuid.UUID) -> None:
+        """Delete the collection `id` and its files."""
+        with self._handle as db:
+            check(lib.vex_collection_drop(db, id.bytes))
+
+    def list_collections(self) -> list[uuid.UUID]:
+        """The ids of all collections, ascending."""
+        uuids, n = ffi.new("uint8_t **"), ffi.new("uint32_t *")
+        with self._handle as db:
+            check(lib.vex_collection_list(db, uuids, n))
+        try:
+            blob = bytes(ffi.buffer(uuids[0], 16 * n[0])) if n[0] else b""
+        finally:
+            lib.vex_bytes_free(uuids[0])
+        return [uuid.UUID(bytes=blob[i : i + 16]) for i in range(0, len(blob), 16)]
+
+    def close(self) -> None:
+        """Close the database and its collections; wait for calls that are running.  Idempotent."""
+        self._finalizer.detach()
+        self._handle.close()
+
+
+def _close(pointer: Any) -> None:
+    check(lib.vex_db_close(pointer))
+
+
+def _path_bytes(path: str | None) -> Any:
+    if path is None:
+        return ffi.NULL
+    encoded = os.fsencode(path)
+    if not encoded or b"\0" in encoded:
+        raise InvalidArgumentError(f"path must be a non-empty path, got {path!r}")
+    return encoded

@@ -1,0 +1,111 @@
+"""Handles: C pointers that are never freed while a call uses them, nor used after they are freed.
+
+    with handle as pointer:
+        lib.vex_count(pointer, ...)
+
+The engine asks that no handle is used after the call that closes it returned.  So a handle knows
+the threads that are inside a call with it.  `close()` lets no further call in, the last thread to
+leave gives the pointer back, and `close()` returns when that has happened.  Closing a handle
+closes the handles opened from it first; one lock serves such a family.
+
+A signal handler or a finaliser may run `close()` in a thread that is itself inside a call.
+Waiting for itself would never end, so `close()` then returns early, and the pointer is given back
+when that call leaves.  The lock is re-entrant for the same reason.  In a forked child the other
+threads do not exist: what they held is forgotten there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from chromadb.errors import InternalError
+
+
+class Handle:
+    """Owner of one C pointer; `release` gives it back to the engine."""
+
+    def __init__(
+        self,
+        name: str,
+        pointer: Any,
+        release: Callable[[Any], object],
+        parent: Handle | None = None,
+    ) -> None:
+        self._name = name
+        self._pointer = pointer
+        self._release = release
+        self._parent = parent
+        self._children: set[Handle] = set()
+        self._users: list[int] = []  # threads inside a call, once per nested call
+        self._closed = False
+        self._failure: Exception | None = None
+        self._left: threading.Condition = (
+            threading.Condition(threading.RLock()) if parent is None else parent._left
+        )
+        (_roots if parent is None else parent._children).add(self)
+
+    def __enter__(self) -> Any:
+        with self._left:
+            if self._closed:
+                raise InternalError(f"{self._name} is closed; open it again to use it")
+            self._users.append(threading.get_ident())
+            return self._pointer
+
+    def __exit__(self, *_: object) -> None:
+        with self._left:
+            self._users.remove(threading.get_ident())
+            if self._closed:
+                (self._parent or self)._give_back()
+
+    def close(self) -> None:
+        """Close this handle and its children; idempotent.  Raises what the engine reports."""
+        with self._left:
+            for handle in self._family():
+                handle._closed = True
+            self._give_back()
+            me = threading.get_ident()
+            while self._pointer is not None and not any(me in h._users for h in self._family()):
+                self._left.wait()
+            failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _family(self) -> list[Handle]:
+        return [*self._children, self]
+
+    def _give_back(self) -> None:
+        """Release what is closed and unused, children first.  Called with the lock held."""
+        for child in tuple(self._children):
+            child._give_back()
+        if not self._closed or self._users or self._children or self._pointer is None:
+            return
+        pointer, self._pointer = self._pointer, None
+        try:
+            self._release(pointer)
+        except Exception as failure:  # noqa: BLE001 - raised by close()
+            self._failure = failure
+        if self._parent is not None:
+            self._parent._children.discard(self)
+        self._left.notify_all()
+
+    def _forget_other_threads(self) -> None:
+        left = threading.Condition(threading.RLock())
+        me = threading.get_ident()
+        for handle in self._family():
+            handle._left = left
+            handle._users = [user for user in handle._users if user == me]
+
+
+_roots: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for root in tuple(_roots):
+        root._forget_other_threads()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

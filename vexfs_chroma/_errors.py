@@ -1,0 +1,42 @@
+"""Errors of ours, each a kind of the chromadb error that existing code already catches.
+
+    chromadb.errors.ChromaError
+     +-- InternalError
+     |    +-- DatabaseLockedError       another process holds the database past busy_timeout
+     |    +-- ReadOnlyError             opened read-only, or on read-only media
+     |    +-- StorageFullError          the disk or the quota is full; nothing stored was lost
+     |    +-- StoragePermissionError    the operating system refused access; __cause__ says how
+     |    +-- CorruptionError           stored bytes are damaged; the message says which
+     +-- InvalidArgumentError
+          +-- ForeignDatabaseError      the directory holds something that is not a vexfs database
+
+Over HTTP they carry the name of their parent, so that every Chroma client knows them.
+"""
+
+from __future__ import annotations
+
+from chromadb.errors import InternalError, InvalidArgumentError
+
+
+class DatabaseLockedError(InternalError):
+    """Another process held the database for longer than the busy timeout."""
+
+
+class ReadOnlyError(InternalError):
+    """The database was opened read-only, or lies on read-only media."""
+
+
+class StorageFullError(InternalError):
+    """The disk or the quota is full; nothing stored was lost."""
+
+
+class StoragePermissionError(InternalError):
+    """The operating system refused access to a file of the database."""
+
+
+class CorruptionError(InternalError):
+    """Stored bytes are damaged; the message names the file and the offset."""
+
+
+class ForeignDatabaseError(InvalidArgumentError):
+    """The directory holds something that is not a vexfs database."""
