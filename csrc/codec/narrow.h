@@ -12,9 +12,11 @@
 #include <stdint.h>
 
 /* Narrowest exact element (VEX_ELEMENT_*) for `n` floats, given that `so_far` was enough for
- * what was seen before (start with VEX_ELEMENT_U8). */
+ * what was seen before (start with VEX_ELEMENT_U8).  Infinity and NaN count as float32. */
 uint32_t vex_narrow_scan(uint32_t so_far, const float *values, size_t n);
 
+/* n elements; the values must be representable (vex_narrow_scan).  Buffers do not overlap and
+ * are aligned to their element. */
 void vex_narrow_encode(uint32_t element, void *dst, const float *src, size_t n);
 void vex_narrow_decode(uint32_t element, float *dst, const void *src, size_t n);
 
