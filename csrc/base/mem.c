@@ -106,10 +106,11 @@ void *vex_malloc(size_t bytes) {
 }
 
 void *vex_calloc(size_t n, size_t bytes_each) {
-    if (must_fail()) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n, bytes_each, &bytes) || must_fail()) {
         return NULL;
     }
-    void *p = n && bytes_each ? calloc(n, bytes_each) : calloc(1, 1);
+    void *p = calloc(bytes ? bytes : 1, 1);
     if (p != NULL) {
         count_block(p);
     }
