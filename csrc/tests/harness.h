@@ -3,8 +3,9 @@
  *
  *   TEST(crc_known_answer) { CHECK_EQ(vex_crc32c(0, "123456789", 9), 0xE3069283u); }
  *
- * `./test_vexfs [--filter text] [--list] [--seed n]`.  A failed CHECK prints where and what, and
- * ends the test.  Random tests draw from test_random(), whose seed is printed on failure.
+ * `./test_vexfs [--filter text] [--seed n] [--verbose] [--list]`.  A failed CHECK prints where and
+ * what, and ends the test; only the thread that runs the test may CHECK.  Random tests
+ * draw from test_random(), whose seed is printed on failure.
  */
 #ifndef VEX_TESTS_HARNESS_H
 #define VEX_TESTS_HARNESS_H

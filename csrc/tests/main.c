@@ -79,37 +79,45 @@ const char *test_directory(void) {
 static bool run(const test_case *test) {
     random_state = seed * 0x9E3779B97F4A7C15ULL + 1;
     scratch[0] = '\0';
-    bool passed = setjmp(failure_exit) == 0;
-    if (passed) {
-        test->function();
+    if (setjmp(failure_exit) != 0) {
+        fprintf(stderr, "FAILED %s (%s)%s%s\n", test->name, test->file,
+                scratch[0] ? ", files are in " : "", scratch);
+        return false;
     }
-    if (scratch[0] != '\0' && passed) {
+    test->function();
+    if (scratch[0] != '\0') {
         remove_tree(scratch);
     }
-    if (!passed) {
-        fprintf(stderr, "FAILED %s (%s)\n", test->name, test->file);
-    }
-    return passed;
+    return true;
 }
 
 int main(int argc, char **argv) {
     const char *filter = NULL;
+    bool verbose = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--filter") == 0 && i + 1 < argc) {
             filter = argv[++i];
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             seed = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--verbose") == 0) {
+            verbose = true;
         } else if (strcmp(argv[i], "--list") == 0) {
             for (size_t t = 0; t < n_cases; t++) {
                 printf("%s %s\n", cases[t].file, cases[t].name);
             }
             return 0;
+        } else {
+            fprintf(stderr, "usage: %s [--filter text] [--seed n] [--verbose] [--list]\n", argv[0]);
+            return 2;
         }
     }
     size_t n_passed = 0, n_failed = 0;
     for (size_t t = 0; t < n_cases; t++) {
         if (filter && !strstr(cases[t].name, filter) && !strstr(cases[t].file, filter)) {
             continue;
+        }
+        if (verbose) {
+            fprintf(stderr, "%s\n", cases[t].name); /* the last one shown is where it crashed */
         }
         if (run(&cases[t])) {
             n_passed++;
