@@ -1,0 +1,423 @@
+/*
+ * catchup.c - bringing a collection's state in memory up to what is on disk: loading it,
+ * following other processes, and taking over the log before the first append.
+ *
+ * Whatever is replayed goes through the same calls as a fresh write (prepare, apply), so there
+ * is one meaning of a batch.  Replay stops where the head says committed data ends; without a
+ * valid head (first use since boot) it goes by the log's own tail rule.
+ */
+#include "db/db.h"
+
+#include "base/poison.h"
+
+#define LOAD_TRIES 10               /* another process may flush while we open its files          */
+#define PERSIST_STEP ((size_t)1 << 20)
+
+/* Where replay must stop. */
+typedef struct replay_limit {
+    bool known;
+    uint64_t wal_number, wal_end;
+} replay_limit;
+
+static vex_status open_head(vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (vex_db_volatile(db) || collection->head_file != NULL) {
+        return VEX_OK;
+    }
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, collection->dir, "head"));
+    vex_file_mode mode = db->read_only ? VEX_FILE_READ : VEX_FILE_CREATE;
+    vex_status status = db->vfs->file_open(db->vfs, path, mode, &collection->head_file);
+    return db->read_only && status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
+}
+
+static vex_status read_head(vex_collection *collection, vex_head *head, bool *valid) {
+    *valid = false;
+    if (collection->head_file == NULL) {
+        return VEX_OK;
+    }
+    return vex_head_read(collection->db->vfs, collection->head_file, head, valid);
+}
+
+/* ---- replay ---- */
+
+static vex_status note_keys(vex_key_set *keys, const vex_batch *batch) {
+    for (size_t i = 0; i < batch->n_ops; i++) {
+        const vex_payload *payload = &batch->ops[i].payload;
+        if (batch->ops[i].kind == VEX_OP_PUT || batch->ops[i].kind == VEX_OP_PAYLOAD) {
+            VEX_TRY(vex_key_set_note(keys, payload->metadata, payload->metadata_len));
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status replay_record(vex_collection *collection, vex_snapshot *snapshot,
+                                const vex_buf *body, uint64_t lsn) {
+    vex_batch batch = {0};
+    vex_status status = vex_batch_decode(body->data, body->len, &batch);
+    vex_memtable *active = snapshot->mems[snapshot->n_mems - 1].table;
+    if (status == VEX_OK) {
+        status = vex_memtable_prepare(active, &batch);
+    }
+    if (status == VEX_OK) {
+        status = note_keys(&collection->keys, &batch);
+    }
+    if (status == VEX_OK) {
+        status = vex_snapshot_apply(snapshot, &batch, lsn);
+    }
+    if (status == VEX_OK) {
+        vex_snapshot_commit(snapshot, &batch, lsn);
+    }
+    vex_batch_clear(&batch);
+    return status;
+}
+
+static bool log_exists(const vex_collection *collection, uint64_t number) {
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    vex_file_stat stat;
+    vex_vfs *vfs = collection->db->vfs;
+    vex_wal_name(name, number);
+    return vex_path_join(path, collection->dir, name) == VEX_OK &&
+           vfs->path_stat(vfs, path, &stat) == VEX_OK;
+}
+
+static vex_status torn_in_the_middle(const vex_collection *collection, uint64_t number) {
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    vex_wal_name(name, number);
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, vex_wal_reader_offset(collection->tail), 0,
+                       "the log is damaged before its committed end");
+}
+
+/* Open the reader at `number`, skipping what `offset` says is known already. */
+static vex_status position_reader(vex_collection *collection, uint64_t number, uint64_t offset) {
+    vex_db *db = collection->db;
+    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, db->uuid, number, &collection->tail));
+    if (offset > vex_wal_reader_offset(collection->tail)) {
+        VEX_TRY(vex_wal_reader_seek(collection->tail, offset, collection->known.lsn));
+    }
+    return VEX_OK;
+}
+
+/* Apply the records behind `known` to the private snapshot, up to `limit`; moves `known`. */
+static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, replay_limit limit) {
+    vex_head *known = &collection->known;
+    vex_buf body = {0};
+    vex_status status = VEX_OK;
+    while (status == VEX_OK) {
+        if (collection->tail == NULL) {
+            if (!log_exists(collection, known->wal_number)) {
+                if (limit.known && known->wal_end < limit.wal_end) {
+                    status = VEX_FAIL_AT(VEX_ERR_CORRUPT, collection->dir, 0, 0,
+                                         "log %llu is missing; restore it from a backup",
+                                         (unsigned long long)known->wal_number);
+                }
+                break;
+            }
+            status = position_reader(collection, known->wal_number, known->wal_end);
+            continue;
+        }
+        vex_wal_step step = VEX_WAL_END;
+        uint64_t lsn = 0;
+        bool last_log = limit.known ? known->wal_number >= limit.wal_number
+                                    : !log_exists(collection, known->wal_number + 1);
+        uint64_t end = limit.known && last_log ? limit.wal_end : UINT64_MAX;
+        status = vex_wal_reader_next(collection->tail, end, &step, &body, &lsn);
+        if (status == VEX_OK && step == VEX_WAL_RECORD) {
+            if (lsn > snapshot->lsn) { /* else it is in the files already */
+                status = replay_record(collection, snapshot, &body, lsn);
+            }
+            known->wal_end = vex_wal_reader_offset(collection->tail);
+            known->lsn = snapshot->lsn;
+            continue;
+        }
+        if (status != VEX_OK || (last_log && (!limit.known || known->wal_end >= limit.wal_end))) {
+            break;
+        }
+        if (last_log || step == VEX_WAL_TORN) {
+            status = torn_in_the_middle(collection, known->wal_number);
+            break;
+        }
+        vex_wal_reader_close(collection->tail);
+        collection->tail = NULL;
+        known->wal_number++;
+        known->wal_end = 0;
+    }
+    vex_buf_clear(&body);
+    return status;
+}
+
+/* ---- loading ---- */
+
+static void replace_state(vex_collection *collection, vex_snapshot *snapshot,
+                          vex_manifest *manifest, vex_key_set *keys) {
+    vex_snapshot_release(collection->latest);
+    collection->latest = snapshot;
+    vex_manifest_clear(&collection->manifest);
+    collection->manifest = *manifest;
+    *manifest = (vex_manifest){0};
+    vex_key_set_clear(&collection->keys);
+    collection->keys = *keys;
+    *keys = (vex_key_set){0};
+}
+
+static vex_status add_memtable(vex_snapshot *snapshot) {
+    vex_memtable *table = NULL;
+    VEX_TRY(vex_memtable_create(&table));
+    snapshot->mems[snapshot->n_mems++] = (vex_mem_source){.table = table};
+    return VEX_OK;
+}
+
+/* Build the state of the newest manifest plus its logs. */
+static vex_status load_once(vex_collection *collection, replay_limit limit) {
+    vex_db *db = collection->db;
+    vex_manifest manifest = {0};
+    vex_key_set keys = {0};
+    vex_snapshot *snapshot = NULL;
+    uint64_t generation = 0;
+    vex_status status = vex_manifest_newest(db->vfs, collection->dir, &generation);
+    if (status == VEX_OK && generation == 0) {
+        status = VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                             "the collection does not exist");
+    }
+    VEX_TRY_DONE(status, status);
+    VEX_TRY_DONE(status, vex_manifest_read(db->vfs, collection->dir, db->uuid, generation,
+                                           &manifest));
+    VEX_TRY_DONE(status, vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest,
+                                           &snapshot));
+    VEX_TRY_DONE(status, vex_key_set_decode(&keys, manifest.keys.data, manifest.keys.len));
+    VEX_TRY_DONE(status, add_memtable(snapshot));
+
+    vex_wal_reader_close(collection->tail);
+    collection->tail = NULL;
+    vex_wal_writer_close(collection->wal);
+    collection->wal = NULL;
+    collection->known = (vex_head){generation, manifest.wal_first, 0, manifest.lsn};
+    if (limit.known && limit.wal_number < manifest.wal_first) {
+        limit.wal_number = manifest.wal_first; /* a flush overtook the head we read */
+        limit.wal_end = 0;
+    }
+    vex_snapshot *state = snapshot;
+    snapshot = NULL;
+    replace_state(collection, state, &manifest, &keys);
+    status = replay(collection, state, limit);
+done:
+    vex_snapshot_release(snapshot);
+    vex_manifest_clear(&manifest);
+    vex_key_set_clear(&keys);
+    return status;
+}
+
+static vex_status load(vex_collection *collection) {
+    vex_status status = VEX_OK;
+    for (int attempt = 0; attempt < LOAD_TRIES; attempt++) {
+        vex_head head;
+        bool valid = false;
+        VEX_TRY(read_head(collection, &head, &valid));
+        replay_limit limit = {valid, valid ? head.wal_number : 0, valid ? head.wal_end : 0};
+        status = load_once(collection, limit);
+        uint64_t newest = 0;
+        if (status != VEX_ERR_NOT_FOUND && status != VEX_ERR_CORRUPT) {
+            break;
+        }
+        /* Files of an older generation may have been removed under us: only a failure with the
+         * newest generation counts. */
+        VEX_TRY(vex_manifest_newest(collection->db->vfs, collection->dir, &newest));
+        if (newest == collection->known.generation || newest == 0) {
+            return newest == 0 ? VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                                             "the collection does not exist")
+                               : status;
+        }
+    }
+    return status;
+}
+
+vex_status vex_collection_load(vex_collection *collection) {
+    vex_db *db = collection->db;
+    vex_file_stat stat;
+    if (db->vfs->path_stat(db->vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
+        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                           "the collection does not exist");
+    }
+    VEX_TRY(open_head(collection));
+    VEX_TRY(load(collection));
+    collection->published = vex_snapshot_acquire(collection->latest);
+    collection->published_head = collection->known;
+    if (!db->read_only && vex_maintenance_acquire(db, 0) == VEX_OK) {
+        vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest);
+        vex_maintenance_release(db);
+    }
+    return VEX_OK;
+}
+
+/* ---- following other processes ---- */
+
+/* Under write_mu: move `latest` to what `limit` says is committed, and publish it. */
+static vex_status follow(vex_collection *collection, uint64_t generation, replay_limit limit) {
+    vex_wal_writer_close(collection->wal);
+    collection->wal = NULL;
+    if (generation != collection->known.generation) {
+        VEX_TRY(load(collection));
+    } else {
+        vex_snapshot *next = NULL;
+        VEX_TRY(vex_snapshot_copy(collection->latest, &next));
+        vex_status status = replay(collection, next, limit);
+        if (status != VEX_OK) {
+            vex_snapshot_release(next);
+            return status;
+        }
+        vex_snapshot_release(collection->latest);
+        collection->latest = next;
+    }
+    return vex_publish(collection, collection->latest, &collection->known);
+}
+
+vex_status vex_collection_refresh(vex_collection *collection) {
+    if (atomic_load(&collection->dropped)) {
+        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                           "the collection was deleted");
+    }
+    vex_head head;
+    bool valid = false;
+    VEX_TRY(open_head(collection));
+    VEX_TRY(read_head(collection, &head, &valid));
+    if (!valid) {
+        return VEX_OK; /* nobody wrote since boot */
+    }
+    pthread_mutex_lock(&collection->publish_mu);
+    bool current = head.generation == collection->published_head.generation &&
+                   head.lsn <= collection->published_head.lsn;
+    pthread_mutex_unlock(&collection->publish_mu);
+    if (current) {
+        return VEX_OK;
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    vex_status status = read_head(collection, &head, &valid);
+    const vex_head *known = &collection->known;
+    if (status == VEX_OK && valid && !collection->poisoned &&
+        (head.generation != known->generation || head.lsn > known->lsn)) {
+        status = follow(collection, head.generation,
+                        (replay_limit){true, head.wal_number, head.wal_end});
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+    return status;
+}
+
+/* ---- taking over the log ---- */
+
+/* Does anything lie behind the committed end of the log?  (A frame header is never all zero.) */
+static vex_status tail_is_clean(const vex_collection *collection, bool *clean) {
+    vex_vfs *vfs = collection->db->vfs;
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    uint8_t bytes[32] = {0}, zeros[32] = {0};
+    vex_file *file = NULL;
+    vex_wal_name(name, collection->known.wal_number);
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
+    size_t got = 0;
+    vex_status status =
+        vfs->file_read(vfs, file, bytes, sizeof bytes, collection->known.wal_end, &got);
+    vfs->file_close(vfs, file);
+    *clean = memcmp(bytes, zeros, sizeof bytes) == 0;
+    return status;
+}
+
+/* Write [0, len) again in place, cut the rest, sync: after a failed sync the page cache may show
+ * bytes that the disk never got, so what was only read is not yet safe to build on. */
+static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
+    vex_file *file = NULL;
+    uint8_t *step = vex_malloc(PERSIST_STEP);
+    if (step == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to recover a log");
+    }
+    vex_status status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &file);
+    for (uint64_t at = 0; status == VEX_OK && at < len;) {
+        size_t want = len - at < PERSIST_STEP ? (size_t)(len - at) : PERSIST_STEP;
+        status = vex_file_read_exact(vfs, file, path, step, want, at);
+        if (status == VEX_OK) {
+            const vex_iovec part = {step, want};
+            status = vfs->file_write(vfs, file, &part, 1, at);
+        }
+        at += want;
+    }
+    if (status == VEX_OK) {
+        status = vfs->file_truncate(vfs, file, len);
+    }
+    if (status == VEX_OK) {
+        status = vfs->file_sync(vfs, file);
+    }
+    if (file != NULL) {
+        vfs->file_close(vfs, file);
+    }
+    vex_free(step);
+    return status;
+}
+
+/* A writer died in the log, or the machine restarted: keep its whole records, cut a torn one. */
+static vex_status recover_log(vex_collection *collection) {
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    VEX_TRY(follow(collection, collection->known.generation, (replay_limit){0}));
+    vex_wal_name(name, collection->known.wal_number);
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    return persist_again(collection->db->vfs, path, collection->known.wal_end);
+}
+
+static vex_status open_log(vex_collection *collection, bool head_valid) {
+    vex_db *db = collection->db;
+    vex_head *known = &collection->known;
+    if (!log_exists(collection, known->wal_number)) {
+        VEX_TRY(vex_wal_create(db->vfs, collection->dir, db->uuid, known->wal_number,
+                               known->lsn + 1, vex_db_syncs(db), &collection->wal));
+    } else {
+        bool clean = false;
+        if (head_valid) {
+            VEX_TRY(tail_is_clean(collection, &clean));
+        }
+        if (!clean) {
+            VEX_TRY(recover_log(collection));
+        }
+        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, db->uuid, known->wal_number,
+                               known->wal_end, known->lsn, known->lsn, &collection->wal));
+    }
+    known->wal_end = vex_wal_end(collection->wal);
+    vex_wal_reader_close(collection->tail);
+    collection->tail = NULL;
+    return VEX_OK;
+}
+
+vex_status vex_collection_take_over(vex_collection *collection) {
+    if (atomic_load(&collection->dropped)) {
+        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                           "the collection was deleted");
+    }
+    if (collection->poisoned) {
+        return VEX_FAIL_AT(VEX_ERR_POISONED, collection->dir, 0, 0,
+                           "an earlier write could not be made durable; close and reopen the "
+                           "database to write again (everything acknowledged is safe)");
+    }
+    if (vex_db_volatile(collection->db)) {
+        return VEX_OK;
+    }
+    vex_head head;
+    bool valid = false;
+    VEX_TRY(open_head(collection));
+    VEX_TRY(read_head(collection, &head, &valid));
+    /* Threads of this process may be between append and publishing: then `known` is ahead. */
+    if (valid && (head.generation != collection->known.generation ||
+                  head.lsn > collection->known.lsn)) {
+        VEX_TRY(follow(collection, head.generation,
+                       (replay_limit){true, head.wal_number, head.wal_end}));
+    }
+    bool ours = collection->wal != NULL && collection->syncing > 0;
+    bool clean = ours;
+    if (collection->wal != NULL && !ours && valid) {
+        VEX_TRY(tail_is_clean(collection, &clean));
+    }
+    if (collection->wal != NULL && clean) {
+        return VEX_OK;
+    }
+    vex_wal_writer_close(collection->wal);
+    collection->wal = NULL;
+    VEX_TRY(open_log(collection, valid));
+    return vex_publish(collection, collection->latest, &collection->known);
+}

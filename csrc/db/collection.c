@@ -1,0 +1,414 @@
+/*
+ * collection.c - creating, opening, closing, dropping and describing collections.
+ */
+#include "db/db.h"
+
+#include "base/poison.h"
+
+/* A clean close seals a memtable of at least this size, so that the next open replays little. */
+#define CLOSE_FLUSH_BYTES ((uint64_t)1 << 20)
+
+vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out) {
+    static const char digits[] = "0123456789abcdef";
+    char name[48] = "collections/";
+    size_t at = strlen(name);
+    for (int i = 0; i < 16; i++) {
+        name[at++] = digits[uuid[i] >> 4];
+        name[at++] = digits[uuid[i] & 15];
+    }
+    name[at] = '\0';
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, db->path, name));
+    *out = vex_strdup(path);
+    return *out ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a path");
+}
+
+static vex_status no_such_collection(const char *dir) {
+    return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, dir, 0, 0, "the collection does not exist");
+}
+
+/* ---- create ---- */
+
+static vex_status create_in(vex_db *db, const char *dir, const uint8_t *uuid, uint32_t space) {
+    uint64_t newest = 0;
+    vex_status status = db->vfs->dir_create(db->vfs, dir);
+    if (status != VEX_OK && status != VEX_ERR_EXISTS) {
+        return status;
+    }
+    VEX_TRY(vex_manifest_newest(db->vfs, dir, &newest));
+    if (newest != 0) {
+        return VEX_FAIL_AT(VEX_ERR_EXISTS, dir, 0, 0, "the collection exists already");
+    }
+    vex_manifest manifest = {.generation = 1, .space = space, .wal_first = 1, .next_file_no = 1};
+    memcpy(manifest.collection, uuid, 16);
+    bool sync = vex_db_syncs(db);
+    VEX_TRY(vex_manifest_write(db->vfs, dir, db->uuid, &manifest, sync));
+    if (sync) {
+        char parent[VEX_PATH_MAX];
+        VEX_TRY(vex_path_join(parent, db->path, "collections"));
+        VEX_TRY(db->vfs->dir_sync(db->vfs, parent));
+    }
+    return VEX_OK;
+}
+
+vex_status vex_collection_create(vex_db *db, const uint8_t *uuid, uint32_t space) {
+    if (space > VEX_SPACE_L1) {
+        return VEX_FAIL(VEX_ERR_INVALID, "unknown space %u", (unsigned)space);
+    }
+    char *dir = NULL;
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_directory(db, uuid, &dir);
+    if (status == VEX_OK) {
+        status = vex_lease_acquire(db);
+        if (status == VEX_OK) {
+            status = create_in(db, dir, uuid, space);
+            vex_lease_release(db);
+        }
+    }
+    vex_free(dir);
+    vex_db_leave(db);
+    return status;
+}
+
+/* ---- open and close ---- */
+
+static void unlink_from_db(vex_collection *collection) {
+    vex_collection **place = &collection->db->collections;
+    while (*place != NULL && *place != collection) {
+        place = &(*place)->next;
+    }
+    if (*place != NULL) {
+        *place = collection->next;
+    }
+}
+
+static void free_state(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    vex_wal_writer_close(collection->wal);
+    vex_wal_reader_close(collection->tail);
+    if (collection->head_file != NULL) {
+        vfs->file_close(vfs, collection->head_file);
+    }
+    vex_snapshot_release(collection->published);
+    vex_snapshot_release(collection->latest);
+    vex_manifest_clear(&collection->manifest);
+    vex_key_set_clear(&collection->keys);
+    pthread_cond_destroy(&collection->syncs_done);
+    pthread_mutex_destroy(&collection->publish_mu);
+    pthread_mutex_destroy(&collection->write_mu);
+    vex_free(collection->dir);
+    vex_free(collection);
+}
+
+/* Leave things tidy; nothing here is needed for safety, so failures do not matter. */
+static void close_cleanly(vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (atomic_load(&collection->dropped) || collection->poisoned || vex_db_volatile(db) ||
+        db->read_only) {
+        return;
+    }
+    const vex_snapshot *latest = collection->latest;
+    if (vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES &&
+        collection->wal != NULL) {
+        (void)vex_collection_flush_now(collection, true);
+    }
+    (void)vex_collection_sync(collection);
+}
+
+void vex_collection_destroy(vex_collection *collection) {
+    vex_db *db = collection->db;
+    close_cleanly(collection);
+    pthread_mutex_lock(&db->collections_mu);
+    unlink_from_db(collection);
+    pthread_mutex_unlock(&db->collections_mu);
+    free_state(collection);
+}
+
+void vex_collection_release(vex_collection *collection) {
+    vex_db *db = collection->db;
+    pthread_mutex_lock(&db->collections_mu);
+    bool last = collection->handles == 1;
+    if (!last) {
+        collection->handles--;
+    }
+    pthread_mutex_unlock(&db->collections_mu);
+    if (!last) {
+        return;
+    }
+    /* Tidy up while the collection can still be found: whoever opens it meanwhile shares it. */
+    close_cleanly(collection);
+    pthread_mutex_lock(&db->collections_mu);
+    last = --collection->handles == 0;
+    if (last) {
+        unlink_from_db(collection);
+    }
+    pthread_mutex_unlock(&db->collections_mu);
+    if (last) {
+        free_state(collection);
+    }
+}
+
+static vex_collection *find_open(vex_db *db, const uint8_t *uuid) {
+    for (vex_collection *c = db->collections; c != NULL; c = c->next) {
+        if (memcmp(c->uuid, uuid, 16) == 0 && !atomic_load(&c->dropped)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out) {
+    vex_collection *collection = vex_calloc(1, sizeof *collection);
+    if (collection == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a collection handle");
+    }
+    collection->db = db;
+    memcpy(collection->uuid, uuid, 16);
+    pthread_mutex_init(&collection->write_mu, NULL);
+    pthread_mutex_init(&collection->publish_mu, NULL);
+    pthread_cond_init(&collection->syncs_done, NULL);
+    vex_status status = vex_collection_directory(db, uuid, &collection->dir);
+    if (status == VEX_OK) {
+        status = vex_collection_load(collection);
+    }
+    if (status != VEX_OK) {
+        free_state(collection);
+        return status;
+    }
+    collection->handles = 1;
+    collection->next = db->collections;
+    db->collections = collection;
+    *out = collection;
+    return VEX_OK;
+}
+
+vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out) {
+    VEX_TRY(vex_db_enter(db));
+    pthread_mutex_lock(&db->collections_mu);
+    vex_collection *there = find_open(db, uuid);
+    vex_status status = VEX_OK;
+    if (there != NULL) {
+        there->handles++;
+        *out = there;
+    } else {
+        status = open_new(db, uuid, out);
+    }
+    pthread_mutex_unlock(&db->collections_mu);
+    vex_db_leave(db);
+    return status;
+}
+
+vex_status vex_collection_close(vex_collection *collection) {
+    if (collection != NULL) {
+        vex_db *db = collection->db;
+        VEX_TRY(vex_db_enter(db));
+        vex_collection_release(collection);
+        vex_db_leave(db);
+    }
+    return VEX_OK;
+}
+
+/* ---- drop ---- */
+
+static vex_status drop_in(vex_db *db, const char *dir, vex_collection *there) {
+    if (there != NULL) {
+        pthread_mutex_lock(&there->write_mu);
+        atomic_store(&there->dropped, true);
+        pthread_mutex_unlock(&there->write_mu);
+    }
+    vex_file_stat stat;
+    if (db->vfs->path_stat(db->vfs, dir, &stat) == VEX_ERR_NOT_FOUND) {
+        return no_such_collection(dir);
+    }
+    /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
+    char aside[VEX_PATH_MAX];
+    size_t len = strlen(dir);
+    if (len + sizeof VEX_DROPPED_SUFFIX > sizeof aside) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "the database path is too long");
+    }
+    memcpy(aside, dir, len);
+    memcpy(aside + len, VEX_DROPPED_SUFFIX, sizeof VEX_DROPPED_SUFFIX);
+    VEX_TRY(vex_dir_remove_all(db->vfs, aside));
+    VEX_TRY(db->vfs->path_rename(db->vfs, dir, aside));
+    if (vex_db_syncs(db)) {
+        char parent[VEX_PATH_MAX];
+        VEX_TRY(vex_path_join(parent, db->path, "collections"));
+        VEX_TRY(db->vfs->dir_sync(db->vfs, parent));
+    }
+    return vex_dir_remove_all(db->vfs, aside);
+}
+
+vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
+    char *dir = NULL;
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_directory(db, uuid, &dir);
+    if (status == VEX_OK) {
+        status = vex_maintenance_acquire(db, db->options.busy_timeout_ms);
+    }
+    if (status == VEX_OK) {
+        status = vex_lease_acquire(db);
+        if (status == VEX_OK) {
+            pthread_mutex_lock(&db->collections_mu);
+            vex_collection *there = find_open(db, uuid);
+            status = drop_in(db, dir, there);
+            pthread_mutex_unlock(&db->collections_mu);
+            vex_lease_release(db);
+        }
+        vex_maintenance_release(db);
+    }
+    vex_free(dir);
+    vex_db_leave(db);
+    return status;
+}
+
+/* ---- list ---- */
+
+static int hex_value(char digit) {
+    return digit >= '0' && digit <= '9'   ? digit - '0'
+           : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+                                          : -1;
+}
+
+static vex_status note_directory(void *context, const char *name) {
+    uint8_t uuid[16];
+    if (strlen(name) != 32) {
+        return VEX_OK;
+    }
+    for (int i = 0; i < 16; i++) {
+        int high = hex_value(name[2 * i]), low = hex_value(name[2 * i + 1]);
+        if (high < 0 || low < 0) {
+            return VEX_OK;
+        }
+        uuid[i] = (uint8_t)(high << 4 | low);
+    }
+    return vex_buf_append(context, uuid, sizeof uuid);
+}
+
+static int compare_uuids(const void *a, const void *b) {
+    return memcmp(a, b, 16);
+}
+
+/* Keep the directories that have a manifest. */
+static vex_status keep_complete(vex_db *db, vex_buf *uuids) {
+    size_t kept = 0;
+    for (size_t at = 0; at < uuids->len; at += 16) {
+        char *dir = NULL;
+        uint64_t generation = 0;
+        VEX_TRY(vex_collection_directory(db, uuids->data + at, &dir));
+        vex_status status = vex_manifest_newest(db->vfs, dir, &generation);
+        vex_free(dir);
+        if (status == VEX_OK && generation != 0) {
+            memmove(uuids->data + kept, uuids->data + at, 16);
+            kept += 16;
+        }
+    }
+    uuids->len = kept;
+    return VEX_OK;
+}
+
+vex_status vex_collection_list(vex_db *db, uint8_t **uuids, uint32_t *n) {
+    vex_buf found = {0};
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_path_join(path, db->path, "collections");
+    if (status == VEX_OK) {
+        status = vex_buf_reserve(&found, 16);
+    }
+    if (status == VEX_OK) {
+        status = db->vfs->dir_list(db->vfs, path, note_directory, &found);
+    }
+    if (status == VEX_OK) {
+        status = keep_complete(db, &found);
+    }
+    vex_db_leave(db);
+    if (status != VEX_OK) {
+        vex_buf_clear(&found);
+        return status;
+    }
+    qsort(found.data, found.len / 16, 16, compare_uuids);
+    *uuids = found.data;
+    *n = (uint32_t)(found.len / 16);
+    return VEX_OK;
+}
+
+void vex_bytes_free(void *bytes) {
+    vex_free(bytes);
+}
+
+/* ---- describe ---- */
+
+vex_snapshot *vex_collection_snapshot(vex_collection *collection) {
+    pthread_mutex_lock(&collection->publish_mu);
+    vex_snapshot *snapshot = vex_snapshot_acquire(collection->published);
+    pthread_mutex_unlock(&collection->publish_mu);
+    return snapshot;
+}
+
+static void describe(const vex_snapshot *snapshot, vex_collection_info *out) {
+    *out = (vex_collection_info){.rows = snapshot->live_rows,
+                                 .lsn = snapshot->lsn,
+                                 .next_seq = snapshot->next_seq,
+                                 .dimension = snapshot->dimension,
+                                 .space = snapshot->space,
+                                 .vector_files = snapshot->n_vecs,
+                                 .payload_files = snapshot->n_pays};
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        out->disk_bytes += snapshot->vecs[i].entry.size + snapshot->vecs[i].entry.tombs_size;
+    }
+    for (uint32_t i = 0; i < snapshot->n_pays; i++) {
+        const vex_payfile *file = snapshot->pays[i].file;
+        out->disk_bytes += snapshot->pays[i].entry.size + snapshot->pays[i].entry.tombs_size;
+        out->raw_document_bytes += file->raw_document_bytes;
+        out->stored_document_bytes += file->stored_document_bytes;
+        out->raw_metadata_bytes += file->raw_metadata_bytes;
+        out->stored_metadata_bytes += file->stored_metadata_bytes;
+    }
+    for (uint32_t i = 0; i < snapshot->n_mems; i++) {
+        out->memtable_rows += snapshot->mems[i].n_vectors;
+        out->memtable_bytes += vex_memtable_bytes(snapshot->mems[i].table);
+    }
+}
+
+vex_status vex_collection_get_info(vex_collection *collection, vex_collection_info *out) {
+    vex_db *db = collection->db;
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_refresh(collection);
+    if (status == VEX_OK) {
+        vex_snapshot *snapshot = vex_collection_snapshot(collection);
+        describe(snapshot, out);
+        vex_snapshot_release(snapshot);
+        pthread_mutex_lock(&collection->publish_mu);
+        out->disk_bytes += collection->published_head.wal_end;
+        pthread_mutex_unlock(&collection->publish_mu);
+    }
+    vex_db_leave(db);
+    return status;
+}
+
+vex_status vex_collection_keys(vex_collection *collection, uint8_t **msgpack, size_t *len) {
+    vex_db *db = collection->db;
+    vex_buf encoded = {0};
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_refresh(collection);
+    if (status == VEX_OK) {
+        pthread_mutex_lock(&collection->write_mu);
+        status = vex_key_set_encode(&collection->keys, &encoded);
+        pthread_mutex_unlock(&collection->write_mu);
+    }
+    vex_db_leave(db);
+    if (status != VEX_OK) {
+        vex_buf_clear(&encoded);
+        return status;
+    }
+    *msgpack = encoded.data;
+    *len = encoded.len;
+    return VEX_OK;
+}
+
+vex_status vex_collection_flush(vex_collection *collection) {
+    vex_db *db = collection->db;
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_flush_now(collection, true);
+    vex_db_leave(db);
+    return status;
+}

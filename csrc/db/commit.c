@@ -1,0 +1,216 @@
+/*
+ * commit.c - how a write becomes durable and visible (the sequence is described in db.h).
+ *
+ * Everything that can fail comes before the log record: resolving, memory, the next snapshot.
+ * After the record is appended nothing can fail but the sync; when that does, the state in
+ * memory is ahead of what is known to be on disk, so the writer is poisoned: it publishes
+ * nothing and refuses to write until the database is reopened, which re-reads the truth.
+ */
+#include "db/db.h"
+
+#include "base/poison.h"
+
+/* Writers wait when the memtable grew to this many times its limit and flushing goes on. */
+#define BACK_PRESSURE_FACTOR 4
+#define BACK_PRESSURE_PAUSE_MS 2
+
+vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head) {
+    vex_status status = VEX_OK;
+    vex_snapshot *old = NULL;
+    pthread_mutex_lock(&collection->publish_mu);
+    const vex_snapshot *current = collection->published;
+    if (current == NULL || snapshot->lsn > current->lsn ||
+        (snapshot->lsn == current->lsn && snapshot->generation >= current->generation)) {
+        old = collection->published;
+        collection->published = vex_snapshot_acquire(snapshot);
+        collection->published_head = *head;
+        if (collection->head_file != NULL && collection->wal != NULL) {
+            status = vex_head_write(collection->db->vfs, collection->head_file, head);
+        }
+    }
+    pthread_mutex_unlock(&collection->publish_mu);
+    vex_snapshot_release(old);
+    return status;
+}
+
+/* Rows of the memtable being written. */
+static vex_memtable *active_table(const vex_snapshot *snapshot) {
+    return snapshot->mems[snapshot->n_mems - 1].table;
+}
+
+bool vex_collection_wants_flush(const vex_collection *collection) {
+    const vex_snapshot *latest = collection->latest;
+    const vex_memtable *table = active_table(latest);
+    const vex_db_options *options = &collection->db->options;
+    return latest->n_mems > 1 || vex_memtable_vectors(table) >= options->memtable_rows ||
+           vex_memtable_payloads(table) >= options->memtable_rows ||
+           vex_memtable_bytes(table) >= options->memtable_bytes ||
+           collection->known.wal_end >= options->memtable_bytes; /* deletes fill only the log */
+}
+
+/* Hold a writer back while flushing cannot keep up; never when flushing fails. */
+static void wait_for_room(vex_collection *collection) {
+    vex_db *db = collection->db;
+    uint64_t most = db->options.memtable_bytes * BACK_PRESSURE_FACTOR;
+    for (;;) {
+        pthread_mutex_lock(&collection->write_mu);
+        bool full = vex_memtable_bytes(active_table(collection->latest)) > most &&
+                    atomic_load(&collection->flush_wanted) && collection->flush_failures == 0;
+        pthread_mutex_unlock(&collection->write_mu);
+        if (!full) {
+            return;
+        }
+        db->vfs->sleep_ms(db->vfs, BACK_PRESSURE_PAUSE_MS);
+    }
+}
+
+static vex_status note_keys(vex_collection *collection, const vex_batch *batch) {
+    for (size_t i = 0; i < batch->n_ops; i++) {
+        const vex_op *op = &batch->ops[i];
+        if (op->kind == VEX_OP_PUT || op->kind == VEX_OP_PAYLOAD) {
+            VEX_TRY(vex_key_set_note(&collection->keys, op->payload.metadata,
+                                     op->payload.metadata_len));
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status append_to_log(vex_collection *collection, const vex_batch *batch, uint64_t lsn) {
+    if (collection->wal == NULL) {
+        return VEX_OK; /* in memory */
+    }
+    vex_buf meta = {0};
+    vex_iovec *parts = NULL;
+    uint32_t n_parts = 0;
+    vex_status status = vex_batch_encode(batch, &meta, &parts, &n_parts);
+    if (status == VEX_OK) {
+        status = vex_wal_append(collection->wal, lsn, parts, n_parts);
+    }
+    if (status == VEX_ERR_POISONED) {
+        collection->poisoned = true;
+    }
+    vex_free(parts);
+    vex_buf_clear(&meta);
+    return status;
+}
+
+/* Under write_mu: batch -> log -> `latest`. */
+static vex_status apply(vex_collection *collection, const vex_batch *batch) {
+    vex_snapshot *latest = collection->latest, *next = NULL;
+    uint64_t lsn = latest->lsn + 1;
+    VEX_TRY(note_keys(collection, batch));
+    VEX_TRY(vex_memtable_prepare(active_table(latest), batch));
+    VEX_TRY(vex_snapshot_copy(latest, &next));
+    vex_status status = vex_snapshot_apply(next, batch, lsn);
+    if (status == VEX_OK) {
+        status = append_to_log(collection, batch, lsn);
+    }
+    if (status != VEX_OK) {
+        vex_snapshot_release(next);
+        return status;
+    }
+    vex_snapshot_commit(next, batch, lsn);
+    collection->latest = next;
+    vex_snapshot_release(latest);
+    collection->known.lsn = lsn;
+    if (collection->wal != NULL) {
+        collection->known.wal_end = vex_wal_end(collection->wal);
+    }
+    return VEX_OK;
+}
+
+/* What a writer takes with it out of write_mu. */
+typedef struct pending_commit {
+    vex_snapshot *snapshot;
+    vex_wal_writer *wal;
+    vex_head head;
+} pending_commit;
+
+static vex_status resolve_and_apply(vex_collection *collection, vex_resolver resolve,
+                                    void *context, pending_commit *pending) {
+    vex_batch batch = {0};
+    vex_status status = vex_collection_take_over(collection);
+    if (status == VEX_OK) {
+        batch.next_seq = collection->latest->next_seq;
+        status = resolve(context, collection->latest, &batch);
+    }
+    if (status == VEX_OK && batch.n_ops > 0) {
+        status = apply(collection, &batch);
+    }
+    vex_batch_clear(&batch);
+    if (status == VEX_OK) {
+        pending->snapshot = vex_snapshot_acquire(collection->latest);
+        pending->wal = collection->wal;
+        pending->head = collection->known;
+        collection->syncing++;
+    }
+    return status;
+}
+
+/* Outside write_mu: make it durable, then visible. */
+static vex_status finish(vex_collection *collection, const pending_commit *pending) {
+    vex_db *db = collection->db;
+    vex_status status = VEX_OK;
+    bool normal = db->options.durability == VEX_DURABILITY_NORMAL;
+    if (pending->wal != NULL && db->options.durability == VEX_DURABILITY_FULL) {
+        status = vex_wal_sync_to(pending->wal, pending->head.wal_end);
+    }
+    if (status == VEX_OK) {
+        status = vex_publish(collection, pending->snapshot, &pending->head);
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    if (status != VEX_OK) {
+        collection->poisoned = true;
+    }
+    if (--collection->syncing == 0) {
+        pthread_cond_broadcast(&collection->syncs_done);
+    }
+    bool flush = vex_collection_wants_flush(collection);
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_snapshot_release(pending->snapshot);
+    bool sync = normal && pending->wal != NULL && !atomic_exchange(&collection->sync_wanted, true);
+    flush = flush && !atomic_exchange(&collection->flush_wanted, true);
+    if (sync || flush) {
+        vex_worker_wake(db);
+    }
+    return status;
+}
+
+vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context) {
+    vex_db *db = collection->db;
+    pending_commit pending = {0};
+    wait_for_room(collection);
+    VEX_TRY(vex_lease_acquire(db));
+    pthread_mutex_lock(&collection->write_mu);
+    vex_status status = resolve_and_apply(collection, resolve, context, &pending);
+    pthread_mutex_unlock(&collection->write_mu);
+    if (status == VEX_OK) {
+        status = finish(collection, &pending);
+    }
+    vex_lease_release(db);
+    return status;
+}
+
+vex_status vex_collection_sync(vex_collection *collection) {
+    pthread_mutex_lock(&collection->write_mu);
+    vex_wal_writer *wal = collection->poisoned ? NULL : collection->wal;
+    uint64_t end = wal ? vex_wal_end(wal) : 0;
+    bool needed = wal != NULL && vex_db_syncs(collection->db) && vex_wal_synced_end(wal) < end;
+    if (needed) {
+        collection->syncing++;
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+    if (!needed) {
+        return VEX_OK;
+    }
+    vex_status status = vex_wal_sync_to(wal, end);
+    pthread_mutex_lock(&collection->write_mu);
+    if (status != VEX_OK) {
+        collection->poisoned = true;
+    }
+    if (--collection->syncing == 0) {
+        pthread_cond_broadcast(&collection->syncs_done);
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+    return status;
+}

@@ -1,0 +1,165 @@
+/*
+ * db.h - the engine's top: databases, collections, and who may do what when.
+ *
+ * LOCKS, in the order they may be taken
+ *   registry   process-wide list of open databases
+ *   gate       (per database, reader-writer) held shared by every API call and by the worker
+ *              while it works, exclusively across fork(): so a fork never sees a held lock
+ *   MAINT      (flock + mutex) the right to change manifests: one flush at a time
+ *   LOCK       (flock, counted in lease.c) the lease: the right to append to logs
+ *   collections_mu  the database's table of open collections
+ *   write_mu   (per collection) the writer's state: latest, log, memtable, catching up
+ *   publish_mu (per collection) the published snapshot pointer, and the head
+ *
+ * READING takes none of them but publish_mu for the moment of acquiring the snapshot.
+ *
+ * WRITING (commit.c): lease -> write_mu -> catch up with other processes -> resolve the request
+ * against `latest` -> prepare memory -> append to the log -> apply -> `latest` = next; leave
+ * write_mu; sync (shared by concurrent writers); publish; head; give the lease back.  `latest`
+ * may be ahead of `published` by what is appended but not yet durable.
+ *
+ * FLUSHING (flush.c): MAINT -> seal the memtable under lease and write_mu (the log is synced
+ * and a new one begun) -> write files under MAINT alone -> commit the manifest and publish under
+ * lease and write_mu.  Manifests change only under MAINT, so nobody else can have moved on.
+ *
+ * OTHER PROCESSES (catchup.c): before each call the head is read (one pread).  When it differs
+ * from what this process knows, the log's tail is replayed, or after another process's flush the
+ * collection is loaded anew.  The first write under a lease also looks whether bytes lie behind
+ * the committed end: then a writer died, and its whole records are kept, the torn one cut, and
+ * the log re-persisted before anything is acknowledged on top of it.
+ */
+#ifndef VEX_DB_DB_H
+#define VEX_DB_DB_H
+
+#include "db/head.h"
+#include "db/keys.h"
+#include "store/flush.h"
+#include "store/snapshot.h"
+#include "store/superblock.h"
+#include "wal/wal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct vex_lock_file {
+    pthread_mutex_t mutex;
+    pthread_cond_t freed;
+    vex_file *file;            /* NULL until first needed in this process                         */
+    uint32_t holders;          /* threads of this process holding it                              */
+    uint64_t since_ms;         /* when the flock was taken                                        */
+    bool draining;             /* held too long: newcomers wait until it was given up once        */
+} vex_lock_file;
+
+struct vex_db {
+    vex_vfs *vfs;
+    char *path;
+    uint64_t device, inode;
+    uint8_t uuid[16];
+    vex_db_options options;
+    bool read_only;            /* asked for, or the medium is                                     */
+    uint32_t handles;          /* vex_db_open calls not yet closed; guarded by the registry       */
+    vex_db *next;              /* registry list                                                   */
+    pthread_rwlock_t gate;
+    uint32_t epoch;            /* fork epoch this state belongs to                                */
+    vex_lock_file lease, maintenance;
+    pthread_mutex_t collections_mu;
+    vex_collection *collections;
+
+    pthread_mutex_t worker_mu; /* worker thread: flush requests and delayed syncs                  */
+    pthread_cond_t worker_wake;
+    pthread_t worker;
+    bool worker_running, worker_pending, worker_stop;
+};
+
+struct vex_collection {
+    vex_db *db;
+    vex_collection *next;
+    uint8_t uuid[16];
+    char *dir;
+    uint32_t handles;          /* guarded by collections_mu                                       */
+    atomic_bool dropped;
+
+    pthread_mutex_t write_mu;
+    pthread_cond_t syncs_done;
+    vex_snapshot *latest;      /* newest state, maybe not yet durable                             */
+    vex_manifest manifest;     /* newest known                                                    */
+    vex_key_set keys;
+    vex_wal_writer *wal;       /* NULL until the first write here since catching up               */
+    vex_wal_reader *tail;      /* where catching up goes on; NULL while this process writes        */
+    uint64_t seal_wal[VEX_MEMTABLES_MAX]; /* first log after sealed memtable i                     */
+    uint32_t syncing;          /* writers between append and end of sync                          */
+    uint32_t batches_since_sync;
+    bool poisoned;
+    vex_head known;            /* state of `latest` in terms of files                             */
+
+    pthread_mutex_t publish_mu;
+    vex_snapshot *published;
+    vex_head published_head;
+    vex_file *head_file;
+
+    atomic_bool flush_wanted, sync_wanted;
+    uint32_t flush_failures;
+};
+
+/* ---- registry.c ---- */
+/* Enter and leave an API call on a database. */
+vex_status vex_db_enter(vex_db *db);
+void vex_db_leave(vex_db *db);
+static inline bool vex_db_volatile(const vex_db *db) {
+    return db->vfs->is_volatile;
+}
+static inline bool vex_db_syncs(const vex_db *db) {
+    return !db->vfs->is_volatile && db->options.durability != VEX_DURABILITY_OFF;
+}
+
+/* ---- lease.c ---- */
+void vex_lock_file_init(vex_lock_file *lock);
+void vex_lock_file_destroy(vex_db *db, vex_lock_file *lock);
+/* After fork(): the inherited descriptor shares its flock with the parent; forget it. */
+void vex_lock_file_forked(vex_db *db, vex_lock_file *lock);
+/* The lease: many threads of this process hold it together.  VEX_ERR_BUSY when another process
+ * keeps it past the busy timeout; VEX_ERR_READ_ONLY. */
+vex_status vex_lease_acquire(vex_db *db);
+void vex_lease_release(vex_db *db);
+/* The right to change manifests: one thread of one process.  timeout_ms 0: try once. */
+vex_status vex_maintenance_acquire(vex_db *db, uint32_t timeout_ms);
+void vex_maintenance_release(vex_db *db);
+
+/* ---- collection.c ---- */
+#define VEX_DROPPED_SUFFIX ".dropped" /* of directories whose removal has begun                   */
+vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out);
+/* Give a handle back; the last one syncs, maybe flushes, and frees. */
+void vex_collection_release(vex_collection *collection);
+/* Free whatever the handle count (closing the database). */
+void vex_collection_destroy(vex_collection *collection);
+/* Reference to the state readers see. */
+vex_snapshot *vex_collection_snapshot(vex_collection *collection);
+
+/* ---- catchup.c ---- */
+/* Load from disk for the first time (write_mu not needed yet). */
+vex_status vex_collection_load(vex_collection *collection);
+/* Before a read: see what other processes committed. */
+vex_status vex_collection_refresh(vex_collection *collection);
+/* Before a write, under lease and write_mu: the same, and make the log ready to append. */
+vex_status vex_collection_take_over(vex_collection *collection);
+
+/* ---- commit.c ---- */
+/* Fill `batch` from the state in `latest`; called under write_mu. */
+typedef vex_status (*vex_resolver)(void *context, const vex_snapshot *latest, vex_batch *batch);
+/* Resolve, log, apply, sync, publish: the one way that data changes. */
+vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context);
+/* Make `snapshot` what readers see, if it is newer; tells other processes. */
+vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head);
+/* Sync what is appended (durability normal; closing). */
+vex_status vex_collection_sync(vex_collection *collection);
+
+/* ---- flush.c ---- */
+/* Seal and write out; `everything` also when the memtable is small. */
+vex_status vex_collection_flush_now(vex_collection *collection, bool everything);
+bool vex_collection_wants_flush(const vex_collection *collection);
+
+/* ---- worker.c ---- */
+void vex_worker_wake(vex_db *db);
+void vex_worker_stop(vex_db *db);
+
+#endif

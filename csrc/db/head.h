@@ -1,0 +1,31 @@
+/*
+ * head.h - <collection>/head: where committed data ends, for the other processes.
+ *
+ * 64 bytes { magic 8 "VXHD\r\n\x1a\n", u64 boot id, u64 manifest generation, u64 log number,
+ *   u64 end of committed records in that log, u64 lsn, 12 B 0, u32 crc32c of 0..59 }, written in
+ * place after every commit and read back before every call.  It is a hint, not a truth: it is
+ * never synced, counts only when its checksum holds and it was written since this boot, and the
+ * manifest and the logs say the same without it.
+ *
+ * Readers in other processes stop at its end, so they never see a record that its writer has
+ * not acknowledged.  A writer that finds bytes behind the end knows that another one died there.
+ */
+#ifndef VEX_DB_HEAD_H
+#define VEX_DB_HEAD_H
+
+#include "io/vfs.h"
+
+typedef struct vex_head {
+    uint64_t generation, wal_number, wal_end, lsn;
+} vex_head;
+
+static inline bool vex_head_equal(const vex_head *a, const vex_head *b) {
+    return a->generation == b->generation && a->wal_number == b->wal_number &&
+           a->wal_end == b->wal_end && a->lsn == b->lsn;
+}
+
+/* *valid = false when there is none, or it is torn, damaged or from before the last boot. */
+vex_status vex_head_read(vex_vfs *vfs, vex_file *file, vex_head *out, bool *valid);
+vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const vex_head *head);
+
+#endif

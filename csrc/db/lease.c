@@ -1,0 +1,121 @@
+/*
+ * lease.c - the two locks between processes: LOCK (the lease to write) and MAINT (the right to
+ * change manifests).
+ *
+ * Both are flock() on files that are never written, renamed or removed, so the kernel frees
+ * them when a holder dies, however it dies.  Within the process the lease is counted: the first
+ * thread takes the flock, the last gives it back.  Threads that keep overlapping would never let
+ * another process in; so after LEASE_MAX_MS newcomers wait until it was given back once.
+ */
+#include "db/db.h"
+
+#include "base/poison.h"
+
+#define LEASE_MAX_MS 20
+#define POLL_MIN_MS 1
+#define POLL_MAX_MS 10
+
+void vex_lock_file_init(vex_lock_file *lock) {
+    *lock = (vex_lock_file){0};
+    pthread_mutex_init(&lock->mutex, NULL);
+    pthread_cond_init(&lock->freed, NULL);
+}
+
+void vex_lock_file_destroy(vex_db *db, vex_lock_file *lock) {
+    if (lock->file != NULL) {
+        db->vfs->file_close(db->vfs, lock->file);
+    }
+    pthread_cond_destroy(&lock->freed);
+    pthread_mutex_destroy(&lock->mutex);
+}
+
+void vex_lock_file_forked(vex_db *db, vex_lock_file *lock) {
+    /* Closing our copy of the descriptor leaves the parent's lock alone; unlocking would not. */
+    if (lock->file != NULL) {
+        db->vfs->file_close(db->vfs, lock->file);
+    }
+    vex_lock_file_init(lock);
+}
+
+static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name,
+                             uint32_t timeout_ms) {
+    vex_vfs *vfs = db->vfs;
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, db->path, name));
+    if (lock->file == NULL) {
+        VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_CREATE, &lock->file));
+    }
+    uint64_t start = vfs->clock_ms(vfs);
+    for (uint32_t pause = POLL_MIN_MS;; pause = pause < POLL_MAX_MS ? pause * 2 : pause) {
+        bool locked = false;
+        VEX_TRY(vfs->file_try_lock(vfs, lock->file, &locked));
+        if (locked) {
+            return VEX_OK;
+        }
+        if (vfs->clock_ms(vfs) - start >= timeout_ms) {
+            return VEX_FAIL_AT(VEX_ERR_BUSY, path, 0, 0,
+                               "another process has held the database for %u ms; try again, or "
+                               "raise busy_timeout",
+                               (unsigned)timeout_ms);
+        }
+        vfs->sleep_ms(vfs, pause);
+    }
+}
+
+static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, bool shared,
+                          uint32_t timeout_ms) {
+    vex_vfs *vfs = db->vfs;
+    if (db->read_only) {
+        return VEX_FAIL_AT(VEX_ERR_READ_ONLY, db->path, 0, 0,
+                           "the database is open read-only; open it without read_only, on "
+                           "writable media, to change it");
+    }
+    vex_status status = VEX_OK;
+    pthread_mutex_lock(&lock->mutex);
+    while (lock->holders > 0 && (!shared || lock->draining)) {
+        if (timeout_ms == 0) {
+            pthread_mutex_unlock(&lock->mutex);
+            return VEX_FAIL(VEX_ERR_BUSY, "busy in another thread");
+        }
+        pthread_cond_wait(&lock->freed, &lock->mutex);
+    }
+    if (lock->holders == 0 && !vfs->is_volatile) {
+        status = take_flock(db, lock, name, timeout_ms);
+        lock->since_ms = vfs->clock_ms(vfs);
+    }
+    if (status == VEX_OK) {
+        lock->holders++;
+        lock->draining =
+            !vfs->is_volatile && vfs->clock_ms(vfs) - lock->since_ms > LEASE_MAX_MS;
+    }
+    pthread_mutex_unlock(&lock->mutex);
+    return status;
+}
+
+static void release(vex_db *db, vex_lock_file *lock) {
+    pthread_mutex_lock(&lock->mutex);
+    if (--lock->holders == 0) {
+        lock->draining = false;
+        if (lock->file != NULL) {
+            db->vfs->file_unlock(db->vfs, lock->file);
+        }
+        pthread_cond_broadcast(&lock->freed);
+    }
+    pthread_mutex_unlock(&lock->mutex);
+}
+
+vex_status vex_lease_acquire(vex_db *db) {
+    return acquire(db, &db->lease, "LOCK", true, db->options.busy_timeout_ms);
+}
+
+void vex_lease_release(vex_db *db) {
+    release(db, &db->lease);
+}
+
+vex_status vex_maintenance_acquire(vex_db *db, uint32_t timeout_ms) {
+    return acquire(db, &db->maintenance, "MAINT", false, timeout_ms);
+}
+
+void vex_maintenance_release(vex_db *db) {
+    release(db, &db->maintenance);
+}

@@ -1,0 +1,341 @@
+/*
+ * registry.c - the databases open in this process: one engine per directory, the gate, fork().
+ *
+ * A directory is identified by device and inode, so two paths to it share one vex_db.  A
+ * read-only opening never shares with a writing one: it behaves like another process.
+ */
+#include "db/db.h"
+#include "filter/columns.h"
+
+#include "base/poison.h"
+
+static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
+static vex_db *databases;
+static atomic_uint fork_epoch;
+
+#define DEFAULT_MEMTABLE_ROWS 50000u
+#define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
+
+/* ---- fork ---- */
+
+static void count_fork(void) {
+    atomic_fetch_add(&fork_epoch, 1);
+}
+
+static void set_up_process(void) {
+    pthread_atfork(NULL, NULL, count_fork);
+    (void)vex_payfile_register(vex_columns_plugin());
+}
+
+static void init_gate(vex_db *db) {
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+#if defined(__GLIBC__)
+    /* or a stream of readers would keep fork() waiting for ever */
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
+    pthread_rwlock_init(&db->gate, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
+void vex_fork_prepare(void) {
+    pthread_mutex_lock(&registry_mu);
+    for (vex_db *db = databases; db != NULL; db = db->next) {
+        pthread_rwlock_wrlock(&db->gate);
+    }
+}
+
+void vex_fork_parent(void) {
+    for (vex_db *db = databases; db != NULL; db = db->next) {
+        pthread_rwlock_unlock(&db->gate);
+    }
+    pthread_mutex_unlock(&registry_mu);
+}
+
+void vex_fork_child(void) {
+    for (vex_db *db = databases; db != NULL; db = db->next) {
+        /* Re-made, not unlocked: they may count waiters that do not exist in this process. */
+        init_gate(db);
+        vex_lock_file_forked(db, &db->lease);
+        vex_lock_file_forked(db, &db->maintenance);
+        pthread_mutex_init(&db->worker_mu, NULL);
+        pthread_cond_init(&db->worker_wake, NULL);
+        db->worker_running = false;
+        db->epoch = atomic_load(&fork_epoch);
+    }
+    pthread_mutex_init(&registry_mu, NULL);
+}
+
+vex_status vex_db_enter(vex_db *db) {
+    if (VEX_UNLIKELY(db->epoch != atomic_load_explicit(&fork_epoch, memory_order_relaxed))) {
+        return VEX_FAIL_AT(VEX_ERR_FORKED, db->path, 0, 0,
+                           "this process was forked without vex_fork_prepare(); open the "
+                           "database again in it");
+    }
+    pthread_rwlock_rdlock(&db->gate);
+    return VEX_OK;
+}
+
+void vex_db_leave(vex_db *db) {
+    pthread_rwlock_unlock(&db->gate);
+}
+
+/* ---- opening ---- */
+
+static void free_db(vex_db *db) {
+    if (db->vfs != NULL && db->vfs->is_volatile) {
+        vex_vfs_memory_destroy(db->vfs);
+    }
+    vex_free(db->path);
+    vex_free(db);
+}
+
+static vex_status make_directories(vex_vfs *vfs, const char *path) {
+    char partial[VEX_PATH_MAX];
+    size_t len = strlen(path);
+    if (len >= sizeof partial) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "path of %zu bytes is longer than %d", len,
+                        VEX_PATH_MAX - 1);
+    }
+    for (size_t i = 1; i <= len; i++) {
+        if (path[i] == '/' || path[i] == '\0') {
+            memcpy(partial, path, i);
+            partial[i] = '\0';
+            vex_file_stat there;
+            if (vfs->path_stat(vfs, partial, &there) == VEX_OK) {
+                continue;
+            }
+            vex_status status = vfs->dir_create(vfs, partial);
+            if (status != VEX_OK && status != VEX_ERR_EXISTS) {
+                return status;
+            }
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status refuse_chroma(vex_vfs *vfs, const char *path) {
+    char name[VEX_PATH_MAX];
+    vex_file_stat there;
+    VEX_TRY(vex_path_join(name, path, "chroma.sqlite3"));
+    if (vfs->path_stat(vfs, name, &there) == VEX_OK) {
+        return VEX_FAIL_AT(VEX_ERR_FOREIGN, path, 0, 0,
+                           "the directory holds a Chroma database (chroma.sqlite3); choose an "
+                           "empty directory and copy the data over");
+    }
+    return VEX_OK;
+}
+
+static vex_status make_collections_directory(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, db->path, "collections"));
+    vex_status status = db->vfs->dir_create(db->vfs, path);
+    return status == VEX_ERR_EXISTS ? VEX_OK : status;
+}
+
+static vex_status remove_dropped(void *context, const char *name) {
+    vex_db *db = context;
+    size_t len = strlen(name), suffix = strlen(VEX_DROPPED_SUFFIX);
+    char relative[VEX_PATH_MAX], path[VEX_PATH_MAX];
+    if (len > suffix && strcmp(name + len - suffix, VEX_DROPPED_SUFFIX) == 0) {
+        VEX_TRY(vex_path_join(relative, "collections", name));
+        VEX_TRY(vex_path_join(path, db->path, relative));
+        VEX_TRY(vex_dir_remove_all(db->vfs, path));
+    }
+    return VEX_OK;
+}
+
+/* Finish removals that a crash interrupted. */
+static void clean_up_drops(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    if (!db->read_only && !db->vfs->is_volatile &&
+        vex_path_join(path, db->path, "collections") == VEX_OK) {
+        (void)db->vfs->dir_list(db->vfs, path, remove_dropped, db);
+    }
+}
+
+/* Read the superblock, or make a new database of the directory. */
+static vex_status read_or_create(vex_db *db) {
+    vex_superblock super;
+    vex_status status = vex_superblock_read(db->vfs, db->path, &super);
+    if (status == VEX_ERR_NOT_FOUND) {
+        if (db->read_only || (db->options.flags & VEX_OPEN_NO_CREATE)) {
+            return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, db->path, 0, 0,
+                               "there is no vexfs database in this directory");
+        }
+        VEX_TRY(refuse_chroma(db->vfs, db->path));
+        /* Two processes may create it at once: the lock decides, the loser reads. */
+        VEX_TRY(vex_lease_acquire(db));
+        status = vex_superblock_read(db->vfs, db->path, &super);
+        if (status == VEX_ERR_NOT_FOUND) {
+            status = make_collections_directory(db);
+            if (status == VEX_OK) {
+                status = vex_superblock_create(db->vfs, db->path, &super);
+            }
+        }
+        vex_lease_release(db);
+    }
+    VEX_TRY(status);
+    memcpy(db->uuid, super.uuid, sizeof db->uuid);
+    if (super.writer_flags != 0) {
+        db->read_only = true; /* a later release stores something we must not disturb */
+    }
+    return VEX_OK;
+}
+
+/* Media that cannot be written make the database read-only, not unusable. */
+static vex_status probe_writable(vex_db *db) {
+    if (db->read_only || db->vfs->is_volatile) {
+        return VEX_OK;
+    }
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, db->path, "LOCK"));
+    vex_file *file = NULL;
+    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_CREATE, &file);
+    if (status == VEX_ERR_PERMISSION) {
+        vex_superblock super;
+        if (vex_superblock_read(db->vfs, db->path, &super) == VEX_OK) {
+            db->read_only = true;
+            return VEX_OK;
+        }
+        return vex_fail_at(VEX_ERR_PERMISSION, db->path, 0, EACCES,
+                           "the directory cannot be written, so no database can be made in it");
+    }
+    VEX_TRY(status);
+    db->vfs->file_close(db->vfs, file);
+    return VEX_OK;
+}
+
+static vex_status open_new(const char *path, const vex_db_options *options, vex_db **out) {
+    vex_db *db = vex_calloc(1, sizeof *db);
+    if (db == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a database handle");
+    }
+    db->options = *options;
+    db->read_only = (options->flags & VEX_OPEN_READ_ONLY) != 0;
+    db->epoch = atomic_load(&fork_epoch);
+    vex_status status = VEX_OK;
+    vex_lock_file_init(&db->lease);
+    vex_lock_file_init(&db->maintenance);
+    init_gate(db);
+    pthread_mutex_init(&db->collections_mu, NULL);
+    pthread_mutex_init(&db->worker_mu, NULL);
+    pthread_cond_init(&db->worker_wake, NULL);
+    db->path = vex_strdup(path == NULL ? "/" : path);
+    if (db->path == NULL) {
+        status = VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a path");
+    } else if (path == NULL) {
+        db->read_only = false;
+        status = vex_vfs_memory_create(&db->vfs);
+    } else {
+        db->vfs = vex_vfs_posix();
+        vex_file_stat identity;
+        status = db->vfs->path_stat(db->vfs, path, &identity);
+        db->device = identity.device;
+        db->inode = identity.inode;
+    }
+    if (status == VEX_OK) {
+        status = probe_writable(db);
+    }
+    if (status == VEX_OK) {
+        status = read_or_create(db);
+    }
+    if (status != VEX_OK) {
+        vex_lock_file_destroy(db, &db->lease);
+        vex_lock_file_destroy(db, &db->maintenance);
+        free_db(db);
+        return status;
+    }
+    clean_up_drops(db);
+    db->handles = 1;
+    db->next = databases;
+    databases = db;
+    *out = db;
+    return VEX_OK;
+}
+
+/* A database already open on the same directory, or NULL. */
+static vex_db *find_open(const vex_file_stat *identity, bool read_only) {
+    for (vex_db *db = databases; db != NULL; db = db->next) {
+        bool asked_read_only = (db->options.flags & VEX_OPEN_READ_ONLY) != 0;
+        if (!db->vfs->is_volatile && db->device == identity->device &&
+            db->inode == identity->inode && asked_read_only == read_only &&
+            db->epoch == atomic_load(&fork_epoch)) {
+            return db;
+        }
+    }
+    return NULL;
+}
+
+static vex_status open_path(const char *path, const vex_db_options *options, vex_db **out) {
+    vex_vfs *vfs = vex_vfs_posix();
+    bool read_only = (options->flags & VEX_OPEN_READ_ONLY) != 0;
+    vex_file_stat identity;
+    vex_status status = vfs->path_stat(vfs, path, &identity);
+    if (status == VEX_ERR_NOT_FOUND && !read_only && !(options->flags & VEX_OPEN_NO_CREATE)) {
+        VEX_TRY(make_directories(vfs, path));
+        status = vfs->path_stat(vfs, path, &identity);
+    }
+    VEX_TRY(status);
+    if (!identity.is_directory) {
+        return VEX_FAIL_AT(VEX_ERR_FOREIGN, path, 0, 0,
+                           "this is a file; a database is a directory");
+    }
+    vex_db *shared = find_open(&identity, read_only);
+    if (shared == NULL) {
+        return open_new(path, options, out);
+    }
+    if (options->durability < shared->options.durability) {
+        shared->options.durability = options->durability;
+    }
+    shared->handles++;
+    *out = shared;
+    return VEX_OK;
+}
+
+vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db **out) {
+    vex_db_options chosen = options ? *options : (vex_db_options){0};
+    if (chosen.durability > VEX_DURABILITY_OFF || (path != NULL && path[0] == '\0')) {
+        return VEX_FAIL(VEX_ERR_INVALID, path && !path[0]
+                                             ? "the database path is empty"
+                                             : "durability must be full, normal or off");
+    }
+    chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
+    chosen.memtable_bytes = chosen.memtable_bytes ? chosen.memtable_bytes : DEFAULT_MEMTABLE_BYTES;
+    pthread_once(&registry_once, set_up_process);
+    pthread_mutex_lock(&registry_mu);
+    vex_status status = path == NULL ? open_new(NULL, &chosen, out) : open_path(path, &chosen, out);
+    pthread_mutex_unlock(&registry_mu);
+    return status;
+}
+
+vex_status vex_db_close(vex_db *db) {
+    if (db == NULL) {
+        return VEX_OK;
+    }
+    pthread_mutex_lock(&registry_mu);
+    bool last = --db->handles == 0;
+    if (last) {
+        vex_db **place = &databases;
+        while (*place != db) {
+            place = &(*place)->next;
+        }
+        *place = db->next;
+    }
+    pthread_mutex_unlock(&registry_mu);
+    if (last && db->epoch == atomic_load(&fork_epoch)) {
+        vex_worker_stop(db);
+        while (db->collections != NULL) {
+            vex_collection_destroy(db->collections);
+        }
+        vex_lock_file_destroy(db, &db->lease);
+        vex_lock_file_destroy(db, &db->maintenance);
+        pthread_mutex_destroy(&db->collections_mu);
+        pthread_mutex_destroy(&db->worker_mu);
+        pthread_cond_destroy(&db->worker_wake);
+        pthread_rwlock_destroy(&db->gate);
+        free_db(db);
+    }
+    return VEX_OK;
+}

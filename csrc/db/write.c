@@ -1,0 +1,216 @@
+/*
+ * write.c - vex_write and vex_delete: turning requests into resolved operations.
+ */
+#include "db/db.h"
+#include "db/records.h"
+#include "db/select.h"
+
+#include "base/poison.h"
+
+#define ARENA_CHUNK ((size_t)256 << 10)
+
+/* ---- add, update, upsert ---- */
+
+typedef struct write_context {
+    const vex_write_request *request;
+    const vex_record *records;
+    vex_arena *arena;               /* merged metadata and old payloads live until the commit     */
+    vex_snapshot_reader *reader;
+    uint64_t changed;
+} write_context;
+
+static const float *vector_of(const vex_write_request *request, uint32_t row) {
+    return request->vectors ? request->vectors + (size_t)row * request->dimension : NULL;
+}
+
+static vex_status copy_slice(vex_arena *arena, const uint8_t *data, uint32_t len,
+                             const uint8_t **out) {
+    *out = NULL;
+    if (data == NULL) {
+        return VEX_OK;
+    }
+    uint8_t *copy = vex_arena_alloc(arena, len ? len : 1, 1);
+    if (copy == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a stored record of %u bytes",
+                        (unsigned)len);
+    }
+    memcpy(copy, data, len);
+    *out = copy;
+    return VEX_OK;
+}
+
+static vex_status put_new(write_context *context, uint32_t row, vex_batch *batch) {
+    const vex_record *record = &context->records[row];
+    vex_slice metadata = {0};
+    VEX_TRY(vex_metadata_strip(context->arena, record->metadata, &metadata));
+    vex_op op = {.kind = VEX_OP_PUT,
+                 .vector = vector_of(context->request, row),
+                 .payload = {.seq = batch->next_seq,
+                             .id = record->id.data,
+                             .id_len = record->id.len,
+                             .document = record->document.data,
+                             .document_len = record->document.len,
+                             .metadata = metadata.data,
+                             .metadata_len = metadata.len,
+                             .uri = record->uri.data,
+                             .uri_len = record->uri.len}};
+    VEX_TRY(vex_batch_add(batch, &op));
+    batch->next_seq++;
+    return VEX_OK;
+}
+
+/* The whole new payload of a present record: what is given over what is stored. */
+static vex_status merge_payload(write_context *context, const vex_record *record,
+                                const vex_row_ref *ref, vex_payload *out) {
+    vex_payload old;
+    VEX_TRY(vex_snapshot_read_payload(
+        context->reader, ref, VEX_PAYLOAD_DOCUMENT | VEX_PAYLOAD_METADATA | VEX_PAYLOAD_URI, &old));
+    *out = (vex_payload){.seq = ref->seq, .id = record->id.data, .id_len = record->id.len};
+    out->document = record->document.data;
+    out->document_len = record->document.len;
+    if (out->document == NULL) {
+        out->document_len = old.document_len;
+        VEX_TRY(copy_slice(context->arena, old.document, old.document_len, &out->document));
+    }
+    out->uri = record->uri.data;
+    out->uri_len = record->uri.len;
+    if (out->uri == NULL) {
+        out->uri_len = old.uri_len;
+        VEX_TRY(copy_slice(context->arena, old.uri, old.uri_len, &out->uri));
+    }
+    vex_slice stored = {old.metadata, old.metadata_len}, merged = {0};
+    if (record->metadata.data != NULL) {
+        VEX_TRY(vex_metadata_merge(context->arena, stored, record->metadata, &merged));
+        out->metadata = merged.data;
+        out->metadata_len = merged.len;
+    } else {
+        out->metadata_len = old.metadata_len;
+        VEX_TRY(copy_slice(context->arena, old.metadata, old.metadata_len, &out->metadata));
+    }
+    return VEX_OK;
+}
+
+static vex_status change_present(write_context *context, uint32_t row, const vex_row_ref *ref,
+                                 vex_batch *batch) {
+    const vex_record *record = &context->records[row];
+    vex_op op = {.kind = VEX_OP_VECTOR, .payload = {.seq = ref->seq}};
+    if (context->request->vectors != NULL) {
+        op.vector = vector_of(context->request, row);
+        VEX_TRY(vex_batch_add(batch, &op));
+    }
+    if (record->document.data || record->metadata.data || record->uri.data) {
+        op = (vex_op){.kind = VEX_OP_PAYLOAD};
+        VEX_TRY(merge_payload(context, record, ref, &op.payload));
+        VEX_TRY(vex_batch_add(batch, &op));
+    }
+    return VEX_OK;
+}
+
+static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_batch *batch) {
+    write_context *context = argument;
+    const vex_write_request *request = context->request;
+    if (request->vectors != NULL && latest->dimension != 0 &&
+        latest->dimension != request->dimension) {
+        return VEX_FAIL(VEX_ERR_DIMENSION,
+                        "Collection expecting embedding with dimension of %u, got %u",
+                        (unsigned)latest->dimension, (unsigned)request->dimension);
+    }
+    batch->dimension = request->vectors ? request->dimension : 0;
+    VEX_TRY(vex_snapshot_reader_create(latest, &context->reader));
+    vex_status status = VEX_OK;
+    for (uint32_t row = 0; row < request->n && status == VEX_OK; row++) {
+        const vex_record *record = &context->records[row];
+        vex_row_ref ref = {0};
+        status = vex_snapshot_find_id(latest, record->id.data, record->id.len, record->id_hash,
+                                      &ref);
+        if (status != VEX_OK) {
+            break;
+        }
+        size_t before = batch->n_ops;
+        if (!ref.found && request->op != VEX_WRITE_UPDATE) {
+            status = put_new(context, row, batch);
+        } else if (ref.found && request->op != VEX_WRITE_ADD) {
+            status = change_present(context, row, &ref, batch);
+        }
+        context->changed += batch->n_ops > before;
+    }
+    vex_snapshot_reader_destroy(context->reader);
+    context->reader = NULL;
+    return status;
+}
+
+vex_status vex_write(vex_collection *collection, const vex_write_request *request,
+                     uint64_t *changed) {
+    vex_record *records = NULL;
+    write_context context = {.request = request};
+    VEX_TRY(vex_records_parse(request, &records));
+    context.records = records;
+    vex_status status = vex_db_enter(collection->db);
+    if (status == VEX_OK) {
+        status = vex_arena_create(&context.arena, ARENA_CHUNK);
+        if (status == VEX_OK) {
+            status = vex_commit(collection, resolve_write, &context);
+            vex_arena_destroy(context.arena);
+        }
+        vex_db_leave(collection->db);
+    }
+    vex_free(records);
+    if (status == VEX_OK && changed != NULL) {
+        *changed = context.changed;
+    }
+    return status;
+}
+
+/* ---- delete ---- */
+
+typedef struct delete_context {
+    const vex_selection *selection;
+    int64_t limit;
+    vex_arena *arena;
+    uint64_t deleted;
+} delete_context;
+
+static vex_status resolve_delete(void *argument, const vex_snapshot *latest, vex_batch *batch) {
+    delete_context *context = argument;
+    vex_refs refs = {0};
+    vex_snapshot_reader *reader = NULL;
+    VEX_TRY(vex_select(latest, context->selection, 0, context->limit, &refs));
+    vex_status status = vex_snapshot_reader_create(latest, &reader);
+    for (size_t i = 0; i < refs.n && status == VEX_OK; i++) {
+        vex_op op = {.kind = VEX_OP_DELETE};
+        status = vex_snapshot_read_payload(reader, &refs.rows[i], 0, &op.payload);
+        const uint8_t *id = NULL;
+        if (status == VEX_OK) {
+            status = copy_slice(context->arena, op.payload.id, op.payload.id_len, &id);
+        }
+        if (status == VEX_OK) {
+            op.payload = (vex_payload){.seq = refs.rows[i].seq,
+                                       .id = id,
+                                       .id_len = op.payload.id_len};
+            status = vex_batch_add(batch, &op);
+        }
+    }
+    context->deleted = refs.n;
+    vex_snapshot_reader_destroy(reader);
+    vex_refs_clear(&refs);
+    return status;
+}
+
+vex_status vex_delete(vex_collection *collection, const vex_selection *selection, int64_t limit,
+                      uint64_t *deleted) {
+    if (selection == NULL || (selection->ids == NULL && selection->filter == NULL)) {
+        return VEX_FAIL(VEX_ERR_INVALID, "delete needs ids or a filter");
+    }
+    delete_context context = {.selection = selection, .limit = limit};
+    VEX_TRY(vex_db_enter(collection->db));
+    vex_status status = vex_arena_create(&context.arena, ARENA_CHUNK);
+    if (status == VEX_OK) {
+        status = vex_commit(collection, resolve_delete, &context);
+        vex_arena_destroy(context.arena);
+    }
+    vex_db_leave(collection->db);
+    if (status == VEX_OK && deleted != NULL) {
+        *deleted = context.deleted;
+    }
+    return status;
+}
