@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 import vexfs_chroma
 from vexfs_chroma import _engine, _errors
 from vexfs_chroma._engine import _ffi_build, _wire
-from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._status import ERROR_CLASSES, error_of
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -534,6 +534,32 @@ def test_close_waits_for_other_threads_and_closes_children_first() -> None:
     for thread in (caller, *closers):
         thread.join(10)
     assert released == ["c", "p"]
+
+
+def test_a_finaliser_inside_a_call_closes_elsewhere() -> None:
+    threads: list[int] = []
+    released = threading.Event()
+
+    def release(_pointer: object) -> None:
+        threads.append(threading.get_ident())
+        released.set()
+
+    class Owner:
+        pass
+
+    def make_garbage() -> None:
+        owner = Owner()
+        owner.cycle = owner
+        close_with(owner, Handle("garbage", "g", release))
+
+    with Handle("other", "o", lambda _: None):
+        make_garbage()
+        gc.collect()
+        assert released.wait(10)
+    assert threads != [threading.get_ident()]
+    make_garbage()
+    gc.collect()
+    assert threads[1:] == [threading.get_ident()]
 
 
 def test_close_reports_what_the_engine_reports() -> None:

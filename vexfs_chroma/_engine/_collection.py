@@ -7,7 +7,6 @@ cffi structs hold plain addresses.
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from chromadb.errors import InvalidArgumentError
 from numpy.typing import NDArray
 
 from vexfs_chroma._engine import _wire
-from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -83,7 +82,7 @@ class Collection:
     def __init__(self, database: Handle, pointer: Any, owner: object) -> None:
         self._handle = Handle("the collection", pointer, _close, database)
         self._owner = owner  # an open collection keeps its database open
-        self._finalizer = weakref.finalize(self, self._handle.close)
+        self._finalizer = close_with(self, self._handle)
 
     def write(
         self,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-import weakref
 from typing import Any
 
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._engine._collection import SPACES, Collection
-from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
@@ -57,7 +56,7 @@ class Database:
         out = ffi.new("vex_db **")
         check(lib.vex_db_open(_path_bytes(path), options, out))
         self._handle = Handle("the database", out[0], _close)
-        self._finalizer = weakref.finalize(self, self._handle.close)
+        self._finalizer = close_with(self, self._handle)
 
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""

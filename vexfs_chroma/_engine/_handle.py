@@ -8,10 +8,11 @@ the threads that are inside a call with it.  `close()` lets no further call in, 
 leave gives the pointer back, and `close()` returns when that has happened.  Closing a handle
 closes the handles opened from it first; one lock serves such a family.
 
-A signal handler or a finaliser may run `close()` in a thread that is itself inside a call.
-Waiting for itself would never end, so `close()` then returns early, and the pointer is given back
-when that call leaves.  The lock is re-entrant for the same reason.  In a forked child the other
-threads do not exist: what they held is forgotten there.
+A signal handler may run `close()` in a thread that is itself inside a call.  Waiting for itself
+would never end, so `close()` then returns early, and the pointer is given back when that call
+leaves.  The lock is re-entrant for the same reason.  The garbage collector, too, may run anywhere,
+even in a callback from the engine; there a finaliser leaves the closing to a thread of its own.
+In a forked child the other threads do not exist: what they held is forgotten there.
 """
 
 from __future__ import annotations
@@ -98,6 +99,26 @@ class Handle:
         for handle in self._family():
             handle._left = left
             handle._users = [user for user in handle._users if user == me]
+
+
+def close_with(owner: object, handle: Handle) -> weakref.finalize[[Handle], object]:
+    """Close the handle when `owner` is no longer referenced, at the latest when Python exits."""
+    return weakref.finalize(owner, _finalize, handle)
+
+
+def _finalize(handle: Handle) -> None:
+    if _inside_engine():
+        threading.Thread(target=handle.close, name="vexfs-close").start()
+    else:
+        handle.close()
+
+
+def _inside_engine() -> bool:
+    """Whether this thread belongs to the engine, or is in a call to it."""
+    me = threading.get_ident()
+    return isinstance(threading.current_thread(), threading._DummyThread) or any(
+        me in handle._users for root in tuple(_roots) for handle in root._family()
+    )
 
 
 _roots: weakref.WeakSet[Handle] = weakref.WeakSet()
