@@ -72,8 +72,7 @@ static vex_status check_table(const vex_block_column *column, uint64_t blocks_at
 
 vex_status vex_block_column_open(vex_block_column *out, const void *data, size_t len,
                                  const char *path, uint64_t file_offset) {
-    vex_block_column column = {
-        .data = data, .path = path ? path : "", .file_offset = file_offset};
+    vex_block_column column = {.data = data, .path = path ? path : "", .file_offset = file_offset};
     if (len < HEADER_BYTES) {
         return damaged(&column, 0, "it ends inside its header");
     }

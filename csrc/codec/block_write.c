@@ -33,12 +33,12 @@ struct vex_block_writer {
     size_t block_bytes; /* when settled */
     uint32_t n_values, n_present;
     uint64_t raw_bytes;
-    vex_buf codes;      /* waiting values: uint32_t length codes ... */
-    vex_buf bytes;      /* ... and their bytes, end to end */
-    vex_buf raw;        /* scratch: the raw block being compressed */
-    vex_buf table;      /* entries of finished blocks, offsets from the first block */
-    vex_buf stored;     /* their stored bytes */
-    uint32_t cut;       /* values in finished blocks */
+    vex_buf codes;  /* waiting values: uint32_t length codes ... */
+    vex_buf bytes;  /* ... and their bytes, end to end */
+    vex_buf raw;    /* scratch: the raw block being compressed */
+    vex_buf table;  /* entries of finished blocks, offsets from the first block */
+    vex_buf stored; /* their stored bytes */
+    uint32_t cut;   /* values in finished blocks */
     bool any_zstd;
     vex_buf dict_bytes;
     vex_codec_dict *dict;
@@ -103,8 +103,7 @@ static bool next_span(const vex_block_writer *w, span *s, size_t block_bytes) {
     for (size_t n = waiting(w); s->value + s->n_values < n; s->n_values++) {
         uint32_t code = code_at(w, s->value + s->n_values);
         size_t code_bytes = varint_bytes(code), n_bytes = code ? code - 1 : 0;
-        if (s->n_values > 0 &&
-            s->code_bytes + s->n_bytes + code_bytes + n_bytes > block_bytes) {
+        if (s->n_values > 0 && s->code_bytes + s->n_bytes + code_bytes + n_bytes > block_bytes) {
             return true;
         }
         s->code_bytes += code_bytes;
@@ -205,8 +204,7 @@ static vex_status train(vex_block_writer *w) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory for a dictionary's samples");
     }
     VEX_TRY_DONE(status, gather_samples(w, &samples, lens, &n_samples));
-    VEX_TRY_DONE(status,
-                 vex_codec_train(&w->dict_bytes, dict_max, samples.data, lens, n_samples));
+    VEX_TRY_DONE(status, vex_codec_train(&w->dict_bytes, dict_max, samples.data, lens, n_samples));
     if (w->dict_bytes.len > 0) {
         status = vex_codec_dict_create(&w->dict, w->dict_bytes.data, w->dict_bytes.len);
     }

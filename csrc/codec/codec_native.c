@@ -188,8 +188,8 @@ static void native_free_ddict(void *context, void *ddict) {
     ((const native *)context)->free_ddict(ddict);
 }
 
-static size_t native_decompress_digested(void *context, void *dst, size_t dst_len,
-                                         const void *src, size_t src_len, const void *ddict) {
+static size_t native_decompress_digested(void *context, void *dst, size_t dst_len, const void *src,
+                                         size_t src_len, const void *ddict) {
     const native *n = context;
     void *dctx = dctx_get(n);
     if (dctx == NULL) {

@@ -47,8 +47,9 @@ static const uint8_t *model_value(const column_model *m, uint32_t i, size_t *len
 
 /* Values of `kind` 0: sentences, 1: noise, 2: mostly absent or empty. */
 static void model_fill(column_model *m, uint32_t n, uint32_t len_max, int kind) {
-    static const char *const words[] = {"{\"page\": ", "17, ", "\"author\": ", "\"someone\", ",
-                                        "\"tags\": ", "[\"red\", ", "\"green\"]}", "gloss "};
+    static const char *const words[] = {
+        "{\"page\": ", "17, ",       "\"author\": ", "\"someone\", ",
+        "\"tags\": ",  "[\"red\", ", "\"green\"]}",  "gloss "};
     uint8_t *value = vex_malloc(len_max + 1u);
     for (uint32_t i = 0; i < n; i++) {
         size_t len = test_random_below(len_max + 1);

@@ -12,8 +12,8 @@
 
 /* Text that compresses: words drawn from a small list. */
 static void fill_text(uint8_t *out, size_t len) {
-    static const char *const words[] = {"segment ", "block ", "of ", "the ", "dictionary ",
-                                        "vector ", "zstd ", "a ", "column\n", "value, "};
+    static const char *const words[] = {"segment ", "block ", "of ", "the ",     "dictionary ",
+                                        "vector ",  "zstd ",  "a ",  "column\n", "value, "};
     for (size_t i = 0; i < len;) {
         const char *word = words[test_random_below(10)];
         for (; *word && i < len; word++) {

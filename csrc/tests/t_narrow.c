@@ -77,7 +77,8 @@ static void check_rounding(uint32_t bits) {
 }
 
 TEST(narrow_rounding) {
-    for (uint32_t half = 0; half < 0x7C00; half++) { /* each half, each midpoint, their neighbours */
+    for (uint32_t half = 0; half < 0x7C00;
+         half++) { /* each half, each midpoint, their neighbours */
         double below = half_value(half);
         double above = half + 1 == 0x7C00 ? 65536.0 : half_value(half + 1);
         uint32_t places[2] = {bits_of((float)below), bits_of((float)((below + above) / 2))};
@@ -98,16 +99,13 @@ TEST(narrow_scan_choices) {
         float value;
         uint32_t element;
     } cases[] = {
-        {0.0f, VEX_ELEMENT_U8},        {255.0f, VEX_ELEMENT_U8},
-        {-0.0f, VEX_ELEMENT_F16},      {256.0f, VEX_ELEMENT_F16},
-        {-1.0f, VEX_ELEMENT_F16},      {0.5f, VEX_ELEMENT_F16},
-        {65504.0f, VEX_ELEMENT_F16},   {65505.0f, VEX_ELEMENT_F32},
-        {0x1p-24f, VEX_ELEMENT_F16},   {0x1p-25f, VEX_ELEMENT_F32},
-        {0x3p-24f, VEX_ELEMENT_F16},   {0x3p-25f, VEX_ELEMENT_F32},
-        {0x1p-149f, VEX_ELEMENT_F32},  {0.1f, VEX_ELEMENT_F32},
-        {2049.0f, VEX_ELEMENT_F32},    {1e30f, VEX_ELEMENT_F32},
-        {INFINITY, VEX_ELEMENT_F32},   {-INFINITY, VEX_ELEMENT_F32},
-        {NAN, VEX_ELEMENT_F32},        {-NAN, VEX_ELEMENT_F32},
+        {0.0f, VEX_ELEMENT_U8},       {255.0f, VEX_ELEMENT_U8},    {-0.0f, VEX_ELEMENT_F16},
+        {256.0f, VEX_ELEMENT_F16},    {-1.0f, VEX_ELEMENT_F16},    {0.5f, VEX_ELEMENT_F16},
+        {65504.0f, VEX_ELEMENT_F16},  {65505.0f, VEX_ELEMENT_F32}, {0x1p-24f, VEX_ELEMENT_F16},
+        {0x1p-25f, VEX_ELEMENT_F32},  {0x3p-24f, VEX_ELEMENT_F16}, {0x3p-25f, VEX_ELEMENT_F32},
+        {0x1p-149f, VEX_ELEMENT_F32}, {0.1f, VEX_ELEMENT_F32},     {2049.0f, VEX_ELEMENT_F32},
+        {1e30f, VEX_ELEMENT_F32},     {INFINITY, VEX_ELEMENT_F32}, {-INFINITY, VEX_ELEMENT_F32},
+        {NAN, VEX_ELEMENT_F32},       {-NAN, VEX_ELEMENT_F32},
     };
     static float values[5000];
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {

@@ -38,8 +38,7 @@ static size_t plain_compress(void *context, void *dst, size_t dst_len, const voi
                              size_t src_len, const void *dict, size_t dict_len, int level) {
     (void)context;
     ZSTD_CCtx *cctx = ZSTD_createCCtx();
-    size_t len =
-        ZSTD_compress_usingDict(cctx, dst, dst_len, src, src_len, dict, dict_len, level);
+    size_t len = ZSTD_compress_usingDict(cctx, dst, dst_len, src, src_len, dict, dict_len, level);
     ZSTD_freeCCtx(cctx);
     return ZSTD_isError(len) ? SIZE_MAX : len;
 }
