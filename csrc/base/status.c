@@ -100,6 +100,7 @@ const char *vex_status_name(vex_status status) {
         NAME(VEX_ERR_BUSY);
         NAME(VEX_ERR_READ_ONLY);
         NAME(VEX_ERR_POISONED);
+        NAME(VEX_ERR_FORKED);
         NAME(VEX_ERR_IO);
         NAME(VEX_ERR_NO_SPACE);
         NAME(VEX_ERR_PERMISSION);

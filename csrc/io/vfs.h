@@ -42,7 +42,11 @@ typedef struct vex_file_stat {
     bool is_directory;
 } vex_file_stat;
 
-typedef enum vex_advice { VEX_ADVISE_RANDOM, VEX_ADVISE_SEQUENTIAL, VEX_ADVISE_WILLNEED } vex_advice;
+typedef enum vex_advice {
+    VEX_ADVISE_RANDOM,
+    VEX_ADVISE_SEQUENTIAL,
+    VEX_ADVISE_WILLNEED
+} vex_advice;
 
 typedef vex_status (*vex_list_visitor)(void *context, const char *name);
 
@@ -61,8 +65,8 @@ struct vex_vfs {
     vex_status (*file_allocate)(vex_vfs *vfs, vex_file *file, uint64_t offset, uint64_t len);
                                 /* reserve space, keeps content; the size becomes offset + len
                                  * when smaller.  Unsupported file system: VEX_OK, size as it was */
-    vex_status (*file_sync)(vex_vfs *vfs, vex_file *file);       /* data and metadata; F_FULLFSYNC */
-    vex_status (*file_sync_data)(vex_vfs *vfs, vex_file *file);  /* data, and the size              */
+    vex_status (*file_sync)(vex_vfs *vfs, vex_file *file);      /* data and metadata; F_FULLFSYNC */
+    vex_status (*file_sync_data)(vex_vfs *vfs, vex_file *file); /* data, and the size             */
     vex_status (*file_stat)(vex_vfs *vfs, vex_file *file, vex_file_stat *out);
     /* Lock the whole file exclusively (flock).  *locked = false when another holder has it.
      * Blocks never. */
@@ -79,8 +83,8 @@ struct vex_vfs {
     vex_status (*path_rename)(vex_vfs *vfs, const char *from, const char *to);
     vex_status (*path_link)(vex_vfs *vfs, const char *from, const char *to);
     vex_status (*path_remove)(vex_vfs *vfs, const char *path);           /* file                  */
-    vex_status (*dir_create)(vex_vfs *vfs, const char *path);            /* one level; EXISTS      */
-    vex_status (*dir_remove)(vex_vfs *vfs, const char *path);            /* empty directory        */
+    vex_status (*dir_create)(vex_vfs *vfs, const char *path);            /* one level; EXISTS     */
+    vex_status (*dir_remove)(vex_vfs *vfs, const char *path);            /* empty directory       */
     vex_status (*dir_sync)(vex_vfs *vfs, const char *path);
     vex_status (*dir_list)(vex_vfs *vfs, const char *path, vex_list_visitor visit, void *context);
                                 /* without . and ..; stops at the first failing visit            */

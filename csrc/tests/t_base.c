@@ -10,7 +10,26 @@
 
 #include <pthread.h>
 
+/* Every code of the header by its own name, and nothing else between them. */
 TEST(status_names) {
+    static const vex_status codes[] = {
+        VEX_ERR_INVALID,    VEX_ERR_DIMENSION, VEX_ERR_NOT_FINITE, VEX_ERR_EXISTS,
+        VEX_ERR_NOT_FOUND,  VEX_ERR_TOO_BIG,   VEX_ERR_CLOSED,     VEX_ERR_BUSY,
+        VEX_ERR_READ_ONLY,  VEX_ERR_POISONED,  VEX_ERR_FORKED,     VEX_ERR_IO,
+        VEX_ERR_NO_SPACE,   VEX_ERR_PERMISSION, VEX_ERR_CORRUPT,   VEX_ERR_VERSION,
+        VEX_ERR_FOREIGN,    VEX_ERR_NO_MEMORY, VEX_ERR_CODEC,      VEX_ERR_REGEX,
+    };
+    size_t known = 0, n_codes = sizeof codes / sizeof *codes;
+    for (vex_status code = -1; code > -1000; code--) {
+        known += strcmp(vex_status_name(code), "VEX_ERR_?") != 0;
+    }
+    CHECK_EQ(known, n_codes);
+    for (size_t i = 0; i < n_codes; i++) {
+        CHECK(strncmp(vex_status_name(codes[i]), "VEX_ERR_", 8) == 0);
+        for (size_t k = 0; k < i; k++) {
+            CHECK(strcmp(vex_status_name(codes[i]), vex_status_name(codes[k])) != 0);
+        }
+    }
     CHECK(strcmp(vex_status_name(VEX_OK), "VEX_OK") == 0);
     CHECK(strcmp(vex_status_name(VEX_ERR_CORRUPT), "VEX_ERR_CORRUPT") == 0);
     CHECK(strcmp(vex_status_name(VEX_ERR_REGEX), "VEX_ERR_REGEX") == 0);

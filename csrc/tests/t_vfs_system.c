@@ -3,9 +3,6 @@
  * failures on demand.
  */
 #include "tests/vfs_suite.h"
-#ifdef VEX_TESTING
-#include "io/vfs_fault.h"
-#endif
 
 #include <pthread.h>
 #include <signal.h>
@@ -78,6 +75,17 @@ VFS_TEST(remove_all) {
     check_content(vfs, in(root, "sibling"), "stays");
     CHECK(vex_dir_remove_all(vfs, in(root, "sibling")) != VEX_OK); /* not a directory */
     check_content(vfs, in(root, "sibling"), "stays");
+}
+
+VFS_TEST(paths_too_long) {
+    static char path[VEX_PATH_MAX + 10];
+    snprintf(path, sizeof path, "%s/", root);
+    memset(path + strlen(path), 'x', sizeof path - 1 - strlen(path));
+    CHECK_STATUS(vex_dir_remove_all(vfs, path), VEX_ERR_TOO_BIG);
+    path[VEX_PATH_MAX - 4] = '\0'; /* no room for .tmp */
+    CHECK_STATUS(vex_file_write_atomic(vfs, root, path + strlen(root) + 1, "x", 1, false),
+                 VEX_ERR_TOO_BIG);
+    CHECK_STATUS(vfs->dir_sync(vfs, in(root, "none")), VEX_ERR_NOT_FOUND);
 }
 
 TEST(posix_remove_all_leaves_link_targets_alone) {
@@ -159,6 +167,28 @@ TEST(posix_descriptors_stay_above_stderr) {
     CHECK_EQ(waitpid(child, &result, 0), child);
     CHECK_EQ(result, 0);
     check_content(vex_vfs_posix(), path, "data");
+}
+
+TEST(posix_descriptors_run_out) {
+    const char *path = in(test_directory(), "f");
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        vex_vfs *vfs = vex_vfs_posix();
+        vex_file *file;
+        struct rlimit limit = {16, 16};
+        setrlimit(RLIMIT_NOFILE, &limit);
+        vex_status status = VEX_OK;
+        for (int i = 0; i < 20 && status == VEX_OK; i++) {
+            status = vfs->file_open(vfs, path, VEX_FILE_CREATE, &file);
+        }
+        bool good = status == VEX_ERR_IO && vex_last_error()->sys_errno == EMFILE &&
+                    strstr(vex_last_error()->message, "ulimit -n") != NULL;
+        _exit(good ? 0 : 1);
+    }
+    int result;
+    CHECK_EQ(waitpid(child, &result, 0), child);
+    CHECK_EQ(result, 0);
 }
 
 /* ---- threads and fork ---- */
@@ -343,6 +373,68 @@ VFS_TEST(faults_hit_the_chosen_call) {
     CHECK_EQ(vex_vfs_fault_calls(fault), 3);
     vex_vfs_fault_arm(fault, 0, 0, false, false);
     CHECK_OK(fault->path_remove(fault, in(root, "f")));
+    fault->file_close(fault, file);
+    vex_vfs_fault_destroy(fault);
+}
+
+static vex_status list_nothing(void *context, const char *name) {
+    (void)context;
+    (void)name;
+    return VEX_OK;
+}
+
+/* Every kind of call, one after the other; stops at the first that fails. */
+static vex_status call_everything(vex_vfs *vfs, const char *root, vex_file *file) {
+    char bytes[4] = "abc";
+    vex_iovec part = {bytes, 3};
+    vex_file_stat found;
+    const uint8_t *map = NULL;
+    uint64_t free_bytes;
+    bool locked;
+    size_t got;
+    VEX_TRY(vfs->file_write(vfs, file, &part, 1, 0));
+    VEX_TRY(vfs->file_read(vfs, file, bytes, 3, 0, &got));
+    VEX_TRY(vfs->file_allocate(vfs, file, 0, 100));
+    VEX_TRY(vfs->file_truncate(vfs, file, 3));
+    VEX_TRY(vfs->file_sync(vfs, file));
+    VEX_TRY(vfs->file_sync_data(vfs, file));
+    VEX_TRY(vfs->file_stat(vfs, file, &found));
+    VEX_TRY(vfs->file_try_lock(vfs, file, &locked));
+    vfs->file_unlock(vfs, file);
+    VEX_TRY(vfs->file_map(vfs, file, 3, &map));
+    vfs->file_unmap(vfs, map, 3);
+    VEX_TRY(vfs->dir_create(vfs, in(root, "d")));
+    VEX_TRY(vfs->path_link(vfs, in(root, "f"), in(root, "g")));
+    VEX_TRY(vfs->path_rename(vfs, in(root, "g"), in(root, "h")));
+    VEX_TRY(vfs->path_stat(vfs, in(root, "h"), &found));
+    VEX_TRY(vfs->path_remove(vfs, in(root, "h")));
+    VEX_TRY(vfs->dir_list(vfs, root, list_nothing, NULL));
+    VEX_TRY(vfs->dir_sync(vfs, root));
+    VEX_TRY(vfs->dir_remove(vfs, in(root, "d")));
+    VEX_TRY(vfs->free_space(vfs, root, &free_bytes));
+    return vfs->random_bytes(vfs, bytes, 3);
+}
+
+VFS_TEST(every_call_can_be_failed) {
+    vex_vfs *fault;
+    CHECK_OK(vex_vfs_fault_create(vfs, &fault));
+    vex_file *file = open_file(fault, in(root, "f"), VEX_FILE_CREATE);
+    vex_vfs_fault_arm(fault, 0, EIO, false, false);
+    CHECK_OK(call_everything(fault, root, file));
+    uint64_t calls = vex_vfs_fault_calls(fault);
+    CHECK_EQ(calls, 19);
+    for (uint64_t nth = 1; nth <= calls; nth++) {
+        vex_vfs_fault_arm(fault, nth, EIO, false, false);
+        CHECK_STATUS(call_everything(fault, root, file), VEX_ERR_IO);
+        CHECK_EQ(vex_vfs_fault_calls(fault), nth);
+        vex_vfs_fault_arm(fault, 0, 0, false, false);
+        const char *leftovers[] = {"g", "h"};
+        for (int i = 0; i < 2; i++) {
+            vex_status status = vfs->path_remove(vfs, in(root, leftovers[i]));
+            CHECK(status == VEX_OK || status == VEX_ERR_NOT_FOUND);
+        }
+        CHECK_OK(vex_dir_remove_all(vfs, in(root, "d")));
+    }
     fault->file_close(fault, file);
     vex_vfs_fault_destroy(fault);
 }

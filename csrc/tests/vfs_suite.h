@@ -1,15 +1,18 @@
 /*
  * vfs_suite.h - tests that run over both the posix and the memory vfs.
  *
- * VFS_TEST(name) { ... } makes two tests, posix_name and memory_name; `vfs` is the one under
- * test, `root` an empty directory in it.  Both check that nothing is left allocated, open or
- * mapped.
+ * VFS_TEST(name) { ... } makes the tests posix_name, memory_name and, in test builds, fault_name
+ * (memory behind a fault vfs that is not armed); `vfs` is the one under test, `root` an empty
+ * directory in it.  All check that nothing is left allocated, open or mapped.
  */
 #ifndef VEX_TESTS_VFS_SUITE_H
 #define VEX_TESTS_VFS_SUITE_H
 
 #include "base/mem.h"
 #include "io/vfs.h"
+#ifdef VEX_TESTING
+#include "io/vfs_fault.h"
+#endif
 #include "tests/harness.h"
 
 #include <errno.h>
@@ -51,6 +54,30 @@ static inline void on_memory(vfs_test test) {
     check_resources(before);
 }
 
+#ifdef VEX_TESTING
+
+static inline void on_fault(vfs_test test) {
+    resources before = resources_now();
+    vex_vfs *memory, *fault;
+    CHECK_OK(vex_vfs_memory_create(&memory));
+    CHECK_OK(vex_vfs_fault_create(memory, &fault));
+    CHECK(fault->is_volatile);
+    CHECK_OK(fault->dir_create(fault, "/root"));
+    test(fault, "/root");
+    vex_vfs_fault_destroy(fault);
+    vex_vfs_memory_destroy(memory);
+    check_resources(before);
+}
+
+#define FAULT_TEST(name)                                                                           \
+    TEST(fault_##name) {                                                                           \
+        on_fault(vfs_##name);                                                                      \
+    }
+
+#else
+#define FAULT_TEST(name)
+#endif
+
 #define VFS_TEST(name)                                                                             \
     static void vfs_##name(vex_vfs *vfs, const char *root);                                        \
     TEST(posix_##name) {                                                                           \
@@ -59,6 +86,7 @@ static inline void on_memory(vfs_test test) {
     TEST(memory_##name) {                                                                          \
         on_memory(vfs_##name);                                                                     \
     }                                                                                              \
+    FAULT_TEST(name)                                                                               \
     static void vfs_##name(vex_vfs *vfs, const char *root)
 
 /* root/name; good until four more were asked for */
