@@ -296,7 +296,7 @@ static vex_status self_test(const codec *c) {
         return VEX_FAIL(VEX_ERR_CODEC, "codec '%s' failed its self-test: its bound is wrong",
                         c->name);
     }
-    vex_codec_dict *dict;
+    vex_codec_dict *dict = NULL;
     VEX_TRY(vex_codec_dict_create(&dict, TEST_DICT, sizeof TEST_DICT - 1));
     vex_status status = VEX_OK;
     size_t work_len = bound + TEST_BYTES;
