@@ -1,0 +1,167 @@
+"""vexfs_chroma: a drop-in ChromaDB replacement.
+
+    import vexfs_chroma as chromadb
+
+Every public name and module of chromadb is here, as chromadb's own object, except the functions
+that make local clients: those open a vexfs database.  `install()` does the same for code that
+imports chromadb itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chromadb as _chromadb
+from chromadb import (
+    DEFAULT_DATABASE,
+    DEFAULT_TENANT,
+    AdminAPI,
+    AsyncClientAPI,
+    AsyncHttpClient,
+    BoolInvertedIndexConfig,
+    ClientAPI,
+    CloudClient,
+    Cmek,
+    Collection,
+    CollectionMetadata,
+    Documents,
+    EmbeddingFunction,
+    Embeddings,
+    FloatInvertedIndexConfig,
+    FtsIndexConfig,
+    GetResult,
+    HnswIndexConfig,
+    HttpClient,
+    IDs,
+    Include,
+    IntInvertedIndexConfig,
+    K,
+    Key,
+    Knn,
+    Metadata,
+    Metadatas,
+    QueryResult,
+    ReadLevel,
+    Rrf,
+    Schema,
+    Search,
+    Settings,
+    SpannIndexConfig,
+    SparseEmbeddingFunction,
+    SparseVector,
+    SparseVectorIndexConfig,
+    SparseVectors,
+    StringInvertedIndexConfig,
+    TokenTransportHeader,
+    URI,
+    URIs,
+    UpdateCollectionMetadata,
+    UpdateMetadata,
+    VectorIndexConfig,
+    Where,
+    WhereDocument,
+    configure,
+    get_settings,
+)
+
+from vexfs_chroma import _aliases, _install
+from vexfs_chroma._client import (
+    AdminClient,
+    Client,
+    EphemeralClient,
+    PersistentClient,
+    RustClient,
+)
+from vexfs_chroma._errors import (
+    CorruptionError,
+    DatabaseLockedError,
+    ForeignDatabaseError,
+    ReadOnlyError,
+    StorageFullError,
+    StoragePermissionError,
+)
+from vexfs_chroma._install import install, uninstall
+from vexfs_chroma._version import __version__
+
+__all__ = [
+    "DEFAULT_DATABASE",
+    "DEFAULT_TENANT",
+    "URI",
+    "AdminAPI",
+    "AdminClient",
+    "AsyncClientAPI",
+    "AsyncHttpClient",
+    "BoolInvertedIndexConfig",
+    "Client",
+    "ClientAPI",
+    "CloudClient",
+    "Cmek",
+    "Collection",
+    "CollectionMetadata",
+    "CorruptionError",
+    "DatabaseLockedError",
+    "Documents",
+    "EmbeddingFunction",
+    "Embeddings",
+    "EphemeralClient",
+    "FloatInvertedIndexConfig",
+    "ForeignDatabaseError",
+    "FtsIndexConfig",
+    "GetResult",
+    "HnswIndexConfig",
+    "HttpClient",
+    "IDs",
+    "Include",
+    "IntInvertedIndexConfig",
+    "K",
+    "Key",
+    "Knn",
+    "Metadata",
+    "Metadatas",
+    "PersistentClient",
+    "QueryResult",
+    "ReadLevel",
+    "ReadOnlyError",
+    "Rrf",
+    "RustClient",
+    "Schema",
+    "Search",
+    "Settings",
+    "SpannIndexConfig",
+    "SparseEmbeddingFunction",
+    "SparseVector",
+    "SparseVectorIndexConfig",
+    "SparseVectors",
+    "StorageFullError",
+    "StoragePermissionError",
+    "StringInvertedIndexConfig",
+    "TokenTransportHeader",
+    "URIs",
+    "UpdateCollectionMetadata",
+    "UpdateMetadata",
+    "VectorIndexConfig",
+    "Where",
+    "WhereDocument",
+    "__version__",
+    "configure",
+    "get_settings",
+    "install",
+    "uninstall",
+]
+
+_aliases.install()
+_install.register()
+
+
+def __getattr__(name: str) -> Any:
+    """Whatever else is public in chromadb: its submodules, and names of later releases."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(_chromadb, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for name in dir(_chromadb) if not name.startswith("_"))})

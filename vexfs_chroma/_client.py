@@ -1,0 +1,137 @@
+"""Our client functions: chromadb's, with our engine in the place of its own and our options added.
+
+They give out chromadb's own Client objects.  HttpClient, AsyncHttpClient and CloudClient talk to a
+server and are chromadb's, unchanged.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from chromadb.api.client import AdminClient as AdminClientCreator
+from chromadb.api.client import Client as ClientCreator
+from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+
+from vexfs_chroma import _options
+from vexfs_chroma._api import VexfsAPI
+from vexfs_chroma._install import EMBEDDED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chromadb.api import AdminAPI, ClientAPI
+
+
+def EphemeralClient(  # noqa: N802  (Chroma's name)
+    settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+) -> ClientAPI:
+    """A client of a database in memory.
+
+    All such clients of a process share one database, which is gone when the last of them is closed.
+    """
+    settings = Settings() if settings is None else settings
+    settings.is_persistent = False
+    return _client(settings, tenant, database)
+
+
+def PersistentClient(  # noqa: N802
+    path: str | Path = "./chroma",
+    settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+    *,
+    durability: str | None = None,
+    read_only: bool | None = None,
+    busy_timeout: float | None = None,
+) -> ClientAPI:
+    """A client of the database in directory `path`, which is made if it does not exist.
+
+    Args:
+        path: The directory.  Several clients, threads and processes may have it open at once.
+        settings: Settings of chromadb; path, persistence and implementation are set in it.
+        tenant: The tenant to use.
+        database: The database to use.
+        durability: "full" (default), "normal" or "off"; see docs/durability.
+        read_only: Never write; also works on read-only media.
+        busy_timeout: Seconds to wait while another process writes (default 30).
+    """
+    settings = Settings() if settings is None else settings
+    settings.persist_directory = str(path)
+    settings.is_persistent = True
+    return _client(
+        settings,
+        tenant,
+        database,
+        durability=durability,
+        read_only=read_only,
+        busy_timeout=busy_timeout,
+    )
+
+
+def RustClient(  # noqa: N802
+    path: str | None = None,
+    settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+) -> ClientAPI:
+    """A client of directory `path`, or of a database in memory: Chroma's older spelling."""
+    settings = Settings() if settings is None else settings
+    settings.is_persistent = path is not None
+    settings.persist_directory = path or ""
+    return _client(settings, tenant, database)
+
+
+def Client(  # noqa: N802
+    settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+    *,
+    durability: str | None = None,
+    read_only: bool | None = None,
+    busy_timeout: float | None = None,
+) -> ClientAPI:
+    """A client of whatever `settings` name; by default a database in memory."""
+    return _client(
+        Settings() if settings is None else copy.copy(settings),
+        tenant,
+        database,
+        durability=durability,
+        read_only=read_only,
+        busy_timeout=busy_timeout,
+    )
+
+
+def AdminClient(settings: Settings | None = None) -> AdminAPI:  # noqa: N802
+    """A client that manages tenants and databases."""
+    settings = Settings() if settings is None else copy.copy(settings)
+    return AdminClientCreator(settings=_chosen(settings))
+
+
+def _chosen(settings: Settings) -> Settings:
+    """`settings` with our implementation in the place of chromadb's local ones."""
+    if settings.chroma_api_impl in EMBEDDED:
+        settings.chroma_api_impl = _options.IMPLEMENTATION
+    return settings
+
+
+def _client(
+    settings: Settings,
+    tenant: str,
+    database: str,
+    **options: str | bool | float | None,
+) -> ClientAPI:
+    settings = _chosen(settings)
+    if settings.chroma_api_impl != _options.IMPLEMENTATION:
+        refused = [name for name, value in options.items() if value is not None]
+        if refused:
+            raise ValueError(f"{refused[0]} is an option of local vexfs databases only")
+        return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
+    with _options.given(**options):
+        system = SharedSystemClient._identifier_to_system.get(_options.identifier_of(settings))
+        if system is not None:
+            _options.check_same(system.instance(VexfsAPI).options, settings.persist_directory)
+        return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))

@@ -1,0 +1,620 @@
+"""Collection configuration and schema: the part that Chroma does on its server.
+
+A collection has one truth, its schema (JSON, as `chromadb.Schema` writes it, with every default
+filled in).  The `configuration_json` that clients see is a view of it (`configuration_of`).  A
+schema is made once (`build_schema`) from whatever the caller gave: a schema, a configuration, or
+legacy "hnsw:*" metadata; and changed by `update_schema` only.
+
+Errors repeat the texts that Chroma's JSON reader gives, with the column in the JSON document that
+the client would have sent, because programs and people look for them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from chromadb.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Json = dict[str, Any]
+
+EMBEDDING_KEY = "#embedding"
+DOCUMENT_KEY = "#document"
+SPACES = ("l2", "cosine", "ip")
+
+_HNSW_DEFAULTS: Json = {
+    "ef_construction": 100,
+    "max_neighbors": 16,
+    "ef_search": 100,
+    "num_threads": os.cpu_count() or 1,
+    "batch_size": 100,
+    "sync_threshold": 1000,
+    "resize_factor": 1.2,
+}
+_DEFAULT_PARAMETERS = ("l2", _HNSW_DEFAULTS)
+# Order of the fields in error texts.
+_HNSW_FIELDS = (
+    "space",
+    "ef_construction",
+    "ef_search",
+    "max_neighbors",
+    "num_threads",
+    "resize_factor",
+    "sync_threshold",
+    "batch_size",
+)
+_SPANN_FIELDS = (
+    "search_nprobe",
+    "write_nprobe",
+    "space",
+    "ef_construction",
+    "ef_search",
+    "max_neighbors",
+    "reassign_neighbor_count",
+    "split_threshold",
+    "merge_threshold",
+)
+_HNSW_UPDATE_FIELDS = (
+    "ef_search",
+    "max_neighbors",
+    "num_threads",
+    "resize_factor",
+    "sync_threshold",
+    "batch_size",
+)
+_SPANN_UPDATE_FIELDS = ("search_nprobe", "ef_search")
+_LEGACY_METADATA = {
+    "hnsw:space": "space",
+    "hnsw:construction_ef": "ef_construction",
+    "hnsw:search_ef": "ef_search",
+    "hnsw:M": "max_neighbors",
+    "hnsw:num_threads": "num_threads",
+    "hnsw:resize_factor": "resize_factor",
+    "hnsw:batch_size": "batch_size",
+    "hnsw:sync_threshold": "sync_threshold",
+}
+# Below this the old configuration reader refused a value; only legacy metadata and schemas care.
+_LEAST = {"batch_size": 2, "sync_threshold": 2}
+# Value types of a schema and the indexes that each may have, in Chroma's order.
+_INDEXES = {
+    "string": ("fts_index", "string_inverted_index"),
+    "float_list": ("vector_index",),
+    "sparse_vector": ("sparse_vector_index",),
+    "int": ("int_inverted_index",),
+    "float": ("float_inverted_index",),
+    "bool": ("bool_inverted_index",),
+}
+_UINT64_MAX = 2**64 - 1
+_CMEK_GCP = re.compile(r"projects/.+/locations/.+/keyRings/.+/cryptoKeys/.+", re.DOTALL)
+
+
+# -- building ------------------------------------------------------------------------------------
+
+
+def build_schema(configuration: Any, schema: Any, metadata: Mapping[str, Any] | None) -> Json:
+    """The complete schema of a new collection.
+
+    Raises InvalidArgumentError for what Chroma refuses.
+    """
+    parameters, embedding_function = _DEFAULT_PARAMETERS, None
+    if configuration is not None:
+        parameters, embedding_function = _parse_configuration(configuration)
+    if schema is not None:
+        schema = _parse_schema(schema)
+    legacy = _parse_legacy(metadata)
+    if parameters == _DEFAULT_PARAMETERS:  # a configuration wins over legacy metadata
+        parameters = legacy
+    config_is_default = parameters == _DEFAULT_PARAMETERS and _is_default_function(
+        embedding_function
+    )
+    if schema is not None:
+        if not _is_default_schema(schema):
+            if not config_is_default:
+                raise _reconcile_error("Cannot set both collection config and schema simultaneously")
+            return _merge_with_defaults(schema)
+    # An embedding function of the configuration stays visible; that of a default schema does not.
+    return _default_schema(*parameters, embedding_function)
+
+
+def check_sparse(schema: Mapping[str, Any]) -> None:
+    """Refuse what Chroma's local mode refuses: an enabled sparse vector index."""
+    for value_types in schema["keys"].values():
+        if _enabled(value_types, "sparse_vector", "sparse_vector_index"):
+            raise _reconcile_error(
+                "Invalid schema input: Sparse vector indexing is not enabled in local"
+            )
+
+
+def _default_schema(space: str, hnsw: Json, embedding_function: Json | None) -> Json:
+    def vector_index(enabled: bool, source_key: str | None) -> Json:
+        config: Json = {"space": space}
+        if embedding_function is not None:
+            config["embedding_function"] = copy.deepcopy(embedding_function)
+        if source_key is not None:
+            config["source_key"] = source_key
+        config["hnsw"] = dict(hnsw)
+        return {"vector_index": {"enabled": enabled, "config": config}}
+
+    return {
+        "defaults": {
+            "string": {
+                "fts_index": {"enabled": False, "config": {}},
+                "string_inverted_index": {"enabled": True, "config": {}},
+            },
+            "float_list": vector_index(enabled=False, source_key=None),
+            "sparse_vector": {
+                "sparse_vector_index": {
+                    "enabled": False,
+                    "config": {"embedding_function": {"type": "unknown"}, "bm25": False},
+                }
+            },
+            "int": {"int_inverted_index": {"enabled": True, "config": {}}},
+            "float": {"float_inverted_index": {"enabled": True, "config": {}}},
+            "bool": {"bool_inverted_index": {"enabled": True, "config": {}}},
+        },
+        "keys": {
+            DOCUMENT_KEY: {
+                "string": {
+                    "fts_index": {"enabled": True, "config": {}},
+                    "string_inverted_index": {"enabled": False, "config": {}},
+                }
+            },
+            EMBEDDING_KEY: {"float_list": vector_index(enabled=True, source_key=DOCUMENT_KEY)},
+        },
+    }
+
+
+def _merge_with_defaults(schema: Json) -> Json:
+    """The user's schema over Chroma's defaults, field by field."""
+    base = _default_schema("l2", dict(_HNSW_DEFAULTS), None)
+    merged: Json = {"defaults": _merge_types(base["defaults"], schema["defaults"])}
+    merged["keys"] = {
+        key: _merge_types(value_types, schema["keys"].get(key, {}))
+        for key, value_types in base["keys"].items()
+    }
+    for key, value_types in schema["keys"].items():
+        merged["keys"].setdefault(key, copy.deepcopy(value_types))
+    if "cmek" in schema:
+        merged["cmek"] = schema["cmek"]
+    return merged
+
+
+def _merge_types(base: Json, over: Json) -> Json:
+    merged = copy.deepcopy(base)
+    for value_type, indexes in over.items():
+        for name, index in indexes.items():
+            mine = merged.setdefault(value_type, {}).setdefault(name, {"config": {}})
+            mine["enabled"] = index["enabled"]
+            config = copy.deepcopy(index["config"])
+            if name == "vector_index":
+                config.pop("spann", None)  # local collections are always HNSW
+                config["hnsw"] = {**mine["config"].get("hnsw", {}), **config.get("hnsw", {})}
+            mine["config"] = {**mine["config"], **config}
+    return merged
+
+
+# -- views ---------------------------------------------------------------------------------------
+
+
+def vector_config(schema: Mapping[str, Any]) -> Json:
+    """The part of a complete schema that describes the vector index."""
+    config: Json = schema["keys"][EMBEDDING_KEY]["float_list"]["vector_index"]["config"]
+    return config
+
+
+def configuration_of(schema: Mapping[str, Any]) -> Json:
+    """The `configuration_json` that Chroma shows for a schema."""
+    config = vector_config(schema)
+    hnsw = config["hnsw"]
+    return {
+        "hnsw": {
+            "space": config["space"],
+            "ef_construction": hnsw["ef_construction"],
+            "ef_search": hnsw["ef_search"],
+            "max_neighbors": hnsw["max_neighbors"],
+            "resize_factor": hnsw["resize_factor"],
+            "sync_threshold": hnsw["sync_threshold"],
+        },
+        "spann": None,
+        "embedding_function": copy.deepcopy(config.get("embedding_function")),
+    }
+
+
+# Bits of the engine's type mask -> value type of a schema.  A list counts as its element type.
+_TYPE_BITS = (
+    (1 | 16, "bool"),
+    (2 | 32, "int"),
+    (4 | 64, "float"),
+    (8 | 128, "string"),
+    (256, "sparse_vector"),
+)
+
+
+def grown_schema(schema: Json, keys_seen: Mapping[str, int]) -> Json:
+    """The schema with an entry for every metadata key that was ever written."""
+    if not keys_seen:
+        return schema
+    grown = {**schema, "keys": dict(schema["keys"])}
+    defaults = schema["defaults"]
+    for key, mask in keys_seen.items():
+        if key.startswith("chroma:"):
+            continue
+        value_types = dict(grown["keys"].get(key, {}))
+        for bits, value_type in _TYPE_BITS:
+            if mask & bits and value_type not in value_types and value_type in defaults:
+                value_types[value_type] = copy.deepcopy(defaults[value_type])
+        grown["keys"][key] = value_types
+    return grown
+
+
+class IndexView:
+    """Which filters a schema allows; made once per open collection, asked on every filter."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.fts = _enabled(schema["keys"].get(DOCUMENT_KEY, {}), "string", "fts_index")
+        self._defaults = {
+            value_type: _enabled(schema["defaults"], value_type, f"{value_type}_inverted_index")
+            for value_type in ("string", "int", "float", "bool")
+        }
+        self._keys: dict[tuple[str, str], bool] = {
+            (key, value_type): _enabled(value_types, value_type, f"{value_type}_inverted_index")
+            for key, value_types in schema["keys"].items()
+            for value_type in self._defaults
+            if value_type in value_types
+        }
+
+    def allows(self, key: str, value_type: str) -> bool:
+        """Whether metadata `key` may be compared with a "string", "int", "float" or "bool"."""
+        return self._keys.get((key, value_type), self._defaults[value_type])
+
+
+def _enabled(value_types: Mapping[str, Any], value_type: str, index: str) -> bool:
+    found = value_types.get(value_type, {}).get(index)
+    return bool(found and found["enabled"])
+
+
+# -- updating ------------------------------------------------------------------------------------
+
+
+def update_schema(schema: Json, update: Any) -> Json:
+    """The schema after `collection.modify(configuration=...)`; `update` is its JSON."""
+    document = _Document(update, "UpdateCollectionConfiguration")
+    hnsw = document.read_struct(("hnsw",), "UpdateHnswConfiguration", _HNSW_UPDATE_FIELDS)
+    spann = document.read_struct(("spann",), "UpdateSpannConfiguration", _SPANN_UPDATE_FIELDS)
+    embedding_function = document.read_embedding_function()
+    if hnsw is not None and spann is not None:
+        raise InvalidArgumentError("Multiple vector index configurations provided")
+    updated = copy.deepcopy(schema)
+    for value_types in (updated["defaults"], updated["keys"][EMBEDDING_KEY]):
+        config = value_types["float_list"]["vector_index"]["config"]
+        config["hnsw"].update(hnsw or {})
+        if embedding_function is not None:
+            config["embedding_function"] = copy.deepcopy(embedding_function)
+    return updated
+
+
+# -- reading what the caller gave ----------------------------------------------------------------
+
+
+def _parse_legacy(metadata: Mapping[str, Any] | None) -> tuple[str, Json]:
+    space, hnsw = "l2", dict(_HNSW_DEFAULTS)
+    for key, value in (metadata or {}).items():
+        if not key.startswith("hnsw:"):
+            continue
+        field = _LEGACY_METADATA.get(key)
+        if field == "space" and value in SPACES:
+            space = value
+        elif field == "resize_factor" and type(value) in {int, float}:
+            hnsw[field] = float(value)
+        elif field in hnsw and type(value) is int and value >= _LEAST.get(field, 0):
+            hnsw[field] = value
+        else:
+            raise InvalidArgumentError("Failed to parse hnsw parameters from segment metadata")
+    return space, hnsw
+
+
+def _parse_configuration(configuration: Any) -> tuple[tuple[str, Json], Json | None]:
+    document = _Document(configuration, "CollectionConfiguration")
+    hnsw = document.read_struct(("hnsw",), "HnswConfiguration", _HNSW_FIELDS)
+    spann = document.read_struct(("spann",), "SpannConfiguration", _SPANN_FIELDS)
+    embedding_function = document.read_embedding_function()
+    if hnsw is not None and spann is not None:
+        raise InvalidArgumentError("Multiple vector index configurations provided")
+    if spann is not None:  # local collections are always HNSW; the space is all that carries over
+        hnsw = {"space": spann["space"]} if "space" in spann else {}
+    hnsw = dict(hnsw or {})
+    space = hnsw.pop("space", "l2")
+    return (space, {**_HNSW_DEFAULTS, **hnsw}), embedding_function
+
+
+def _parse_schema(schema: Any) -> Json:
+    """A schema reduced to the known fields, checked as Chroma checks it."""
+    document = _Document(schema, "Schema")
+    for field in ("defaults", "keys"):
+        if field not in schema:
+            raise document.error(f"missing field `{field}`", ())
+        document.expect_map((field,), "struct ValueTypes" if field == "defaults" else "a map")
+    parsed: Json = {
+        "defaults": _parse_value_types(document, ("defaults",)),
+        "keys": {
+            key: _parse_value_types(document, ("keys", key)) for key in schema["keys"]
+        },
+    }
+    _check_schema(parsed)
+    if schema.get("cmek") is not None:
+        cmek = schema["cmek"]
+        resource = cmek.get("gcp") if isinstance(cmek, dict) else None
+        if not isinstance(resource, str):
+            raise document.error("expected a customer-managed encryption key", ("cmek",))
+        if not _CMEK_GCP.fullmatch(resource):
+            raise _schema_error(
+                f"CMEK does not match expected pattern: Gcp({json.dumps(resource)})"
+            )
+        parsed["cmek"] = {"gcp": resource}
+    return parsed
+
+
+def _parse_value_types(document: _Document, path: tuple[str, ...]) -> Json:
+    value_types = document.expect_map(path, "struct ValueTypes")
+    parsed: Json = {}
+    for value_type, names in _INDEXES.items():
+        given = value_types.get(value_type)
+        if given is None:
+            continue
+        document.expect_map((*path, value_type), "a struct")
+        parsed[value_type] = {}
+        for name in names:
+            if given.get(name) is None:
+                continue
+            where = (*path, value_type, name)
+            index = document.expect_map(where, "a struct")
+            for field in ("enabled", "config"):
+                if field not in index:
+                    raise document.error(f"missing field `{field}`", where)
+            if not isinstance(index["enabled"], bool):
+                raise document.type_error((*where, "enabled"), "a boolean")
+            config = dict(document.expect_map((*where, "config"), "a struct"))
+            if name == "vector_index":
+                config = _parse_vector_config(document, (*where, "config"))
+            parsed[value_type][name] = {"enabled": index["enabled"], "config": config}
+    return parsed
+
+
+def _parse_vector_config(document: _Document, path: tuple[str, ...]) -> Json:
+    config = document.value(path)
+    parsed: Json = {}
+    if config.get("space") is not None:
+        parsed["space"] = document.read_space((*path, "space"))
+    if config.get("embedding_function") is not None:
+        parsed["embedding_function"] = document.read_embedding_function(path)
+    if config.get("source_key") is not None:
+        parsed["source_key"] = config["source_key"]
+    hnsw = document.read_struct((*path, "hnsw"), "HnswIndexConfig", tuple(_HNSW_DEFAULTS))
+    if hnsw is not None:
+        for field, least in _LEAST.items():
+            if hnsw.get(field, least) < least:
+                raise _reconcile_error(
+                    f"Invalid HNSW configuration: {field}: Validation error: "
+                    f'range [{{"min": Number({least}), "value": Number({hnsw[field]})}}]'
+                )
+        parsed["hnsw"] = hnsw
+    return parsed
+
+
+def _check_schema(schema: Json) -> None:
+    defaults = schema["defaults"]
+    if _enabled(defaults, "string", "fts_index"):
+        raise _schema_error(
+            "Full text search / regular expression index cannot be enabled by default. "
+            "It can only be enabled on #document field."
+        )
+    if _enabled(defaults, "float_list", "vector_index"):
+        raise _schema_error(
+            "Vector index cannot be enabled by default. It can only be enabled on #embedding field."
+        )
+    if _enabled(defaults, "sparse_vector", "sparse_vector_index"):
+        raise _schema_error(
+            "Sparse vector index cannot be enabled by default. Please enable sparse vector index "
+            "on specific keys. At most one sparse vector index is allowed for the collection."
+        )
+    for key, value_types in schema["keys"].items():
+        if key == DOCUMENT_KEY:
+            _check_only(key, value_types, "string", "Document")
+        elif key == EMBEDDING_KEY:
+            _check_only(key, value_types, "float_list", "Embedding")
+            vector_index = value_types.get("float_list", {}).get("vector_index", {"config": {}})
+            if vector_index["config"].get("source_key", DOCUMENT_KEY) != DOCUMENT_KEY:
+                raise _schema_error("Vector index can only source from #document")
+        elif key.startswith("#"):
+            raise _schema_error(
+                "key cannot begin with '#'. "
+                f"Keys starting with '#' are reserved for system use: {key}"
+            )
+        elif _enabled(value_types, "float_list", "vector_index"):
+            raise _schema_error(f"Vector index can only be enabled on #embedding field: {key}")
+        elif _enabled(value_types, "string", "fts_index"):
+            raise _schema_error(
+                "Full text search / regular expression index can only be enabled on "
+                f"#document field: {key}"
+            )
+
+
+def _check_only(key: str, value_types: Json, allowed: str, label: str) -> None:
+    if any(value_type != allowed for value_type in value_types):
+        raise _schema_error(
+            f"{label} field cannot have any value types other than {allowed}: {key}"
+        )
+
+
+def _is_default_schema(schema: Json) -> bool:
+    """Whether a parsed schema asks for nothing but defaults."""
+    base = _default_schema("l2", _HNSW_DEFAULTS, None)
+    if "cmek" in schema or any(key not in base["keys"] for key in schema["keys"]):
+        return False
+    pairs = [(schema["defaults"], base["defaults"])]
+    pairs += [(value_types, base["keys"][key]) for key, value_types in schema["keys"].items()]
+    return all(
+        _is_default_index(index, default[value_type][name])
+        for value_types, default in pairs
+        for value_type, indexes in value_types.items()
+        for name, index in indexes.items()
+    )
+
+
+def _is_default_index(index: Json, default: Json) -> bool:
+    if index["enabled"] != default["enabled"]:
+        return False
+    for field, value in index["config"].items():
+        if field == "embedding_function":
+            if not _is_default_function(value):
+                return False
+        elif field == "hnsw":
+            # the number of threads does not count
+            tuned = {name: value[name] for name in value if name != "num_threads"}
+            if any(tuned[name] != _HNSW_DEFAULTS[name] for name in tuned):
+                return False
+        elif value is not None and value != default["config"].get(field):
+            return False
+    return True
+
+
+def _is_default_function(function: Any) -> bool:
+    """None, an unknown function and Chroma's own default count as "not configured"."""
+    if not isinstance(function, dict):
+        return function is None
+    kind = function.get("type")
+    return kind == "unknown" or (kind == "known" and function.get("name") == "default")
+
+
+def _schema_error(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"Validation error: schema: {text}")
+
+
+def _reconcile_error(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"Failed to reconcile schema: {text}")
+
+
+class _Document:
+    """JSON given by a caller, with errors that tell the column in the text as it was sent."""
+
+    def __init__(self, root: Any, struct: str) -> None:
+        self.root = root
+        if not isinstance(root, dict):
+            raise self.type_error((), f"struct {struct}")
+
+    def value(self, path: Iterable[str]) -> Any:
+        found = self.root
+        for key in path:
+            found = found[key]
+        return found
+
+    def expect_map(self, path: tuple[str, ...], expected: str) -> Json:
+        found = self.value(path)
+        if not isinstance(found, dict):
+            raise self.type_error(path, expected)
+        return found
+
+    def read_struct(
+        self, path: tuple[str, ...], name: str, fields: tuple[str, ...]
+    ) -> Json | None:
+        """The numbers and the space under `path`, without those that are null."""
+        if self.value(path[:-1]).get(path[-1]) is None:
+            return None
+        given = self.expect_map(path, f"struct {name}")
+        parsed: Json = {}
+        for field, value in given.items():
+            if field not in fields:
+                raise self.error(
+                    f"unknown field `{field}`, expected {_one_of(fields)}",
+                    (*path, field),
+                    at_key=True,
+                )
+            if value is None:
+                continue
+            if field == "space":
+                parsed[field] = self.read_space((*path, field))
+            elif field == "resize_factor":
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise self.type_error((*path, field), "f64")
+                parsed[field] = float(value)
+            else:
+                if type(value) is not int or value > _UINT64_MAX:
+                    raise self.type_error((*path, field), "usize")
+                if value < 0:
+                    text = f"invalid value: integer `{value}`, expected usize"
+                    raise self.error(text, (*path, field))
+                parsed[field] = value
+        return parsed
+
+    def read_space(self, path: tuple[str, ...]) -> str:
+        space = self.value(path)
+        if not isinstance(space, str):
+            raise self.error("expected value", path)
+        if space not in SPACES:
+            raise self.error(f"unknown variant `{space}`, expected {_one_of(SPACES)}", path)
+        return space
+
+    def read_embedding_function(self, parent: tuple[str, ...] = ()) -> Json | None:
+        path = (*parent, "embedding_function")
+        if self.value(parent).get("embedding_function") is None:
+            return None
+        given = self.expect_map(path, "an embedding function")
+        if "type" not in given:
+            raise self.error("missing field `type`", path)
+        kinds = ("legacy", "known", "unknown")
+        if given["type"] not in kinds:
+            text = f"unknown variant `{given['type']}`, expected {_one_of(kinds)}"
+            raise self.error(text, (*path, "type"))
+        if given["type"] != "known":
+            return {"type": given["type"]}
+        for field in ("name", "config"):
+            if field not in given:
+                raise self.error(f"missing field `{field}`", ())
+        return {"type": "known", "name": given["name"], "config": given["config"]}
+
+    def type_error(self, path: tuple[str, ...], expected: str) -> InvalidArgumentError:
+        return self.error(f"invalid type: {_kind(self.value(path))}, expected {expected}", path)
+
+    def error(
+        self, text: str, path: tuple[str, ...], *, at_key: bool = False
+    ) -> InvalidArgumentError:
+        """`text` with the place where the value at `path` (or its key) ends."""
+        column, node = 0, self.root
+        for depth, wanted in enumerate(path):
+            column += 1  # the opening brace
+            for key, value in node.items():
+                column += len(json.dumps(key))
+                if key == wanted:
+                    break
+                column += len(": ") + len(json.dumps(value)) + len(", ")
+            if at_key and depth == len(path) - 1:
+                return InvalidArgumentError(f"{text} at line 1 column {column}")
+            column += len(": ")
+            node = node[wanted]
+        column += len(json.dumps(node))
+        return InvalidArgumentError(f"{text} at line 1 column {column}")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    quoted = [f"`{name}`" for name in names]
+    return " or ".join(quoted) if len(quoted) == 2 else f"one of {', '.join(quoted)}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"boolean `{json.dumps(value)}`"
+    if isinstance(value, int) and value <= _UINT64_MAX:
+        return f"integer `{value}`"
+    if isinstance(value, int | float):
+        return f"floating point `{float(value)!r}`"
+    if isinstance(value, str):
+        return f"string {json.dumps(value, ensure_ascii=False)}"
+    return "sequence" if isinstance(value, list) else "map"

@@ -1,0 +1,69 @@
+"""How chromadb comes to use us.
+
+`register`, on import of vexfs_chroma, makes chromadb accept `Settings(chroma_api_impl=
+"vexfs_chroma.api.VexfsAPI")`: its SharedSystemClient knows the built-in names only, so the one
+static method that looks at them is wrapped.  For every other name it does what it did.
+
+`install` is the explicit opt-in: from then on plain `chromadb.Client(...)`, `EphemeralClient` and
+`PersistentClient`, in whoever's code, open vexfs databases.  It needs no second patch: the wrapped
+method is the first to see the settings of every client.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from typing import TYPE_CHECKING
+
+from chromadb.api.shared_system_client import SharedSystemClient
+
+from vexfs_chroma._options import IMPLEMENTATION, identifier_of
+
+if TYPE_CHECKING:
+    from chromadb.config import Settings
+
+EMBEDDED = frozenset({"chromadb.api.rust.RustBindingsAPI", "chromadb.api.segment.SegmentAPI"})
+"""The names of chromadb's own local implementations."""
+
+_installed = False
+_redirected: list[tuple[weakref.ref[Settings], str]] = []
+
+
+def install() -> None:
+    """Make chromadb's own client functions use vexfs_chroma, in this process, from now on.
+
+    Clients that exist already are not touched.
+    """
+    global _installed
+    _installed = True
+
+
+def uninstall() -> None:
+    """Undo install(): new clients of chromadb's own functions use Chroma again."""
+    global _installed
+    _installed = False
+    for reference, name in _redirected:
+        settings = reference()
+        if settings is not None:
+            settings.chroma_api_impl = name
+    _redirected.clear()
+
+
+def register() -> None:
+    """Teach chromadb's SharedSystemClient our name.  Safe to call twice."""
+    original = SharedSystemClient._get_identifier_from_settings
+    if getattr(original, "knows_vexfs", False):
+        return
+
+    @functools.wraps(original)
+    def identifier(settings: Settings) -> str:
+        if _installed and settings.chroma_api_impl in EMBEDDED:
+            _redirected[:] = [entry for entry in _redirected if entry[0]() is not None]
+            _redirected.append((weakref.ref(settings), settings.chroma_api_impl))
+            settings.chroma_api_impl = IMPLEMENTATION
+        if settings.chroma_api_impl == IMPLEMENTATION:
+            return identifier_of(settings)
+        return original(settings)
+
+    identifier.knows_vexfs = True  # type: ignore[attr-defined]
+    SharedSystemClient._get_identifier_from_settings = staticmethod(identifier)  # type: ignore[method-assign]

@@ -1,0 +1,109 @@
+"""Options of ours, beyond chromadb's Settings.
+
+They are keyword arguments of our client functions, or environment variables, in this order:
+
+    durability     VEXFS_DURABILITY    "full" (default): a write returns when it is on stable storage
+                                       "normal": when the operating system has it; "off": at once
+    read_only      VEXFS_READ_ONLY     1: never write, not even a lock
+    busy_timeout   VEXFS_BUSY_TIMEOUT  seconds to wait for another process (default 30)
+
+chromadb shares one System among all clients of a directory, made from a Settings object that has no
+room for them, so what a client function was given waits here until the System starts.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chromadb.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chromadb.config import Settings
+
+IMPLEMENTATION = "vexfs_chroma.api.VexfsAPI"
+"""The value of `Settings.chroma_api_impl` that chooses us."""
+
+_DURABILITIES = ("full", "normal", "off")
+
+
+@dataclass(slots=True, frozen=True)
+class Options:
+    """How a database is opened."""
+
+    durability: str = "full"
+    read_only: bool = False
+    busy_timeout: float = 30.0
+
+
+_given: ContextVar[dict[str, Any]] = ContextVar("vexfs_options", default={})  # noqa: B039
+
+
+def identifier_of(settings: Settings) -> str:
+    """The name under which chromadb shares the System of these settings.
+
+    It starts with our own prefix: a client of real Chroma on the same directory is another System.
+    It tells the real directory, as "./data" is another one after os.chdir(); and the spelling where
+    that differs, as one System has one Settings object.  Systems on one directory share one engine.
+    """
+    if not settings.is_persistent:
+        return f"{IMPLEMENTATION}:ephemeral"
+    spelled = settings.persist_directory
+    real = os.path.realpath(spelled)
+    return f"{IMPLEMENTATION}:{real}" + ("" if spelled == real else f" ({spelled})")
+
+
+@contextmanager
+def given(**options: Any) -> Iterator[None]:
+    """Open databases with these options (None: not given) while in the block."""
+    token = _given.set({name: value for name, value in options.items() if value is not None})
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def current() -> Options:
+    """The options for a database that is opened now: given, else from the environment."""
+    options = Options(**{**_from_environment(), **_given.get()})
+    if options.durability not in _DURABILITIES:
+        raise InvalidArgumentError(
+            f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
+        )
+    timeout = options.busy_timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise InvalidArgumentError(f"busy_timeout must be a number of seconds, got {timeout!r}")
+    return options
+
+
+def check_same(running: Options, where: str) -> None:
+    """Raise ValueError when a database that is open already is now asked for differently."""
+    for name, value in _given.get().items():
+        if getattr(running, name) != value:
+            raise ValueError(
+                f"{where} is already open in this process with {name}={getattr(running, name)!r}, "
+                f"not {value!r}; close those clients first"
+            )
+
+
+def _from_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if durability := os.environ.get("VEXFS_DURABILITY"):
+        found["durability"] = durability
+    if read_only := os.environ.get("VEXFS_READ_ONLY"):
+        if read_only.lower() not in {"0", "1", "false", "true", "no", "yes"}:
+            raise InvalidArgumentError(f"VEXFS_READ_ONLY must be 0 or 1, got {read_only!r}")
+        found["read_only"] = read_only.lower() in {"1", "true", "yes"}
+    if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):
+        try:
+            found["busy_timeout"] = float(timeout)
+        except ValueError as error:
+            raise InvalidArgumentError(
+                f"VEXFS_BUSY_TIMEOUT must be a number of seconds, got {timeout!r}"
+            ) from error
+    return found

@@ -1,0 +1,229 @@
+"""Records on their way to the engine and back: embeddings, metadata, the shapes of results.
+
+Batches are large, so nothing here works per number, and per record only where metadata must be
+looked at: whatever needs no change is passed on as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from chromadb.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from vexfs_chroma import _engine
+
+T = TypeVar("T")
+
+HIDDEN_PREFIX = "chroma:"
+"""Metadata keys that Chroma keeps for itself: stored, compared, but never shown."""
+
+_HIDDEN_DOCUMENT, _HIDDEN_URI = "chroma:document", "chroma:uri"
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_PLAIN_TYPES = frozenset({str, bool})
+# From this many rows on, one question to the engine is cheaper than looking at every key.
+_MANY_ROWS = 32
+
+
+# -- embeddings ----------------------------------------------------------------------------------
+
+
+def as_matrix(embeddings: Any) -> NDArray[np.float32]:
+    """The embeddings as one C-contiguous float32 block.
+
+    A list of rows is joined by one concatenation.  The rows of one 2-d array could be recognised
+    and the array used uncopied, but looking at the address of every row takes longer than copying.
+    """
+    with np.errstate(over="ignore"):  # the engine refuses the infinity
+        if isinstance(embeddings, np.ndarray) and embeddings.ndim == 2:
+            matrix: NDArray[np.float32] = np.ascontiguousarray(embeddings, dtype=np.float32)
+        elif len(set(map(len, embeddings))) != 1:
+            raise InvalidArgumentError("Inconsistent dimensions in provided embeddings")
+        else:
+            flat = np.concatenate(embeddings, dtype=np.float32, casting="unsafe")
+            matrix = flat.reshape(len(embeddings), -1)
+    if matrix.shape[1] == 0:
+        raise InvalidArgumentError(
+            "Validation error: embeddings: Each embedding must have at least 1 dimension"
+        )
+    return matrix
+
+
+def why_refused(
+    collection: _engine.Collection,
+    ids: Sequence[str],
+    vectors: NDArray[np.float32] | None,
+    error: InvalidArgumentError,
+) -> InvalidArgumentError:
+    """The engine refused a call with these arguments: the same in Chroma's words, if it has any."""
+    if vectors is not None:
+        if ids and not np.isfinite(vectors).all():
+            return InvalidArgumentError(
+                "Validation error: embeddings: Embeddings must not contain NaN or Infinity values"
+            )
+        dimension = collection.info().dimension
+        if dimension and dimension != vectors.shape[1]:
+            return InvalidArgumentError(
+                f"Collection expecting embedding with dimension of {dimension}, "
+                f"got {vectors.shape[1]}"
+            )
+    if "" in ids:
+        return InvalidArgumentError("Empty ID, ID must have at least one character")
+    return error
+
+
+# -- metadata ------------------------------------------------------------------------------------
+
+
+def stored_metadatas(
+    op: str, metadatas: Sequence[Any] | None, uris: Sequence[str | None] | None
+) -> Sequence[Any] | None:
+    """What to store for the metadata of a write.
+
+    Integers that do not fit become floats, NaN and infinity are left out, as in Chroma; and a
+    record with a uri has metadata {}, not None.  Raises what Chroma raises.
+    """
+    changed: dict[int, dict[str, Any]] = {}
+    if metadatas is not None:
+        fine: set[str] = set()  # keys seen and found right: most records repeat them
+        for i, metadata in enumerate(metadatas):
+            if not metadata:
+                continue
+            for key, value in metadata.items():
+                if (
+                    (type(value) is int and _INT64_MIN <= value <= _INT64_MAX)
+                    or type(value) in _PLAIN_TYPES
+                    or (type(value) is float and math.isfinite(value))
+                ) and key in fine:
+                    continue
+                if not key or key[0] in "#$":
+                    raise InvalidArgumentError(
+                        f"Validation error: metadatas: Invalid metadata at index {i}"
+                    )
+                fine.add(key)
+                stored = _stored_value(op, value)
+                if stored is not value or stored is _DROP:
+                    replaced = changed.setdefault(i, dict(metadata))
+                    if stored is _DROP:
+                        del replaced[key]
+                    else:
+                        replaced[key] = stored
+    if uris is not None:
+        for i, uri in enumerate(uris):
+            if uri is not None and (metadatas is None or metadatas[i] is None):
+                changed[i] = {}
+    if not changed:
+        return metadatas
+    given: Sequence[Any] = metadatas if metadatas is not None else [None] * len(uris or ())
+    return [
+        _none_if_emptied(changed[i], metadata) if i in changed else metadata
+        for i, metadata in enumerate(given)
+    ]
+
+
+_DROP = object()
+
+
+def _none_if_emptied(stored: dict[str, Any], given: Any) -> dict[str, Any] | None:
+    """A record of which nothing is left to store has no metadata."""
+    return stored if stored or not given else None
+
+
+def _stored_value(op: str, value: Any) -> Any:
+    if value is None and op != "add":
+        return None  # deletes the key
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return value if _INT64_MIN <= value <= _INT64_MAX else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _DROP
+    if isinstance(value, list) and value:
+        stored = [_stored_value(op, item) for item in value]
+        if any(item is _DROP for item in stored):
+            return _DROP
+        if any(type(item) is not type(stored[0]) for item in stored):
+            return [float(item) for item in stored]  # one of the integers did not fit
+        return value if all(a is b for a, b in zip(value, stored, strict=True)) else stored
+    kind = "MetadataValue" if op == "add" else "UpdateMetadataValue"
+    raise TypeError(f"argument 'metadatas': Cannot convert Python object to {kind}")
+
+
+def stored_collection_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What to keep of the (checked) metadata of a collection: no None, NaN or infinity."""
+    if metadata is None:
+        return None
+    stored: dict[str, Any] = {}
+    for key, value in metadata.items():
+        if value is not None and (kept := _stored_value("add", value)) is not _DROP:
+            stored[key] = _plain(kept)
+    return stored or None
+
+
+def _plain(value: Any) -> Any:
+    """The built-in value of the same kind: subclasses of str and numbers do not survive JSON."""
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return str.__str__(value)
+
+
+def visible_metadatas(
+    collection: _engine.Collection, metadatas: list[dict[str, Any] | None] | None
+) -> list[dict[str, Any] | None] | None:
+    """The metadata of found records without the hidden keys."""
+    if not metadatas:
+        return metadatas
+    if len(metadatas) >= _MANY_ROWS and not any(
+        key.startswith(HIDDEN_PREFIX) for key in collection.metadata_keys()
+    ):
+        return metadatas
+    return [
+        {key: value for key, value in metadata.items() if not key.startswith(HIDDEN_PREFIX)}
+        if metadata and any(key.startswith(HIDDEN_PREFIX) for key in metadata)
+        else metadata
+        for metadata in metadatas
+    ]
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def as_embeddings(vectors: NDArray[np.float32] | None) -> Any:
+    """Embeddings as Chroma shows them: float64, and a list when there are none."""
+    if vectors is None:
+        return None
+    return vectors.astype(np.float64) if len(vectors) else []
+
+
+def split(flat: list[T], counts: Sequence[int]) -> list[list[T]]:
+    """Rows of all queries, one after the other, as one list for each query."""
+    if len(counts) == 1:
+        return [flat]
+    out, start = [], 0
+    for count in counts:
+        out.append(flat[start : start + count])
+        start += count
+    return out
+
+
+def split_optional(flat: list[Any] | None, counts: Sequence[int]) -> Any:
+    """The same for a column that may not have been asked for."""
+    return None if flat is None else split(flat, counts)
+
+
+def split_embeddings(vectors: NDArray[np.float32] | None, counts: Sequence[int]) -> Any:
+    """The same for embeddings."""
+    if vectors is None:
+        return None
+    out, start = [], 0
+    for count in counts:
+        out.append(as_embeddings(vectors[start : start + count]))
+        start += count
+    return out

@@ -1,0 +1,182 @@
+"""Chroma's `where` and `where_document` as filter expressions of the engine.
+
+The client's front end has checked the shape already; what is refused here is what Chroma's server
+refuses ("Invalid where clause"), including everything that reaches us over HTTP unchecked.  The
+engine compares int and float by value; every other type only with itself (vexfs.h, "selection").
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma import _engine
+from vexfs_chroma._regex import compile_pattern, quote
+
+if TYPE_CHECKING:
+    from vexfs_chroma._config import IndexView
+    from vexfs_chroma._engine import Filter
+
+DOCUMENT_KEY = "#document"
+# The key under which Chroma keeps documents among the metadata; comparing it compares the document.
+HIDDEN_DOCUMENT_KEY = "chroma:document"
+
+_COMPARISONS = {
+    "$eq": _engine.F_EQ,
+    "$ne": _engine.F_NE,
+    "$gt": _engine.F_GT,
+    "$gte": _engine.F_GE,
+    "$lt": _engine.F_LT,
+    "$lte": _engine.F_LE,
+}
+_ORDERINGS = {"$gt", "$gte", "$lt", "$lte"}
+_SETS = {"$in": _engine.F_IN, "$nin": _engine.F_NIN}
+_MEMBERSHIPS = {"$contains": _engine.F_CONTAINS, "$not_contains": _engine.F_NOT_CONTAINS}
+_DOCUMENTS = {
+    "$contains": _engine.F_DOC_CONTAINS,
+    "$not_contains": _engine.F_DOC_NOT_CONTAINS,
+    "$regex": _engine.F_DOC_REGEX,
+    "$not_regex": _engine.F_DOC_NOT_REGEX,
+}
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_TYPE_NAMES = {"string": "Str", "int": "Int", "float": "Float", "bool": "Bool"}
+
+NOTHING: Filter = [_engine.F_ID_IN, []]
+EVERYTHING: Filter = [_engine.F_ID_NOT_IN, []]
+
+
+class Clause:
+    """A compiled filter, and what it needs the collection's schema to allow."""
+
+    __slots__ = ("filter", "needs_fts", "needs_keys")
+
+    def __init__(self, where: Any, where_document: Any) -> None:
+        """Raises InvalidArgumentError for what Chroma's server refuses.  None is no condition."""
+        self.needs_keys: list[tuple[str, str]] = []
+        self.needs_fts = False
+        parts = []
+        if where is not None:
+            parts.append(self._where(where))
+        if where_document is not None:
+            parts.append(self._where_document(where_document))
+        self.filter: Filter | None = _combine(_engine.F_AND, parts) if parts else None
+
+    def check(self, indexes: IndexView) -> None:
+        """Raise InvalidArgumentError when the schema switched a needed index off."""
+        for key, value_type in self.needs_keys:
+            if not indexes.allows(key, value_type):
+                raise InvalidArgumentError(
+                    f"Cannot filter using metadata key '{key}' with type "
+                    f"'{_TYPE_NAMES[value_type]}' because indexing is disabled"
+                )
+        if self.needs_fts and not indexes.fts:
+            raise InvalidArgumentError(
+                "Cannot filter using full-text search because FTS indexing is disabled"
+            )
+
+    def _where(self, where: Any) -> Filter:
+        if not isinstance(where, dict) or len(where) != 1:
+            raise _invalid_where()
+        ((key, condition),) = where.items()
+        if key in {"$and", "$or"}:
+            if not isinstance(condition, list):
+                raise _invalid_where()
+            op = _engine.F_AND if key == "$and" else _engine.F_OR
+            return _combine(op, [self._where(child) for child in condition])
+        if not isinstance(key, str) or key.startswith("$"):
+            raise _invalid_where()
+        if not isinstance(condition, dict):
+            return self._compare(key, "$eq", condition)
+        if len(condition) != 1:
+            raise _invalid_where()
+        ((op_name, operand),) = condition.items()
+        if key == DOCUMENT_KEY and op_name in _DOCUMENTS:
+            if not isinstance(operand, str):
+                raise _invalid_where()
+            return self._document(op_name, operand)
+        return self._compare(key, op_name, operand)
+
+    def _compare(self, key: str, op_name: str, operand: Any) -> Filter:
+        if op_name in _COMPARISONS:
+            value_type = _scalar_type(operand)
+            if op_name in _ORDERINGS and value_type not in {"int", "float"}:
+                raise _invalid_where()
+            self.needs_keys.append((key, value_type))
+            if key == HIDDEN_DOCUMENT_KEY and value_type == "string":
+                return _document_is([operand], negate=op_name == "$ne")
+            return [_COMPARISONS[op_name], key, operand]
+        if op_name in _SETS:
+            if not isinstance(operand, list) or not operand:
+                raise _invalid_where()
+            value_types = {_scalar_type(value) for value in operand}
+            if len(value_types) != 1:
+                raise _invalid_where()
+            self.needs_keys.append((key, value_types.pop()))
+            if key == HIDDEN_DOCUMENT_KEY and isinstance(operand[0], str):
+                return _document_is(operand, negate=op_name == "$nin")
+            return [_SETS[op_name], key, operand]
+        if op_name in _MEMBERSHIPS:
+            self.needs_keys.append((key, _scalar_type(operand)))
+            return [_MEMBERSHIPS[op_name], key, operand]
+        raise _invalid_where()
+
+    def _where_document(self, where: Any) -> Filter:
+        if not isinstance(where, dict) or len(where) != 1:
+            raise _invalid_where_document()
+        ((op_name, operand),) = where.items()
+        if op_name in {"$and", "$or"}:
+            if not isinstance(operand, list):
+                raise _invalid_where_document()
+            op = _engine.F_AND if op_name == "$and" else _engine.F_OR
+            return _combine(op, [self._where_document(child) for child in operand])
+        if op_name not in _DOCUMENTS or not isinstance(operand, str):
+            raise _invalid_where_document()
+        return self._document(op_name, operand)
+
+    def _document(self, op_name: str, text: str) -> Filter:
+        self.needs_fts = True
+        if not text:  # as in Chroma, the empty text is found nowhere
+            return EVERYTHING if "$not" in op_name else NOTHING
+        if "regex" in op_name:
+            compile_pattern(text)  # a bad pattern is an error even where no document is
+        return [_DOCUMENTS[op_name], text]
+
+
+def _combine(op: int, parts: list[Filter]) -> Filter:
+    """AND or OR of any number of parts; nested ones of the same kind are joined."""
+    if not parts:
+        return EVERYTHING
+    if len(parts) == 1:
+        return parts[0]
+    flat: list[Filter] = []
+    for part in parts:
+        flat.extend(part[1] if part[0] == op else [part])
+    return [op, flat]
+
+
+def _document_is(texts: list[str], *, negate: bool) -> Filter:
+    pattern = f"(?s)\\A(?:{'|'.join(quote(text) for text in texts)})\\z"
+    return [_engine.F_DOC_NOT_REGEX if negate else _engine.F_DOC_REGEX, pattern]
+
+
+def _scalar_type(value: Any) -> str:
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        if _INT64_MIN <= value <= _INT64_MAX:
+            return "int"
+    elif isinstance(value, float) and math.isfinite(value):
+        return "float"
+    raise _invalid_where()
+
+
+def _invalid_where() -> InvalidArgumentError:
+    return InvalidArgumentError("Invalid where clause")
+
+
+def _invalid_where_document() -> InvalidArgumentError:
+    return InvalidArgumentError("Invalid where document clause")
