@@ -1,20 +1,26 @@
 /*
  * columns.h - typed metadata columns of a payload file: the section VEX_SECTION_COLUMNS.
  *
- * One column per metadata key, so that a filter leaf reads just its key's values:
+ * One column per metadata key, so that a filter leaf reads just its key's values.  A key that
+ * few rows have is stored sparsely, as a list of rows.
  *   header 32 B   u32 magic 'VXCO', u32 n_rows, u32 n_keys, u32 0, u64 directory offset,
  *                 u32 crc32c of the directory, u32 crc32c of header[0..27]
- *   directory     n_keys * 64 B, ascending by key bytes: u32 key_off, u32 key_len, u16 type mask,
- *                 u8 uniform tag (0 = tags differ, see tags array), u8 code width (0,1,2,4,8 bytes),
- *                 u32 n_present, i64 int_base, u64 tags_off, u64 codes_off, u32 dict_count,
- *                 u32 crc32c of the column's bytes, u64 dict_off, u64 column end; offsets from
- *                 the section's start, 8-aligned
- *   tags          u8 per row (vex_value_type; 0 = key absent), only when not uniform
- *   codes         n_rows * width: bool 0/1; int value - int_base; float its 8 bytes;
- *                 string and list: index into the dictionary, which is ascending
- *   dictionary    u32 offsets[count + 1], then bytes; strings and lists (as MessagePack arrays)
- *                 share it: u8 tag first, then the bytes
- * Sparse vectors are present with tag VEX_VALUE_SPARSE and no code.
+ *   directory     n_keys * 80 B, ascending by key bytes:
+ *                  0 u32 key offset   4 u32 key length   8 u16 type mask (1 << vex_value_type)
+ *                 10 u8 uniform tag (0: see tags)  11 u8 code width (0, 1, 2, 4 or 8 bytes)
+ *                 12 u32 n_present   16 i64 int_base   24 u64 rows offset (0 = dense)
+ *                 32 u64 tags offset   40 u64 codes offset   48 u64 dictionary offset
+ *                 56 u64 end of the column   64 u32 dict_count   68 u32 crc32c of the column
+ *                 72 u64 start of the column; offsets count from the section's start
+ *   a column      starts 8-aligned, parts 8-aligned:
+ *     rows        u32 row per entry, ascending (sparse only)
+ *     tags        u8 per entry (vex_value_type; 0 = key absent), only when not uniform
+ *     codes       width bytes per entry: bool 0/1; int value - int_base (mod 2^64, width 8 when
+ *                 it does not fit less); float its 8 bytes; string and list: dictionary index
+ *     dictionary  u32 offsets[count + 1], then bytes; an entry is a u8 tag and then a string's
+ *                 bytes or a list's MessagePack array; ascending, without duplicates
+ *   An entry is a row when dense, a position in rows when sparse.  Sparse vectors have the tag
+ *   VEX_VALUE_SPARSE and code 0.
  */
 #ifndef VEX_FILTER_COLUMNS_H
 #define VEX_FILTER_COLUMNS_H

@@ -61,6 +61,9 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value);
 vex_value vex_metadata_find(const uint8_t *map, size_t map_len, const uint8_t *key,
                             size_t key_len);
 
+/* The next MessagePack value as a metadata value (nil and unknown kinds: ABSENT). */
+vex_value vex_value_read(vex_mp_reader *reader);
+
 /* Does needle occur in text?  (memmem; fast for short needles) */
 bool vex_text_contains(const uint8_t *text, size_t len, const uint8_t *needle, size_t needle_len);
 

@@ -1,0 +1,267 @@
+/*
+ * expr.c - parsing filter expressions (see expr.h).
+ *
+ * Parsing is iterative: a stack of open AND/OR nodes, at most DEPTH_MAX deep.
+ */
+#include "filter/expr.h"
+
+#include "base/poison.h"
+
+#define DEPTH_MAX 64
+#define NODES_MAX ((uint32_t)1 << 20)
+#define ARENA_CHUNK ((size_t)16 << 10)
+
+static bool is_logical(int64_t op) {
+    return op == VEX_F_AND || op == VEX_F_OR;
+}
+static bool is_comparison(int64_t op) {
+    return op >= VEX_F_EQ && op <= VEX_F_LE;
+}
+static bool is_membership(int64_t op) {
+    return op == VEX_F_IN || op == VEX_F_NIN;
+}
+static bool is_list_test(int64_t op) {
+    return op == VEX_F_CONTAINS || op == VEX_F_NOT_CONTAINS;
+}
+static bool is_text_test(int64_t op) {
+    return op >= VEX_F_DOC_CONTAINS && op <= VEX_F_DOC_NOT_REGEX;
+}
+static bool is_id_test(int64_t op) {
+    return op == VEX_F_ID_IN || op == VEX_F_ID_NOT_IN;
+}
+
+static vex_status malformed(const char *what) {
+    return VEX_FAIL(VEX_ERR_INVALID, "filter: %s", what);
+}
+
+static void *allocate(vex_filter *filter, size_t n, size_t bytes_each) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n ? n : 1, bytes_each, &bytes)) {
+        return NULL;
+    }
+    void *p = vex_arena_alloc(filter->arena, bytes, 16);
+    if (p != NULL) {
+        memset(p, 0, bytes);
+    }
+    return p;
+}
+
+static vex_status no_memory(void) {
+    return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to parse a filter");
+}
+
+static vex_status read_key(vex_mp_reader *reader, vex_expr *node) {
+    vex_mp_value key = vex_mp_next(reader);
+    if (key.kind != VEX_MP_STR) {
+        return malformed("a metadata key must be a string");
+    }
+    node->key = key.bytes;
+    node->key_len = key.len;
+    node->needs_metadata = true;
+    return VEX_OK;
+}
+
+static vex_status read_scalar(vex_mp_reader *reader, bool number_only, vex_value *out) {
+    *out = vex_value_read(reader);
+    bool number = out->type == VEX_VALUE_INT || out->type == VEX_VALUE_FLOAT;
+    if (out->type == VEX_VALUE_ABSENT || out->type >= VEX_VALUE_LIST ||
+        (number_only && !number)) {
+        return malformed(number_only ? "an ordering needs a number as operand"
+                                     : "an operand must be a bool, number or string");
+    }
+    if (out->type == VEX_VALUE_FLOAT && out->number != out->number) {
+        return malformed("an operand must not be NaN");
+    }
+    return VEX_OK;
+}
+
+static int compare_values(const void *a, const void *b) {
+    const vex_value *x = a, *y = b;
+    if (x->type != y->type) {
+        return x->type < y->type ? -1 : 1;
+    }
+    switch (x->type) {
+    case VEX_VALUE_BOOL:
+        return (int)x->boolean - (int)y->boolean;
+    case VEX_VALUE_INT:
+        return x->integer < y->integer ? -1 : x->integer > y->integer;
+    case VEX_VALUE_FLOAT:
+        return x->number < y->number ? -1 : x->number > y->number;
+    default: {
+        size_t shorter = x->len < y->len ? x->len : y->len;
+        int order = shorter ? memcmp(x->bytes, y->bytes, shorter) : 0;
+        return order != 0 ? order : (x->len < y->len ? -1 : x->len > y->len);
+    }
+    }
+}
+
+static vex_status read_operands(vex_filter *filter, vex_mp_reader *reader, bool strings_only,
+                                vex_expr *node) {
+    vex_mp_value list = vex_mp_next(reader);
+    if (list.kind != VEX_MP_ARRAY || list.count > reader->in.len) {
+        return malformed("IN needs a list of operands");
+    }
+    node->operands = allocate(filter, list.count, sizeof *node->operands);
+    if (node->operands == NULL) {
+        return no_memory();
+    }
+    node->n_operands = list.count;
+    for (uint32_t i = 0; i < list.count; i++) {
+        VEX_TRY(read_scalar(reader, false, &node->operands[i]));
+        if (strings_only && node->operands[i].type != VEX_VALUE_STRING) {
+            return malformed("ids must be strings");
+        }
+    }
+    qsort(node->operands, node->n_operands, sizeof *node->operands, compare_values);
+    return VEX_OK;
+}
+
+static vex_status read_text(vex_mp_reader *reader, vex_expr *node) {
+    vex_mp_value text = vex_mp_next(reader);
+    if (text.kind != VEX_MP_STR) {
+        return malformed("a document test needs a string");
+    }
+    node->operand = (vex_value){.type = VEX_VALUE_STRING, .bytes = text.bytes, .len = text.len};
+    node->needs_document = true;
+    if (node->op == VEX_F_DOC_REGEX || node->op == VEX_F_DOC_NOT_REGEX) {
+        return vex_regex_compile(text.bytes, text.len, &node->regex);
+    }
+    return VEX_OK;
+}
+
+static vex_status read_leaf(vex_filter *filter, vex_mp_reader *reader, uint32_t n_items,
+                            vex_expr *node) {
+    uint32_t op = node->op;
+    uint32_t arity = is_text_test(op) || is_id_test(op) ? 2 : 3;
+    if (n_items != arity) {
+        return malformed("an operator has the wrong number of operands");
+    }
+    if (is_text_test(op)) {
+        return read_text(reader, node);
+    }
+    if (is_id_test(op)) {
+        return read_operands(filter, reader, true, node);
+    }
+    VEX_TRY(read_key(reader, node));
+    if (is_membership(op)) {
+        return read_operands(filter, reader, false, node);
+    }
+    bool ordering = op >= VEX_F_GT && op <= VEX_F_LE;
+    return read_scalar(reader, ordering, &node->operand);
+}
+
+/* Head of a node: [op, ... */
+static vex_status read_head(vex_mp_reader *reader, vex_expr *node, uint32_t *n_items) {
+    vex_mp_value list = vex_mp_next(reader);
+    vex_mp_value op = list.kind == VEX_MP_ARRAY && list.count >= 2
+                          ? vex_mp_next(reader)
+                          : (vex_mp_value){.kind = VEX_MP_BAD};
+    bool known = op.kind == VEX_MP_INT &&
+                 (is_logical(op.integer) || is_comparison(op.integer) ||
+                  is_membership(op.integer) || is_list_test(op.integer) ||
+                  is_text_test(op.integer) || is_id_test(op.integer));
+    if (!known) {
+        return malformed("a node must be a list that begins with a known operator");
+    }
+    node->op = (uint32_t)op.integer;
+    *n_items = list.count;
+    return VEX_OK;
+}
+
+static vex_status read_children_header(vex_filter *filter, vex_mp_reader *reader,
+                                       uint32_t n_items, vex_expr *node) {
+    vex_mp_value list = vex_mp_next(reader);
+    if (n_items != 2 || list.kind != VEX_MP_ARRAY || list.count < 2 ||
+        list.count > reader->in.len) {
+        return malformed("AND and OR need a list of two or more nodes");
+    }
+    node->children = allocate(filter, list.count, sizeof(vex_expr *));
+    if (node->children == NULL) {
+        return no_memory();
+    }
+    node->n_children = list.count;
+    return VEX_OK;
+}
+
+typedef struct open_node {
+    vex_expr *node;
+    uint32_t filled;
+} open_node;
+
+static vex_status parse_nodes(vex_filter *filter, vex_mp_reader *reader) {
+    open_node stack[DEPTH_MAX];
+    uint32_t depth = 0;
+    vex_expr **place = &filter->root;
+    for (uint32_t n_nodes = 0; place != NULL; n_nodes++) {
+        uint32_t n_items = 0;
+        vex_expr *node = allocate(filter, 1, sizeof *node);
+        if (node == NULL) {
+            return no_memory();
+        }
+        *place = node; /* linked before it is complete, so that clearing finds its regex */
+        VEX_TRY(read_head(reader, node, &n_items));
+        if (is_logical(node->op)) {
+            if (depth == DEPTH_MAX || n_nodes >= NODES_MAX) {
+                return malformed("nested deeper than 64 levels, or too many nodes");
+            }
+            VEX_TRY(read_children_header(filter, reader, n_items, node));
+            stack[depth++] = (open_node){node, 0};
+        } else {
+            VEX_TRY(read_leaf(filter, reader, n_items, node));
+        }
+        if (vex_mp_bad(reader)) {
+            return malformed("malformed MessagePack");
+        }
+        while (depth > 0 && stack[depth - 1].filled == stack[depth - 1].node->n_children) {
+            depth--; /* complete: hand its needs up */
+            vex_expr *done = stack[depth].node;
+            for (uint32_t i = 0; i < done->n_children; i++) {
+                done->needs_document |= done->children[i]->needs_document;
+                done->needs_metadata |= done->children[i]->needs_metadata;
+            }
+        }
+        place = depth ? &stack[depth - 1].node->children[stack[depth - 1].filled++] : NULL;
+    }
+    return vex_mp_at_end(reader) ? VEX_OK : malformed("bytes after the expression");
+}
+
+vex_status vex_filter_parse(vex_filter *filter, const void *msgpack, size_t len) {
+    vex_filter parsed = {0};
+    vex_status status = vex_buf_append(&parsed.text, msgpack, len);
+    if (status == VEX_OK) {
+        status = vex_arena_create(&parsed.arena, ARENA_CHUNK);
+    }
+    if (status == VEX_OK) {
+        vex_mp_reader reader = vex_mp_reader_make(parsed.text.data, parsed.text.len);
+        status = parse_nodes(&parsed, &reader);
+    }
+    if (status != VEX_OK) {
+        vex_filter_clear(&parsed);
+        return status;
+    }
+    *filter = parsed;
+    return VEX_OK;
+}
+
+void vex_filter_clear(vex_filter *filter) {
+    open_node stack[DEPTH_MAX + 1];
+    uint32_t depth = 0;
+    if (filter->root != NULL) {
+        stack[depth++] = (open_node){filter->root, 0};
+    }
+    while (depth > 0) {
+        open_node *top = &stack[depth - 1];
+        if (top->filled < top->node->n_children) {
+            vex_expr *child = top->node->children[top->filled++];
+            if (child != NULL) {
+                stack[depth++] = (open_node){child, 0};
+            }
+        } else {
+            vex_regex_release(top->node->regex);
+            depth--;
+        }
+    }
+    vex_arena_destroy(filter->arena);
+    vex_buf_clear(&filter->text);
+    *filter = (vex_filter){0};
+}
