@@ -8,7 +8,7 @@
  * Encoded batch: header 48 B { u32 magic 'VXB1', u32 n_ops, u32 dimension, u32 n_columns,
  *   u64 next_seq (after this batch), u64 txn (0), u32 flags (0), u32 n_vectors, 8 B 0 },
  *   n_columns * 24 B { u32 kind, u32 flags, u64 offset from the batch's start, u64 len },
- *   columns, 8-aligned.
+ *   columns, 8-aligned.  A column of which every value is absent is left out.
  * Column kinds: 1 OPS u8[n]   2 SEQS u64[n]   3 IDS, 5 DOCUMENTS, 6 METADATA, 7 URIS: u32 len[n]
  *   (0xFFFFFFFF = none), padded to 8, then the bytes   4 VECTORS f32[n_vectors * dimension], for
  *   the PUT and VECTOR ops in order   8 EXPIRES (reserved).
@@ -49,13 +49,15 @@ typedef struct vex_batch {
 } vex_batch;
 
 void vex_batch_clear(vex_batch *batch);                   /* pointers inside ops are borrowed     */
+/* VEX_ERR_INVALID when the op lacks the id or the vector that its kind needs. */
 vex_status vex_batch_add(vex_batch *batch, const vex_op *op);
 
 /* Encode into `meta` (everything but vectors) and `parts`, an iovec list that references `meta`
  * and the callers' vectors; adjacent vectors share one entry.  *parts from vex_malloc. */
 vex_status vex_batch_encode(const vex_batch *batch, vex_buf *meta, vex_iovec **parts,
                             uint32_t *n_parts);
-/* Decode a record body; ops point into it.  VEX_ERR_CORRUPT (or VERSION) when malformed. */
+/* Decode a record body, aligned to 8; ops point into it.  VEX_ERR_CORRUPT (or VERSION) when
+ * malformed. */
 vex_status vex_batch_decode(const void *body, size_t len, vex_batch *out);
 
 #endif

@@ -3,7 +3,7 @@
  *
  * 96 bytes: 0 magic 8 "VXSB\r\n\x1a\n"  8 u16 major, u16 minor  12 u32 0  16 database uuid 16
  *   32 u64 reader flags (unknown: refuse)  40 u64 writer flags (unknown: read-only)
- *   48 u64 created, unix ms (informational)  56 36 B 0  92 u32 crc32c of 0..91
+ *   48 44 B 0  92 u32 crc32c of 0..91
  * Written once, atomically (vex_file_write_atomic), when the database is created.
  */
 #ifndef VEX_STORE_SUPERBLOCK_H
