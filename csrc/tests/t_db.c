@@ -1,0 +1,420 @@
+/*
+ * t_db.c - the engine through its public functions: writes, reads, reopening, sealing.
+ */
+#include "tests/harness.h"
+
+#include "base/mem.h"
+#include "base/msgpack.h"
+
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+
+/* ---- small wrappers ---- */
+
+static vex_db *open_db(const char *path, uint32_t memtable_rows) {
+    const vex_db_options options = {.durability = VEX_DURABILITY_FULL,
+                                    .busy_timeout_ms = 5000,
+                                    .memtable_rows = memtable_rows};
+    vex_db *db = NULL;
+    CHECK_OK(vex_db_open(path, &options, &db));
+    return db;
+}
+
+static vex_collection *open_collection(vex_db *db, uint32_t space) {
+    vex_collection *collection = NULL;
+    vex_status status = vex_collection_create(db, uuid, space);
+    CHECK(status == VEX_OK || status == VEX_ERR_EXISTS);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    return collection;
+}
+
+static void put_text(vex_buf *out, const char *text) {
+    CHECK_OK(text ? vex_mp_put_str(out, text, strlen(text)) : vex_mp_put_nil(out));
+}
+
+typedef struct row {
+    const char *id;
+    float x, y;
+    const char *document;
+    int64_t number;       /* metadata {"n": number}; INT64_MIN = no metadata                      */
+} row;
+
+static vex_status write_rows(vex_collection *collection, uint32_t op, const row *rows, uint32_t n,
+                             bool vectors) {
+    vex_buf records = {0};
+    float values[64];
+    CHECK_OK(vex_mp_put_array(&records, 4));
+    CHECK_OK(vex_mp_put_array(&records, n));
+    for (uint32_t i = 0; i < n; i++) {
+        put_text(&records, rows[i].id);
+        values[2 * i] = rows[i].x;
+        values[2 * i + 1] = rows[i].y;
+    }
+    CHECK_OK(vex_mp_put_array(&records, n));
+    for (uint32_t i = 0; i < n; i++) {
+        put_text(&records, rows[i].document);
+    }
+    CHECK_OK(vex_mp_put_array(&records, n));
+    for (uint32_t i = 0; i < n; i++) {
+        if (rows[i].number == INT64_MIN) {
+            CHECK_OK(vex_mp_put_nil(&records));
+        } else {
+            CHECK_OK(vex_mp_put_map(&records, 1));
+            put_text(&records, "n");
+            CHECK_OK(vex_mp_put_int(&records, rows[i].number));
+        }
+    }
+    CHECK_OK(vex_mp_put_nil(&records));
+    const vex_write_request request = {.op = op,
+                                       .n = n,
+                                       .dimension = vectors ? 2 : 0,
+                                       .vectors = vectors ? values : NULL,
+                                       .records = records.data,
+                                       .records_len = records.len};
+    vex_status status = vex_write(collection, &request, NULL);
+    vex_buf_clear(&records);
+    return status;
+}
+
+static uint64_t count(vex_collection *collection) {
+    uint64_t n = 0;
+    CHECK_OK(vex_count(collection, NULL, &n));
+    return n;
+}
+
+/* "id,id,..." of a result */
+static const char *ids_of(const vex_result *result) {
+    static char text[4096];
+    vex_mp_reader reader = vex_mp_reader_make(result->records, result->records_len);
+    size_t at = 0;
+    (void)vex_mp_next(&reader);
+    uint32_t n = vex_mp_next(&reader).count;
+    for (uint32_t i = 0; i < n; i++) {
+        vex_mp_value id = vex_mp_next(&reader);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%.*s", i ? "," : "", (int)id.len,
+                               (const char *)id.bytes);
+    }
+    text[at] = '\0';
+    return text;
+}
+
+static void check_ids(vex_collection *collection, const vex_selection *selection,
+                      const char *expected) {
+    vex_result *result = NULL;
+    CHECK_OK(vex_get(collection, selection, 0, -1, VEX_INCLUDE_DOCUMENTS | VEX_INCLUDE_VECTORS,
+                     &result));
+    const char *ids = ids_of(result);
+    if (strcmp(ids, expected) != 0) {
+        test_failed(__FILE__, __LINE__, "ids are %s, expected %s", ids, expected);
+    }
+    vex_result_free(result);
+}
+
+static void check_query(vex_collection *collection, float x, float y, uint32_t k,
+                        const char *expected) {
+    vex_result *result = NULL;
+    const float query[2] = {x, y};
+    CHECK_OK(vex_query(collection, NULL, query, 1, 2, k, VEX_INCLUDE_METADATAS, &result));
+    const char *ids = ids_of(result);
+    if (strcmp(ids, expected) != 0) {
+        test_failed(__FILE__, __LINE__, "nearest are %s, expected %s", ids, expected);
+    }
+    vex_result_free(result);
+}
+
+static void delete_id(vex_collection *collection, const char *id, uint64_t expected) {
+    vex_buf ids = {0};
+    CHECK_OK(vex_mp_put_array(&ids, 1));
+    put_text(&ids, id);
+    const vex_selection selection = {.ids = ids.data, .ids_len = ids.len};
+    uint64_t deleted = 0;
+    CHECK_OK(vex_delete(collection, &selection, -1, &deleted));
+    CHECK_EQ(deleted, expected);
+    vex_buf_clear(&ids);
+}
+
+static vex_selection filter_number(vex_buf *filter, uint32_t op, int64_t operand) {
+    CHECK_OK(vex_mp_put_array(filter, 3));
+    CHECK_OK(vex_mp_put_int(filter, (int64_t)op));
+    put_text(filter, "n");
+    CHECK_OK(vex_mp_put_int(filter, operand));
+    return (vex_selection){.filter = filter->data, .filter_len = filter->len};
+}
+
+static const row three[] = {{"a", 1, 0, "first", 1}, {"b", 0, 1, NULL, 2}, {"c", 1, 1, "third", 3}};
+
+/* ---- one story, told in memory, on disk, and with every write sealed into files ---- */
+
+static void story(const char *path, uint32_t memtable_rows, bool flush_each, bool reopen_each) {
+    vex_db *db = open_db(path, memtable_rows);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+#define PAUSE()                                                                                    \
+    do {                                                                                           \
+        if (flush_each) {                                                                          \
+            CHECK_OK(vex_collection_flush(collection));                                            \
+        }                                                                                          \
+        if (reopen_each) {                                                                         \
+            CHECK_OK(vex_collection_close(collection));                                            \
+            CHECK_OK(vex_db_close(db));                                                            \
+            db = open_db(path, memtable_rows);                                                     \
+            collection = open_collection(db, VEX_SPACE_L2);                                        \
+        }                                                                                          \
+    } while (0)
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    PAUSE();
+    CHECK_EQ(count(collection), 3);
+    check_ids(collection, NULL, "a,b,c");
+    check_query(collection, 1, 0.1f, 2, "a,c");
+
+    const row again[] = {{"b", 9, 9, "ignored", 9}, {"d", 2, 2, "fourth", 4}};
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, again, 2, true));
+    PAUSE();
+    check_ids(collection, NULL, "a,b,c,d");
+    check_query(collection, 0, 1, 1, "b");
+
+    const row moved[] = {{"a", 5, 5, NULL, INT64_MIN}, {"nobody", 0, 0, NULL, 7}};
+    CHECK_OK(write_rows(collection, VEX_WRITE_UPDATE, moved, 2, true));
+    PAUSE();
+    CHECK_EQ(count(collection), 4);
+    check_query(collection, 5, 5, 2, "a,d");
+
+    const row annotated[] = {{"c", 0, 0, NULL, 30}};
+    CHECK_OK(write_rows(collection, VEX_WRITE_UPDATE, annotated, 1, false));
+    PAUSE();
+    vex_buf filter = {0};
+    vex_selection selection = filter_number(&filter, VEX_F_GT, 2);
+    check_ids(collection, &selection, "c,d");
+    vex_buf_clear(&filter);
+
+    delete_id(collection, "b", 1);
+    delete_id(collection, "b", 0);
+    PAUSE();
+    check_ids(collection, NULL, "a,c,d");
+    const row reborn[] = {{"b", 0, 0, "back", 8}, {"a", 0, 2, NULL, 11}};
+    CHECK_OK(write_rows(collection, VEX_WRITE_UPSERT, reborn, 2, true));
+    PAUSE();
+    check_ids(collection, NULL, "a,c,d,b");
+    check_query(collection, 0, 2, 3, "a,c,b");
+    filter = (vex_buf){0};
+    selection = filter_number(&filter, VEX_F_LE, 8);
+    uint64_t deleted = 0;
+    CHECK_OK(vex_delete(collection, &selection, 1, &deleted));
+    CHECK_EQ(deleted, 1); /* d comes before b */
+    vex_buf_clear(&filter);
+    PAUSE();
+    check_ids(collection, NULL, "a,c,b");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+#undef PAUSE
+}
+
+TEST(db_story_in_memory) {
+    story(NULL, 0, false, false);
+    story(NULL, 0, true, false);
+}
+TEST(db_story_on_disk) {
+    story(test_directory(), 0, false, false);
+}
+TEST(db_story_reopened) {
+    story(test_directory(), 0, false, true);
+}
+TEST(db_story_sealed) {
+    story(test_directory(), 0, true, false);
+}
+TEST(db_story_sealed_and_reopened) {
+    story(test_directory(), 0, true, true);
+}
+TEST(db_story_with_background_sealing) {
+    story(test_directory(), 1, false, true);
+}
+
+TEST(db_bad_input_changes_nothing) {
+    vex_db *db = open_db(NULL, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_COSINE);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    const row twice[] = {{"x", 0, 1, NULL, 1}, {"x", 0, 2, NULL, 2}};
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, twice, 2, true), VEX_ERR_INVALID);
+    const row infinite[] = {{"x", 0, 1.0f / 0.0f, NULL, 1}};
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, infinite, 1, true), VEX_ERR_NOT_FINITE);
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, three, 1, false), VEX_ERR_INVALID);
+    const float query[3] = {0};
+    vex_result *result = NULL;
+    CHECK_STATUS(vex_query(collection, NULL, query, 1, 3, 1, 0, &result), VEX_ERR_DIMENSION);
+    CHECK(strstr(vex_last_error()->message, "dimension of 2, got 3") != NULL);
+    CHECK_STATUS(vex_delete(collection, NULL, -1, NULL), VEX_ERR_INVALID);
+    const uint8_t garbage[] = {0xc1, 0xff};
+    const vex_selection bad = {.filter = garbage, .filter_len = sizeof garbage};
+    CHECK_STATUS(vex_get(collection, &bad, 0, -1, 0, &result), VEX_ERR_INVALID);
+    CHECK_EQ(count(collection), 3);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_drop_and_list) {
+    const char *path = test_directory();
+    vex_db *db = open_db(path, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_STATUS(vex_collection_create(db, uuid, VEX_SPACE_L2), VEX_ERR_EXISTS);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    uint8_t *uuids = NULL;
+    uint32_t n = 0;
+    CHECK_OK(vex_collection_list(db, &uuids, &n));
+    CHECK_EQ(n, 1);
+    CHECK(memcmp(uuids, uuid, 16) == 0);
+    vex_bytes_free(uuids);
+    CHECK_OK(vex_collection_drop(db, uuid));
+    uint64_t rows = 0;
+    CHECK_STATUS(vex_count(collection, NULL, &rows), VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, three, 3, true), VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(vex_collection_drop(db, uuid), VEX_ERR_NOT_FOUND);
+    vex_collection *fresh = open_collection(db, VEX_SPACE_IP);
+    CHECK_EQ(count(fresh), 0);
+    CHECK_OK(vex_collection_close(fresh));
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_opened_twice_shares_one_engine) {
+    const char *path = test_directory();
+    vex_db *one = open_db(path, 0), *two = open_db(path, 0);
+    vex_collection *first = open_collection(one, VEX_SPACE_L2);
+    vex_collection *second = open_collection(two, VEX_SPACE_L2);
+    CHECK_OK(write_rows(first, VEX_WRITE_ADD, three, 3, true));
+    CHECK_EQ(count(second), 3);
+    CHECK_OK(vex_collection_close(first));
+    CHECK_OK(vex_db_close(one));
+    CHECK_EQ(count(second), 3);
+    CHECK_OK(vex_collection_close(second));
+    CHECK_OK(vex_db_close(two));
+}
+
+TEST(db_read_only_reader_follows_writer) {
+    const char *path = test_directory();
+    vex_db *writer = open_db(path, 0);
+    vex_collection *writing = open_collection(writer, VEX_SPACE_L2);
+    CHECK_OK(write_rows(writing, VEX_WRITE_ADD, three, 1, true));
+    const vex_db_options options = {.flags = VEX_OPEN_READ_ONLY};
+    vex_db *reader = NULL;
+    vex_collection *reading = NULL;
+    CHECK_OK(vex_db_open(path, &options, &reader));
+    CHECK_OK(vex_collection_open(reader, uuid, &reading));
+    check_ids(reading, NULL, "a");
+    CHECK_OK(write_rows(writing, VEX_WRITE_ADD, three, 2, true));
+    check_ids(reading, NULL, "a,b");
+    CHECK_OK(vex_collection_flush(writing));
+    check_ids(reading, NULL, "a,b");
+    CHECK_OK(write_rows(writing, VEX_WRITE_ADD, three, 3, true));
+    delete_id(writing, "a", 1);
+    check_ids(reading, NULL, "b,c");
+    CHECK_STATUS(write_rows(reading, VEX_WRITE_ADD, three, 3, true), VEX_ERR_READ_ONLY);
+    CHECK_OK(vex_collection_close(reading));
+    CHECK_OK(vex_db_close(reader));
+    CHECK_OK(vex_collection_close(writing));
+    CHECK_OK(vex_db_close(writer));
+}
+
+/* Run `body` in a forked child that inherited the handles; its exit code must be 0. */
+static void in_child(void (*body)(vex_collection *), vex_collection *collection) {
+    vex_fork_prepare();
+    pid_t child = fork();
+    if (child == 0) {
+        vex_fork_child();
+        body(collection);
+        _exit(0);
+    }
+    vex_fork_parent();
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child);
+    CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+}
+
+static void child_writes(vex_collection *collection) {
+    uint64_t n = 0;
+    const row one[] = {{"child", 7, 7, "from the child", 1}};
+    if (vex_count(collection, NULL, &n) != VEX_OK || n != 3 ||
+        write_rows(collection, VEX_WRITE_ADD, one, 1, true) != VEX_OK ||
+        vex_count(collection, NULL, &n) != VEX_OK || n != 4) {
+        _exit(3);
+    }
+}
+
+TEST(db_forked_child_reads_and_writes) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    in_child(child_writes, collection);
+    check_ids(collection, NULL, "a,b,c,child");
+    const row one[] = {{"parent", 8, 8, NULL, 1}};
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, one, 1, true));
+    check_ids(collection, NULL, "a,b,c,child,parent");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_forked_child_of_memory_database_has_a_copy) {
+    vex_db *db = open_db(NULL, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    in_child(child_writes, collection);
+    check_ids(collection, NULL, "a,b,c");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_fork_without_protocol_is_refused) {
+    vex_db *db = open_db(NULL, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    pid_t child = fork();
+    if (child == 0) {
+        uint64_t n = 0;
+        _exit(vex_count(collection, NULL, &n) == VEX_ERR_FORKED ? 0 : 1);
+    }
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child);
+    CHECK(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_refuses_foreign_directories) {
+    char path[1024];
+    vex_db *db = NULL;
+    snprintf(path, sizeof path, "%s/chroma.sqlite3", test_directory());
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL);
+    fclose(file);
+    CHECK_STATUS(vex_db_open(test_directory(), NULL, &db), VEX_ERR_FOREIGN);
+    CHECK_STATUS(vex_db_open(path, NULL, &db), VEX_ERR_FOREIGN);
+    snprintf(path, sizeof path, "%s/missing", test_directory());
+    const vex_db_options read_only = {.flags = VEX_OPEN_READ_ONLY};
+    CHECK_STATUS(vex_db_open(path, &read_only, &db), VEX_ERR_NOT_FOUND);
+}
+
+TEST(db_simple_requests) {
+    vex_db *db = open_db(NULL, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    const float vectors[] = {0, 0, 3, 4, 1, 1};
+    const uint64_t ids[] = {10, 20, UINT64_MAX};
+    const vexfs_batch_insert_request insert = {
+        .vectors = vectors, .count = 3, .dimensions = 2, .ids = ids, .flags = VEX_WRITE_ADD};
+    CHECK_OK(vex_batch_insert_simple(collection, &insert));
+    float distances[3] = {0};
+    uint64_t found[3] = {0};
+    vexfs_vector_search_request search = {.query = vectors,
+                                          .dimensions = 2,
+                                          .k = 3,
+                                          .search_type = VEX_SPACE_L2,
+                                          .results = distances,
+                                          .result_ids = found};
+    CHECK_OK(vex_search_simple(collection, &search));
+    CHECK_EQ(search.result_count, 3);
+    CHECK(found[0] == 10 && found[1] == UINT64_MAX && found[2] == 20);
+    CHECK(distances[0] == 0 && distances[1] == 2 && distances[2] == 25);
+    search.search_type = VEX_SPACE_IP;
+    CHECK_STATUS(vex_search_simple(collection, &search), VEX_ERR_INVALID);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
