@@ -1,0 +1,440 @@
+/*
+ * manifest.c - see manifest.h.
+ */
+#include "store/manifest.h"
+
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "wal/wal.h"
+
+#include <inttypes.h>
+
+#include "base/poison.h"
+
+static const uint8_t magic[8] = {'V', 'X', 'M', 'F', '\r', '\n', 0x1a, '\n'};
+
+#define HEADER_BYTES 64
+#define BODY_BYTES 72 /* without entries and keys */
+#define ENTRY_BYTES 96
+#define FILES_MAX 1000000u
+#define KEYS_MAX (64u << 20)
+#define MANIFEST_MAX ((uint64_t)BODY_BYTES + (uint64_t)FILES_MAX * ENTRY_BYTES + KEYS_MAX)
+
+/* header */
+#define AT_MAJOR 8
+#define AT_MINOR 10
+#define AT_BODY_LEN 12
+#define AT_UUID 16
+#define AT_GENERATION 32
+#define AT_FLAGS 56
+#define AT_CRC 60
+
+void vex_manifest_clear(vex_manifest *manifest) {
+    vex_free(manifest->files);
+    vex_buf_clear(&manifest->keys);
+    *manifest = (vex_manifest){0};
+}
+
+static vex_status no_memory(void) {
+    return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot hold a manifest");
+}
+
+vex_status vex_manifest_copy(vex_manifest *to, const vex_manifest *from) {
+    vex_manifest copy = *from;
+    copy.keys = (vex_buf){0};
+    copy.files = vex_calloc(from->n_files > 0 ? from->n_files : 1, sizeof *copy.files);
+    if (copy.files == NULL) {
+        return no_memory();
+    }
+    if (from->n_files > 0) {
+        memcpy(copy.files, from->files, from->n_files * sizeof *copy.files);
+    }
+    vex_status status = vex_buf_append(&copy.keys, from->keys.data, from->keys.len);
+    if (status != VEX_OK) {
+        vex_manifest_clear(&copy);
+        return status;
+    }
+    *to = copy;
+    return VEX_OK;
+}
+
+/* ---- names ---- */
+
+#define MANIFEST_PREFIX "manifest-"
+
+static void manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation) {
+    snprintf(out, VEX_FILE_NAME_MAX, MANIFEST_PREFIX "%020" PRIu64, generation);
+}
+
+void vex_file_name(char out[VEX_FILE_NAME_MAX], vex_file_kind kind, uint64_t file_no) {
+    static const char *const names[][2] = {
+        [VEX_KIND_VECTORS] = {"vec", "vxv"},
+        [VEX_KIND_PAYLOAD] = {"pay", "vxp"},
+        [VEX_KIND_TOMBS] = {"del", "vxd"},
+        [VEX_KIND_GRAPH] = {"gra", "vxg"},
+    };
+    snprintf(out, VEX_FILE_NAME_MAX, "%s-%012" PRIu64 ".%s", names[kind][0], file_no,
+             names[kind][1]);
+}
+
+/* The digits after `prefix`; false when there are none or they pass 64 bits. */
+static bool parse_number(const char *name, const char *prefix, uint64_t *number) {
+    size_t prefix_len = strlen(prefix);
+    if (strncmp(name, prefix, prefix_len) != 0) {
+        return false;
+    }
+    const char *digit = name + prefix_len;
+    uint64_t value = 0;
+    for (; *digit >= '0' && *digit <= '9'; digit++) {
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(*digit - '0'), &value)) {
+            return false;
+        }
+    }
+    *number = value;
+    return digit > name + prefix_len;
+}
+
+static bool parse_manifest_name(const char *name, uint64_t *generation) {
+    char canonical[VEX_FILE_NAME_MAX];
+    if (!parse_number(name, MANIFEST_PREFIX, generation)) {
+        return false;
+    }
+    manifest_name(canonical, *generation);
+    return strcmp(name, canonical) == 0;
+}
+
+static bool parse_file_name(const char *name, vex_file_kind *kind, uint64_t *file_no) {
+    static const char prefixes[][5] = {
+        [VEX_KIND_VECTORS] = "vec-",
+        [VEX_KIND_PAYLOAD] = "pay-",
+        [VEX_KIND_TOMBS] = "del-",
+        [VEX_KIND_GRAPH] = "gra-",
+    };
+    for (int k = VEX_KIND_VECTORS; k <= VEX_KIND_GRAPH; k++) {
+        char canonical[VEX_FILE_NAME_MAX];
+        if (parse_number(name, prefixes[k], file_no)) {
+            *kind = (vex_file_kind)k;
+            vex_file_name(canonical, *kind, *file_no);
+            return strcmp(name, canonical) == 0;
+        }
+    }
+    return false;
+}
+
+static vex_status keep_newest(void *context, const char *name) {
+    uint64_t *newest = context, generation;
+    if (parse_manifest_name(name, &generation) && generation > *newest) {
+        *newest = generation;
+    }
+    return VEX_OK;
+}
+
+vex_status vex_manifest_newest(vex_vfs *vfs, const char *dir, uint64_t *generation) {
+    uint64_t newest = 0;
+    VEX_TRY(vfs->dir_list(vfs, dir, keep_newest, &newest));
+    *generation = newest;
+    return VEX_OK;
+}
+
+/* ---- reading ---- */
+
+static vex_status damaged(const char *path, uint64_t offset, const char *what) {
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, offset, 0,
+                       "the manifest is damaged (%s); restore the collection from a backup", what);
+}
+
+static vex_status later_release(const char *path, uint64_t offset) {
+    return VEX_FAIL_AT(VEX_ERR_VERSION, path, offset, 0,
+                       "the manifest was written by a later release; upgrade vexfs_chroma");
+}
+
+static vex_file_entry parse_entry(vex_cursor *in) {
+    vex_file_entry entry;
+    entry.kind = vex_cursor_u32(in);
+    entry.owner = vex_cursor_u32(in);
+    entry.file_no = vex_cursor_u64(in);
+    entry.size = vex_cursor_u64(in);
+    entry.crc = vex_cursor_u32(in);
+    entry.rows = vex_cursor_u32(in);
+    entry.seq_lo = vex_cursor_u64(in);
+    entry.seq_hi = vex_cursor_u64(in);
+    entry.lsn_lo = vex_cursor_u64(in);
+    entry.lsn_hi = vex_cursor_u64(in);
+    entry.tombs_file_no = vex_cursor_u64(in);
+    entry.tombs_size = vex_cursor_u64(in);
+    entry.tombs_crc = vex_cursor_u32(in);
+    entry.dead_rows = vex_cursor_u32(in);
+    vex_cursor_take(in, 8);
+    return entry;
+}
+
+static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *out) {
+    out->files = vex_calloc(out->n_files > 0 ? out->n_files : 1, sizeof *out->files);
+    if (out->files == NULL) {
+        return no_memory();
+    }
+    for (uint32_t i = 0; i < out->n_files; i++) {
+        uint64_t offset = HEADER_BYTES + in->pos;
+        vex_file_entry *entry = &out->files[i];
+        *entry = parse_entry(in);
+        if ((entry->kind != VEX_KIND_VECTORS && entry->kind != VEX_KIND_PAYLOAD) ||
+            entry->owner != 0) {
+            return later_release(path, offset);
+        }
+        if (entry->file_no == 0 || entry->file_no >= out->next_file_no ||
+            entry->tombs_file_no >= out->next_file_no || entry->rows > VEX_ROWS_MAX ||
+            entry->dead_rows > entry->rows || entry->seq_lo > entry->seq_hi ||
+            entry->lsn_lo > entry->lsn_hi) {
+            return damaged(path, offset, "impossible file entry");
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status parse_body(const char *path, const uint8_t *body, size_t len,
+                             vex_manifest *out) {
+    vex_cursor in = vex_cursor_make(body, len);
+    out->space = vex_cursor_u32(&in);
+    out->dimension = vex_cursor_u32(&in);
+    out->lsn = vex_cursor_u64(&in);
+    out->next_seq = vex_cursor_u64(&in);
+    out->live_rows = vex_cursor_u64(&in);
+    out->wal_first = vex_cursor_u64(&in);
+    out->next_file_no = vex_cursor_u64(&in);
+    out->n_files = vex_cursor_u32(&in);
+    uint32_t keys_len = vex_cursor_u32(&in);
+    const uint8_t *collection = vex_cursor_take(&in, sizeof out->collection);
+    if (in.bad ||
+        len != BODY_BYTES + (uint64_t)out->n_files * ENTRY_BYTES + (uint64_t)keys_len) {
+        return damaged(path, HEADER_BYTES, "its length does not match its counts");
+    }
+    memcpy(out->collection, collection, sizeof out->collection);
+    if (out->space > VEX_SPACE_L1) {
+        return later_release(path, HEADER_BYTES);
+    }
+    if (out->dimension > VEX_DIMENSION_MAX) {
+        return damaged(path, HEADER_BYTES, "impossible dimension");
+    }
+    VEX_TRY(parse_entries(path, &in, out));
+    return vex_buf_append(&out->keys, body + in.pos, keys_len);
+}
+
+static vex_status parse(const char *path, const uint8_t *raw, size_t len, const uint8_t uuid[16],
+                        uint64_t generation, vex_manifest *out) {
+    uint8_t header[HEADER_BYTES];
+    if (len < HEADER_BYTES || memcmp(raw, magic, sizeof magic) != 0) {
+        return damaged(path, 0, "no header");
+    }
+    memcpy(header, raw, sizeof header);
+    uint64_t body_len = vex_get32(header + AT_BODY_LEN);
+    if (len != HEADER_BYTES + body_len) {
+        return damaged(path, AT_BODY_LEN, "wrong length");
+    }
+    uint32_t crc = vex_crc32c(0, header, AT_CRC);
+    if (vex_crc32c(crc, raw + HEADER_BYTES, (size_t)body_len) != vex_get32(header + AT_CRC)) {
+        return damaged(path, AT_CRC, "wrong checksum");
+    }
+    if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR || vex_get32(header + AT_FLAGS) != 0) {
+        return later_release(path, AT_MAJOR);
+    }
+    out->generation = vex_get64(header + AT_GENERATION);
+    if (out->generation != generation || memcmp(header + AT_UUID, uuid, 16) != 0) {
+        return damaged(path, AT_UUID, "it belongs to another generation or database");
+    }
+    return parse_body(path, raw + HEADER_BYTES, (size_t)body_len, out);
+}
+
+static vex_status read_whole(vex_vfs *vfs, const char *path, vex_buf *out) {
+    vex_file *file = NULL;
+    vex_file_stat stat = {0};
+    vex_status status;
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
+    VEX_TRY_DONE(status, vfs->file_stat(vfs, file, &stat));
+    if (stat.size > HEADER_BYTES + MANIFEST_MAX) {
+        VEX_TRY_DONE(status, damaged(path, 0, "wrong length"));
+    }
+    VEX_TRY_DONE(status, vex_buf_reserve(out, (size_t)stat.size + 1));
+    status = vfs->file_read(vfs, file, out->data, (size_t)stat.size, 0, &out->len);
+done:
+    vfs->file_close(vfs, file);
+    return status;
+}
+
+vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                             uint64_t generation, vex_manifest *out) {
+    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
+    vex_buf raw = {0};
+    vex_manifest manifest = {0};
+    manifest_name(name, generation);
+    VEX_TRY(vex_path_join(path, dir, name));
+    vex_status status = read_whole(vfs, path, &raw);
+    if (status == VEX_OK) {
+        status = parse(path, raw.data, raw.len, uuid, generation, &manifest);
+    }
+    vex_buf_clear(&raw);
+    if (status != VEX_OK) {
+        vex_manifest_clear(&manifest);
+        return status;
+    }
+    *out = manifest;
+    return VEX_OK;
+}
+
+/* ---- writing ---- */
+
+static uint8_t *put32(uint8_t *at, uint32_t value) {
+    vex_put32(at, value);
+    return at + 4;
+}
+
+static uint8_t *put64(uint8_t *at, uint64_t value) {
+    vex_put64(at, value);
+    return at + 8;
+}
+
+static uint8_t *put_entry(uint8_t *at, const vex_file_entry *entry) {
+    at = put32(at, entry->kind);
+    at = put32(at, entry->owner);
+    at = put64(at, entry->file_no);
+    at = put64(at, entry->size);
+    at = put32(at, entry->crc);
+    at = put32(at, entry->rows);
+    at = put64(at, entry->seq_lo);
+    at = put64(at, entry->seq_hi);
+    at = put64(at, entry->lsn_lo);
+    at = put64(at, entry->lsn_hi);
+    at = put64(at, entry->tombs_file_no);
+    at = put64(at, entry->tombs_size);
+    at = put32(at, entry->tombs_crc);
+    at = put32(at, entry->dead_rows);
+    return put64(at, 0);
+}
+
+static vex_status encode(const vex_manifest *manifest, const uint8_t uuid[16], vex_buf *out) {
+    if (manifest->n_files > FILES_MAX || manifest->keys.len > KEYS_MAX) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "the collection has too many files (%u) or metadata "
+                        "keys (%zu bytes)", manifest->n_files, manifest->keys.len);
+    }
+    size_t body_len = BODY_BYTES + (size_t)manifest->n_files * ENTRY_BYTES + manifest->keys.len;
+    VEX_TRY(vex_buf_append_zeros(out, HEADER_BYTES + body_len));
+    uint8_t *at = out->data + HEADER_BYTES;
+    at = put32(at, manifest->space);
+    at = put32(at, manifest->dimension);
+    at = put64(at, manifest->lsn);
+    at = put64(at, manifest->next_seq);
+    at = put64(at, manifest->live_rows);
+    at = put64(at, manifest->wal_first);
+    at = put64(at, manifest->next_file_no);
+    at = put32(at, manifest->n_files);
+    at = put32(at, (uint32_t)manifest->keys.len);
+    memcpy(at, manifest->collection, sizeof manifest->collection);
+    at += sizeof manifest->collection;
+    for (uint32_t i = 0; i < manifest->n_files; i++) {
+        at = put_entry(at, &manifest->files[i]);
+    }
+    if (manifest->keys.len > 0) {
+        memcpy(at, manifest->keys.data, manifest->keys.len);
+    }
+
+    uint8_t *header = out->data;
+    memcpy(header, magic, sizeof magic);
+    vex_put16(header + AT_MAJOR, VEX_FORMAT_MAJOR);
+    vex_put16(header + AT_MINOR, VEX_FORMAT_MINOR);
+    vex_put32(header + AT_BODY_LEN, (uint32_t)body_len);
+    memcpy(header + AT_UUID, uuid, 16);
+    vex_put64(header + AT_GENERATION, manifest->generation);
+    uint32_t crc = vex_crc32c(0, header, AT_CRC);
+    vex_put32(header + AT_CRC, vex_crc32c(crc, header + HEADER_BYTES, body_len));
+    return VEX_OK;
+}
+
+/* The commit failed, but the file may be there with its name not yet durable.  Take it back, so
+ * that a second attempt with other files of the same numbers cannot be mixed up with this one;
+ * when that fails too, nobody knows which generation a crash would leave. */
+static vex_status take_back(vex_vfs *vfs, const char *dir, const char *path, vex_status failure) {
+    vex_error cause = *vex_last_error();
+    vex_file_stat stat;
+    vex_status status = vfs->path_stat(vfs, path, &stat);
+    if (status == VEX_OK) {
+        status = vfs->path_remove(vfs, path);
+        if (status == VEX_OK) {
+            status = vfs->dir_sync(vfs, dir);
+        }
+    }
+    if (status != VEX_OK && status != VEX_ERR_NOT_FOUND) {
+        return VEX_FAIL_AT(VEX_ERR_POISONED, path, 0, cause.sys_errno,
+                           "a commit failed half-way (%s); reopen the database", cause.message);
+    }
+    return vex_fail_at(failure, cause.path, cause.offset, cause.sys_errno, "%s", cause.message);
+}
+
+vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                              const vex_manifest *manifest, bool sync) {
+    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
+    vex_buf raw = {0};
+    manifest_name(name, manifest->generation);
+    VEX_TRY(vex_path_join(path, dir, name));
+    vex_status status = encode(manifest, uuid, &raw);
+    if (status == VEX_OK) {
+        status = vex_file_write_atomic(vfs, dir, name, raw.data, raw.len, sync);
+        if (status != VEX_OK) {
+            status = take_back(vfs, dir, path, status);
+        }
+    }
+    vex_buf_clear(&raw);
+    return status;
+}
+
+/* ---- leftovers ---- */
+
+typedef struct cleaning {
+    vex_vfs *vfs;
+    const char *dir;
+    const vex_manifest *manifest;
+} cleaning;
+
+static bool is_listed(const vex_manifest *manifest, vex_file_kind kind, uint64_t file_no) {
+    for (uint32_t i = 0; i < manifest->n_files; i++) {
+        const vex_file_entry *entry = &manifest->files[i];
+        if (kind == VEX_KIND_TOMBS ? entry->tombs_file_no == file_no
+                                   : entry->kind == kind && entry->file_no == file_no) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_leftover(const vex_manifest *manifest, const char *name) {
+    size_t len = strlen(name);
+    uint64_t number;
+    vex_file_kind kind;
+    if (len > 4 && strcmp(name + len - 4, ".tmp") == 0) {
+        return true;
+    }
+    if (parse_manifest_name(name, &number)) {
+        return number < manifest->generation;
+    }
+    if (vex_wal_parse_name(name, &number)) {
+        return number < manifest->wal_first;
+    }
+    return parse_file_name(name, &kind, &number) && !is_listed(manifest, kind, number);
+}
+
+static vex_status clean(void *context, const char *name) {
+    const cleaning *c = context;
+    char path[VEX_PATH_MAX];
+    if (is_leftover(c->manifest, name) && vex_path_join(path, c->dir, name) == VEX_OK) {
+        c->vfs->path_remove(c->vfs, path); /* tried again at the next open */
+    }
+    return VEX_OK;
+}
+
+void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest) {
+    cleaning c = {vfs, dir, manifest};
+    uint64_t newest = 0;
+    /* Another process may have committed since: then this manifest is no longer the judge. */
+    if (vex_manifest_newest(vfs, dir, &newest) == VEX_OK && newest == manifest->generation) {
+        vfs->dir_list(vfs, dir, clean, &c);
+    }
+}
