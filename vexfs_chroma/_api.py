@@ -581,7 +581,7 @@ class VexfsAPI(ServerAPI):
                     ids=ids,
                     filter=clause and clause.filter,
                     documents="documents" in include,
-                    metadatas="metadatas" in include,
+                    metadatas="metadatas" in include or "data" in include,  # as in Chroma
                     uris="uris" in include,
                     vectors="embeddings" in include,
                 )

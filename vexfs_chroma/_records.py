@@ -108,7 +108,7 @@ def stored_metadatas(
                     )
                 fine.add(key)
                 stored = _stored_value(op, value)
-                if stored is not value or stored is _DROP:
+                if stored is not value:
                     replaced = changed.setdefault(i, dict(metadata))
                     if stored is _DROP:
                         del replaced[key]
@@ -136,21 +136,24 @@ def _none_if_emptied(stored: dict[str, Any], given: Any) -> dict[str, Any] | Non
 
 
 def _stored_value(op: str, value: Any) -> Any:
+    """What to store for one value of metadata, as a built-in type; _DROP for nothing."""
     if value is None and op != "add":
         return None  # deletes the key
-    if isinstance(value, bool | str):
+    if isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
-        return value if _INT64_MIN <= value <= _INT64_MAX else float(value)
+        return int(value) if _INT64_MIN <= value <= _INT64_MAX else float(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else _DROP
+        return float(value) if math.isfinite(value) else _DROP
     if isinstance(value, list) and value:
         stored = [_stored_value(op, item) for item in value]
         if any(item is _DROP for item in stored):
             return _DROP
         if any(type(item) is not type(stored[0]) for item in stored):
             return [float(item) for item in stored]  # one of the integers did not fit
-        return value if all(a is b for a, b in zip(value, stored, strict=True)) else stored
+        return stored
     kind = "MetadataValue" if op == "add" else "UpdateMetadataValue"
     raise TypeError(f"argument 'metadatas': Cannot convert Python object to {kind}")
 
@@ -162,16 +165,8 @@ def stored_collection_metadata(metadata: dict[str, Any] | None) -> dict[str, Any
     stored: dict[str, Any] = {}
     for key, value in metadata.items():
         if value is not None and (kept := _stored_value("add", value)) is not _DROP:
-            stored[key] = _plain(kept)
+            stored[key] = kept
     return stored or None
-
-
-def _plain(value: Any) -> Any:
-    """The built-in value of the same kind: subclasses of str and numbers do not survive JSON."""
-    for kind in (bool, int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    return str.__str__(value)
 
 
 def visible_metadatas(
