@@ -27,9 +27,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from text_embedding import TextEmbedding
 
 import vexfs_chroma as chromadb  # <- the whole migration
-from text_embedding import TextEmbedding
 
 COLLECTION = "standard-library"
 BATCH = 500
@@ -75,8 +75,8 @@ def docstrings(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     waiting: list[tuple[ast.AST, str]] = [(tree, module)]
     while waiting:
         node, name = waiting.pop()
-        for child in ast.iter_child_nodes(node):
-            waiting.append((child, f"{name}.{child.name}" if hasattr(child, "name") else name))
+        for inner in ast.iter_child_nodes(node):
+            waiting += [(inner, f"{name}.{inner.name}" if hasattr(inner, "name") else name)]
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if text := ast.get_docstring(node):

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any
 
 import numpy as np
-
 from deviations import Call, Outcome, find_deviation
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -50,7 +51,7 @@ def attempt(call: Callable[[], Any]) -> Outcome:
 
 def equal(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float):
-        return a == b or abs(a - b) <= ABSOLUTE + RELATIVE * abs(a) or (a != a and b != b)
+        return a == b or abs(a - b) <= ABSOLUTE + RELATIVE * abs(a) or (isnan(a) and isnan(b))
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
@@ -58,6 +59,17 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
+
+
+def first_difference(a: Any, b: Any, path: str = "") -> str:
+    """Where two long values part, e.g. `.metadatas[1].n: 2.0 / None`."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        inner = [(a[key], b[key], f"{path}.{key}") for key in a]
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        inner = [(x, y, f"{path}[{at}]") for at, (x, y) in enumerate(zip(a, b, strict=True))]
+    else:
+        return f"{path}: {a!r} / {b!r}"
+    return next((first_difference(*one) for one in inner if not equal(one[0], one[1])), path)
 
 
 @dataclass
@@ -77,7 +89,24 @@ TALLY = Tally()
 
 
 class Difference(AssertionError):
-    pass
+    """The two sides differ, and the list of deviations does not know it."""
+
+
+COLLECTED: list[str] | None = None  # differences of the test under way; None: raise the first
+
+
+@contextmanager
+def collected() -> Iterator[None]:
+    """Go on after a difference, so that one run of a table shows all of them; raise at the end."""
+    global COLLECTED
+    COLLECTED = []
+    try:
+        yield
+        if COLLECTED:
+            shown = "\n".join(dict.fromkeys(COLLECTED))
+            raise Difference(f"{len(COLLECTED)} differences\n{shown}")
+    finally:
+        COLLECTED = None
 
 
 def settle(call: Call, theirs: Outcome, ours: Outcome, agree: bool | None = None) -> None:
@@ -89,7 +118,14 @@ def settle(call: Call, theirs: Outcome, ours: Outcome, agree: bool | None = None
         return
     deviation = find_deviation(call, theirs, ours)
     if deviation is None:
-        raise Difference(f"{call}\n  chromadb:     {theirs}\n  vexfs_chroma: {ours}")
+        if theirs.error or ours.error:
+            complaint = f"{call}\n  chromadb:     {theirs}\n  vexfs_chroma: {ours}"
+        else:
+            complaint = f"{call}\n  {first_difference(theirs.value, ours.value)}"
+        if COLLECTED is None:
+            raise Difference(complaint)
+        COLLECTED.append(complaint)
+        return
     TALLY.deviations[deviation.name] = TALLY.deviations.get(deviation.name, 0) + 1
 
 

@@ -12,10 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import chromadb  # noqa: E402
+import chromadb
+from compare import TALLY, Pair, collected
 
-import vexfs_chroma  # noqa: E402
-from compare import TALLY, Pair  # noqa: E402
+import vexfs_chroma
 
 
 @pytest.fixture(scope="module", params=["ephemeral", "persistent"])
@@ -54,6 +54,16 @@ def make(clients: Pair) -> Iterator[MakePair]:
     for name in names:
         clients.theirs.delete_collection(name)
         clients.ours.delete_collection(name)
+
+
+@pytest.fixture(autouse=True)
+def all_differences(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tables show every difference; a random program stops at its first, to be shrunk."""
+    if request.module.__name__.endswith("test_sequences"):
+        yield
+    else:
+        with collected():
+            yield
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

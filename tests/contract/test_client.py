@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 import samples as S
 from compare import Pair
 
@@ -101,12 +100,18 @@ def test_metadata(database: Pair) -> None:
 
 
 CONFIGURATIONS: list[Any] = [
-    None, {}, {"hnsw": {}}, {"hnsw": {"space": "l2"}}, {"hnsw": {"space": "ip"}}, {"hnsw": {"space": "cosine"}},
-    {"hnsw": {"space": "foo"}}, {"hnsw": {"space": None}}, {"hnsw": {"ef_search": 50}}, {"hnsw": {"ef_search": 0}},
-    {"hnsw": {"ef_search": -1}}, {"hnsw": {"ef_search": "x"}}, {"hnsw": {"ef_construction": 10, "max_neighbors": 4}},
-    {"hnsw": {"num_threads": 2, "batch_size": 10, "sync_threshold": 20, "resize_factor": 1.5}}, {"hnsw": {"foo": 1}},
-    {"foo": {}}, {"spann": {}}, {"spann": {"space": "cosine"}}, {"hnsw": {"space": "ip"}, "spann": {"space": "ip"}},
-    {"hnsw": None}, {"embedding_function": None}, {"hnsw": []}, [], "x", {"hnsw": {"max_neighbors": 1 << 20}},
+    None, {}, {"hnsw": {}}, {"hnsw": {"space": "l2"}}, {"hnsw": {"space": "ip"}},
+    {"hnsw": {"space": "cosine"}},
+    {"hnsw": {"space": "foo"}}, {"hnsw": {"space": None}}, {"hnsw": {"ef_search": 50}},
+    {"hnsw": {"ef_search": 0}},
+    {"hnsw": {"ef_search": -1}}, {"hnsw": {"ef_search": "x"}},
+    {"hnsw": {"ef_construction": 10, "max_neighbors": 4}},
+    {"hnsw": {"num_threads": 2, "batch_size": 10, "sync_threshold": 20, "resize_factor": 1.5}},
+    {"hnsw": {"foo": 1}},
+    {"foo": {}}, {"spann": {}}, {"spann": {"space": "cosine"}},
+    {"hnsw": {"space": "ip"}, "spann": {"space": "ip"}},
+    {"hnsw": None}, {"embedding_function": None}, {"hnsw": []}, [], "x",
+    {"hnsw": {"max_neighbors": 1 << 20}},
 ]  # fmt: skip
 
 
@@ -147,9 +152,12 @@ def test_modify_configuration(database: Pair) -> None:
 
 
 LEGACY: list[dict[str, Any]] = [
-    {"hnsw:space": "cosine"}, {"hnsw:space": "ip", "x": 1}, {"hnsw:space": "foo"}, {"hnsw:M": 8}, {"hnsw:M": "8"},
-    {"hnsw:construction_ef": 20, "hnsw:search_ef": 30}, {"hnsw:num_threads": 1}, {"hnsw:batch_size": 10},
-    {"hnsw:sync_threshold": 100}, {"hnsw:resize_factor": 2.0}, {"hnsw:resize_factor": 2}, {"hnsw:nothing": 1}, {"hnsw:": 1},
+    {"hnsw:space": "cosine"}, {"hnsw:space": "ip", "x": 1}, {"hnsw:space": "foo"}, {"hnsw:M": 8},
+    {"hnsw:M": "8"},
+    {"hnsw:construction_ef": 20, "hnsw:search_ef": 30}, {"hnsw:num_threads": 1},
+    {"hnsw:batch_size": 10},
+    {"hnsw:sync_threshold": 100}, {"hnsw:resize_factor": 2.0}, {"hnsw:resize_factor": 2},
+    {"hnsw:nothing": 1}, {"hnsw:": 1},
 ]  # fmt: skip
 
 
@@ -192,10 +200,13 @@ def test_list_pages(database: Pair) -> None:
 def test_deleted_collection(database: Pair) -> None:
     """What a Collection object says when its collection is gone."""
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("count", {}), ("get", {}), ("get", {"ids": ["a"]}), ("peek", {}), ("delete", {"ids": ["a"]}),
+        ("count", {}), ("get", {}), ("get", {"ids": ["a"]}), ("peek", {}),
+        ("delete", {"ids": ["a"]}),
         ("delete", {"where": {"n": 1}}), ("add", {"ids": ["a"], "embeddings": [[1, 2]]}),
-        ("update", {"ids": ["a"], "embeddings": [[1, 2]]}), ("upsert", {"ids": ["a"], "embeddings": [[1, 2]]}),
-        ("query", {"query_embeddings": [[1, 2]]}), ("modify", {"name": "other"}), ("modify", {"metadata": {"a": 1}}),
+        ("update", {"ids": ["a"], "embeddings": [[1, 2]]}),
+        ("upsert", {"ids": ["a"], "embeddings": [[1, 2]]}),
+        ("query", {"query_embeddings": [[1, 2]]}), ("modify", {"name": "other"}),
+        ("modify", {"metadata": {"a": 1}}),
     ]  # fmt: skip
     sides = []
     for side in (database.theirs, database.ours):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import samples as S
 from compare import Pair
 

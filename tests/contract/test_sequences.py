@@ -14,10 +14,9 @@ import os
 from typing import Any
 
 import pytest
+from compare import TALLY, Pair
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-
-from compare import TALLY, Pair
 
 PROGRAMS = int(os.environ.get("VEXFS_CONTRACT_PROGRAMS", "120"))
 SEED = int(os.environ.get("VEXFS_CONTRACT_SEED", "1"))
@@ -90,7 +89,8 @@ def leaf(field: str) -> st.SearchStrategy[Any]:
 
 
 odd_where = st.sampled_from(
-    [{}, {"n": {}}, {"n": {"$foo": 1}}, {"$and": []}, {"$and": [{"n": 1}]}, {"n": {"$gt": "a"}}, {"n": 1, "s": "a"},
+    [{}, {"n": {}}, {"n": {"$foo": 1}}, {"$and": []}, {"$and": [{"n": 1}]}, {"n": {"$gt": "a"}},
+    {"n": 1, "s": "a"},
      {"n": {"$in": []}}, {"n": {"$gt": True}}, {"$gt": 1}, {"n": {"$in": [1, "a"]}}, "n"]
 )  # fmt: skip
 
@@ -211,8 +211,10 @@ def deletes(draw: Any) -> tuple[str, dict[str, Any]]:
 def modifications(draw: Any) -> tuple[str, dict[str, Any]]:
     return "modify", draw(
         st.sampled_from(
-            [{"metadata": {"a": 1}}, {"metadata": {}}, {"metadata": {"hnsw:space": "ip"}}, {"name": "x"}, {},
-             {"configuration": {"hnsw": {"ef_search": 77}}}, {"configuration": {"hnsw": {"space": "ip"}}}]
+            [{"metadata": {"a": 1}}, {"metadata": {}}, {"metadata": {"hnsw:space": "ip"}},
+            {"name": "x"}, {},
+             {"configuration": {"hnsw": {"ef_search": 77}}},
+             {"configuration": {"hnsw": {"space": "ip"}}}]
         )
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ import itertools
 from typing import Any
 
 import pytest
-
 import samples as S
 from compare import Pair
 
@@ -118,7 +117,8 @@ def test_merge(fresh: Any) -> None:
     for method in ("update", "upsert"):
         embeddings = {"embeddings": [[1, 1]]} if method == "upsert" else {}
         for metadata in (
-            {"n": 5, "extra": "x"}, {"n": None}, {"extra": ["a", "b"]}, {"extra": 1.5}, {"f": None, "s": None},
+            {"n": 5, "extra": "x"}, {"n": None}, {"extra": ["a", "b"]}, {"extra": 1.5},
+            {"f": None, "s": None},
             {"extra": None, "b": None}, {"again": True},
         ):  # fmt: skip
             pair.call(method, ids=["r0"], metadatas=[metadata], **embeddings)

@@ -220,7 +220,11 @@ class Model:
             true = {i: distance(self.space, r.vector, target) for i, r in candidates.items()}
             for one, found in zip(ids, distances, strict=True):
                 exact, scale = true[one]
-                assert abs(found - exact) <= TOLERANCE * abs(exact) + 1e-6 * scale, (one, found, exact)
+                assert abs(found - exact) <= TOLERANCE * abs(exact) + 1e-6 * scale, (
+                    one,
+                    found,
+                    exact,
+                )
             order = [(found, place[one]) for one, found in zip(ids, distances, strict=True)]
             assert order == sorted(order), "nearest first, ties by insertion"
             if ids and len(ids) < len(candidates):

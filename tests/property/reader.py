@@ -49,7 +49,8 @@ class Reader:
 
     def ask(self, path: Any, collection: str, method: str, **arguments: Any) -> Any:
         request = {"path": str(path), "collection": collection, "method": method}
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({**request, "arguments": arguments}) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

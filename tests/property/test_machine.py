@@ -24,9 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import vexfs_chroma  # noqa: E402
-from model import Model  # noqa: E402
-from reader import Reader  # noqa: E402
+from model import Model
+from reader import Reader
+
+import vexfs_chroma
 
 EXAMPLES = int(os.environ.get("VEXFS_PROPERTY_EXAMPLES", "40"))
 EVERYTHING = ["documents", "metadatas", "uris", "embeddings"]
@@ -84,8 +85,10 @@ def combined(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 text_leaves = st.one_of(
-    st.tuples(st.sampled_from(["$contains", "$not_contains"]), st.sampled_from(["a", "ab", "☕", "\n", "ng lo"])),
-    st.tuples(st.sampled_from(["$regex", "$not_regex"]), st.sampled_from(["a+b", "^ ", "[ab]{3}", "☕.?a"])),
+    st.tuples(st.sampled_from(["$contains", "$not_contains"]),
+    st.sampled_from(["a", "ab", "☕", "\n", "ng lo"])),
+    st.tuples(st.sampled_from(["$regex", "$not_regex"]),
+    st.sampled_from(["a+b", "^ ", "[ab]{3}", "☕.?a"])),
 ).map(lambda p: {p[0]: p[1]})  # fmt: skip
 selections = st.fixed_dictionaries(
     {},
@@ -153,7 +156,9 @@ class CollectionMachine(RuleBasedStateMachine):
 
     # ---- reads -------------------------------------------------------------------------------
 
-    @rule(selection=selections, limit=st.sampled_from([None, 0, 3]), offset=st.sampled_from([None, 2]))
+    @rule(
+        selection=selections, limit=st.sampled_from([None, 0, 3]), offset=st.sampled_from([None, 2])
+    )
     def get(self, selection: dict[str, Any], limit: int | None, offset: int | None) -> None:
         found = self.collection.get(**selection, limit=limit, offset=offset, include=EVERYTHING)
         self.model.check_get(found, limit=limit, offset=offset, **selection)
