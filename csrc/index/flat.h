@@ -18,26 +18,37 @@ typedef struct vex_hit {
     uint32_t row;       /* row number within the source                                          */
 } vex_hit;
 
-/* Bounded max-heap of the k best hits. */
+/* The k best hits so far: a max-heap, whose memory grows with the hits held, not with k. */
 typedef struct vex_topk {
     vex_hit *hits;
+    size_t capacity;
     uint32_t k, n;
 } vex_topk;
 
 vex_status vex_topk_init(vex_topk *top, uint32_t k);
-void vex_topk_clear(vex_topk *top);
+void vex_topk_clear(vex_topk *top); /* frees; a zeroed vex_topk is fine */
 /* Would a hit at `distance` get in?  (Ties need the seq: true when it might.) */
-bool vex_topk_wants(const vex_topk *top, float distance);
-void vex_topk_push(vex_topk *top, vex_hit hit);
+static inline bool vex_topk_wants(const vex_topk *top, float distance) {
+    if (top->n < top->k) {
+        return true;
+    }
+    if (top->k == 0) {
+        return false;
+    }
+    const float worst = top->hits[0].distance;
+    return distance <= worst || worst != worst;
+}
+/* Fails only when memory for a further hit cannot be had. */
+vex_status vex_topk_push(vex_topk *top, vex_hit hit);
 void vex_topk_sort(vex_topk *top); /* nearest first; no push after it */
 
-/* A run of rows in memory: the unit of scanning. */
+/* A run of rows in memory: the unit of scanning.  Nothing needs to be aligned. */
 typedef struct vex_row_run {
     const void *rows;         /* row i at rows + i*stride                                        */
     size_t stride;
-    const float *norm2;       /* |x|^2 per row, needed for cosine; stride in bytes below         */
+    const void *norm2;        /* float |x|^2 per row, needed for cosine; stride in bytes below   */
     size_t norm2_stride;
-    const uint64_t *seqs;     /* seq per row; stride in bytes below                              */
+    const void *seqs;         /* uint64_t seq per row; stride in bytes below                     */
     size_t seq_stride;
     uint32_t n;
     uint32_t first_row;       /* row number of rows[0] within the source                         */
@@ -48,7 +59,7 @@ typedef struct vex_row_run {
 
 /* Offer all selected rows of the run to top[j], for each of m queries (dim floats each, dense).
  * query_norm2[j] is |q|^2 (cosine only; may be NULL otherwise).  Works in cache-sized blocks,
- * rows x queries; allocates nothing on the heap beyond a fixed workspace. */
+ * rows x queries; its workspace is on the stack (below 20 KiB), only the heaps allocate. */
 vex_status vex_flat_scan(const vex_kernels *kernels, uint32_t space, const vex_row_run *run,
                          const float *queries, const float *query_norm2, uint32_t m,
                          uint32_t dim, vex_topk *top);
