@@ -11,16 +11,20 @@
  * Frame header, 32 bytes, then the payload padded with zeros to 8
  *   0 u32 crc32c of bytes 4..31 and the payload, seeded with the salt
  *   4 u32 payload length (1..1 MiB; 0 marks the end: the preallocated tail is zeros)
- *   8 u64 lsn   16 u64 synced_lsn (newest lsn known durable when this was written)
- *   24 u32 salt   28 u8 type (1 FULL 2 FIRST 3 MIDDLE 4 LAST 5 CLOSE; 6 PREPARE 7 COMMIT
- *   reserved for transactions)   29 u8 flags   30 u16 0
- * A record is visible only when its FULL or LAST frame is valid.
+ *   8 u64 lsn   16 u64 synced_lsn (newest lsn known durable when the record was written)
+ *   24 u32 salt; in MIDDLE and LAST the crc of the record's frame before, so that no mixture of
+ *   two records passes for one   28 u8 type (1 FULL 2 FIRST 3 MIDDLE 4 LAST 5 CLOSE; 6 PREPARE
+ *   7 COMMIT reserved for transactions)   29 u8 flags (0)   30 u16 0
+ * A record is the payload of one FULL frame, or those of FIRST, MIDDLE*, LAST put together; it
+ * is visible only when its last frame is valid.  CLOSE has eight zeros as payload, the lsn of the
+ * last record (first lsn - 1 when there is none) and the same as synced_lsn; nothing follows it,
+ * but a log that is written again goes on in its place.
  *
- * Tail rule.  The log ends at the first bad frame.  When a later valid frame of the same salt
- * has synced_lsn >= the bad frame's lsn (the lsn that was expected there), that frame had been
- * durable: the file is damaged, VEX_ERR_CORRUPT.  Otherwise the tail is torn by a crash and the
- * log simply ends there.  A bad frame in a log that is not the newest is always damage, because
- * rotation syncs the old log first.
+ * Tail rule.  The log ends at the first frame that is bad: invalid, or not the one whose turn it
+ * is.  When a later valid frame has synced_lsn >= the lsn that was expected there, that place had
+ * been durable: the file is damaged, VEX_ERR_CORRUPT.  Otherwise the tail is torn by a crash and
+ * the log simply ends there.  A bad frame in a log that is not the newest is always damage,
+ * because rotation syncs the old log first.
  *
  * Group commit: appends are serialised by the caller; any number of threads then call
  * vex_wal_sync_to() and share one fdatasync.
@@ -38,20 +42,25 @@ bool vex_wal_parse_name(const char *name, uint64_t *number);
 /* ---- writing ---- */
 typedef struct vex_wal_writer vex_wal_writer;
 
-/* New log file, its header durable (file and directory synced) unless !sync. */
+/* New log file, its header durable (file and directory synced) unless !sync; it appears whole or
+ * not at all.  VEX_ERR_EXISTS when there is a log of that number that holds something; an empty
+ * one (left by an attempt that failed) is replaced. */
 vex_status vex_wal_create(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
                           uint64_t first_lsn, bool sync, vex_wal_writer **out);
 
 /* Go on at `offset` of a log whose frames up to there were read and found valid, the last one
- * being `last_lsn`, and whose tail beyond is known to hold nothing (not after a crash: then
- * start a new file). */
+ * being `last_lsn`, and whose tail beyond is known to hold nothing but perhaps a CLOSE frame (so
+ * not after a crash, unless the caller cut it).  synced_lsn: the newest lsn that is durable for
+ * certain, 0 when not known; a wrong one makes a later crash look like damage. */
 vex_status vex_wal_resume(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
                           uint64_t offset, uint64_t last_lsn, uint64_t synced_lsn,
                           vex_wal_writer **out);
 
-/* Append one record made of `parts` (streamed, never copied whole).  Not synced yet.
- * On NO_SPACE or another failure the file is cut back to its last whole record and the writer
- * stays usable; when even that fails, it is poisoned and every later call says so. */
+/* Append one record of 1 byte to VEX_WAL_RECORD_MAX made of `parts` (streamed, never copied).
+ * Not synced yet.  `lsn` must be the next.  On NO_SPACE or another failure the file is cut back
+ * to its last whole record and the writer stays usable; when even that fails, it is poisoned:
+ * VEX_ERR_POISONED from this and every later call. */
+#define VEX_WAL_RECORD_MAX ((uint64_t)4 << 30)
 vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec *parts,
                           uint32_t n_parts);
 
@@ -64,7 +73,9 @@ uint64_t vex_wal_number(const vex_wal_writer *writer);
 vex_status vex_wal_sync_to(vex_wal_writer *writer, uint64_t offset);
 uint64_t vex_wal_synced_end(const vex_wal_writer *writer);
 
-/* Write a CLOSE frame (a witness that all before it is durable) after a final sync. */
+/* Sync, then write a CLOSE frame (a witness that all before it is durable), give back the
+ * preallocated tail and sync again.  The end stays in front of the frame: appending after all
+ * (when the next log could not be made) overwrites it. */
 vex_status vex_wal_seal(vex_wal_writer *writer);
 void vex_wal_writer_close(vex_wal_writer *writer); /* NULL is fine; no implied sync */
 
@@ -82,8 +93,14 @@ typedef enum vex_wal_step {
 vex_status vex_wal_reader_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                                uint64_t number, vex_wal_reader **out);
 
-/* Deliver the next record that ends at or before `limit` (UINT64_MAX: no limit).  `body` is
- * replaced.  After END or TORN the call may be repeated later: the file may have grown. */
+/* Go on at `offset`, the end of a record (last_lsn) that was read or written before. */
+vex_status vex_wal_reader_seek(vex_wal_reader *reader, uint64_t offset, uint64_t last_lsn);
+
+/* Deliver the next record that ends at or before `limit` (UINT64_MAX: no limit); bytes behind
+ * `limit` are not used.  `body` is replaced.  After END or TORN the call may be repeated later:
+ * the file may have grown.  A writer may be at work in another process: what it has not wholly
+ * written is END or TORN.  VEX_ERR_CORRUPT: damage by the rule above; VEX_ERR_VERSION: a valid
+ * frame of a later release. */
 vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,
                                vex_buf *body, uint64_t *lsn);
 uint64_t vex_wal_reader_offset(const vex_wal_reader *reader);    /* behind the last record        */

@@ -1,0 +1,46 @@
+/*
+ * wal_format.h - offsets in log files (wal.h has the table), and their header, shared by the
+ * writer and the reader.
+ */
+#ifndef VEX_WAL_FORMAT_H
+#define VEX_WAL_FORMAT_H
+
+#include "base/bytes.h"
+#include "wal/wal.h"
+
+#define HEADER_BYTES 64
+#define WAL_MAJOR 1
+#define WAL_MINOR 0
+
+/* frame header */
+#define FRAME_BYTES 32 /* without payload */
+#define PAYLOAD_MAX ((size_t)1 << 20)
+#define AT_CRC 0
+#define AT_LEN 4
+#define AT_LSN 8
+#define AT_SYNCED_LSN 16
+#define AT_LINK 24 /* salt, or the crc of the frame before */
+#define AT_TYPE 28
+#define AT_FLAGS 29
+#define AT_ZERO 30
+
+enum frame_type { FRAME_FULL = 1, FRAME_FIRST, FRAME_MIDDLE, FRAME_LAST, FRAME_CLOSE };
+#define CLOSE_PAYLOAD 8
+
+static inline uint64_t frame_size(uint64_t payload_len) {
+    return FRAME_BYTES + vex_align_up(payload_len, 8);
+}
+
+typedef struct vex_wal_header {
+    uint32_t salt;
+    uint64_t number, first_lsn;
+} vex_wal_header;
+
+vex_status vex_wal_path(char out[], const char *dir, uint64_t number);
+void vex_wal_header_encode(const vex_wal_header *header, const uint8_t uuid[16],
+                           uint8_t out[HEADER_BYTES]);
+/* Read and check the header of an open log. */
+vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
+                               const uint8_t uuid[16], uint64_t number, vex_wal_header *out);
+
+#endif
