@@ -351,9 +351,7 @@ def note_keys(state: State, metadata: Mapping[str, Any] | None) -> None:
 # -- filters -----------------------------------------------------------------------------------
 
 
-def selected(
-    state: State, ids: Sequence[str] | None, filter: Filter | None
-) -> Iterator[Record]:
+def selected(state: State, ids: Sequence[str] | None, filter: Filter | None) -> Iterator[Record]:
     """The selected records in order of seq."""
     wanted = None if ids is None else set(ids)
     for record in state.records.values():

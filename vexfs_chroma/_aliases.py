@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
@@ -45,12 +46,12 @@ class _Finder:
         return ModuleSpec(fullname, _Loader(f"chromadb.{name}"), is_package=is_package)
 
 
-class _Loader:
+class _Loader(Loader):
     def __init__(self, name: str) -> None:
         self._name = name
         self._spec: ModuleSpec | None = None
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: ARG002
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(self._name)
         self._spec = module.__spec__
         return module
@@ -62,4 +63,4 @@ class _Loader:
 def install() -> None:
     """Start resolving the aliases.  Safe to call twice."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder())

@@ -269,7 +269,7 @@ class VexfsAPI(ServerAPI):
             tenant,
             database,
             get_or_create=get_or_create,
-            make=lambda id: engine.create_collection(id, space),
+            make=lambda new: engine.create_collection(new, space),
         )
         return self._model(entry)
 
@@ -289,13 +289,13 @@ class VexfsAPI(ServerAPI):
     @override
     def get_collection_by_id(
         self,
-        collection_id: UUID,
+        collection_id: UUID | str,
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> CollectionModel:
-        if not isinstance(collection_id, UUID):
+        if isinstance(collection_id, str):
             try:
-                collection_id = UUID(str(collection_id))
+                collection_id = UUID(collection_id)
             except ValueError as error:
                 raise InvalidArgumentError(
                     "Validation error: collection_id: Invalid collection ID format, expected UUID"
@@ -315,9 +315,7 @@ class VexfsAPI(ServerAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> CollectionModel:
-        return self.create_collection(
-            name, schema, configuration, metadata, True, tenant, database
-        )
+        return self.create_collection(name, schema, configuration, metadata, True, tenant, database)
 
     @override
     def delete_collection(
@@ -533,7 +531,7 @@ class VexfsAPI(ServerAPI):
                 clause.check(collection.indexes)
             rows = collection.engine.get(
                 ids,
-                clause and clause.filter,
+                None if clause is None else clause.filter,
                 offset=offset or 0,
                 limit=limit,
                 documents="documents" in include,
@@ -579,7 +577,7 @@ class VexfsAPI(ServerAPI):
                     queries,
                     n_results,
                     ids=ids,
-                    filter=clause and clause.filter,
+                    filter=None if clause is None else clause.filter,
                     documents="documents" in include,
                     metadatas="metadatas" in include or "data" in include,  # as in Chroma
                     uris="uris" in include,
@@ -743,9 +741,7 @@ class VexfsAPI(ServerAPI):
         return UserIdentity(user_id="", tenant=DEFAULT_TENANT, databases=[DEFAULT_DATABASE])
 
 
-def _open_storage(
-    path: str | None, options: _options.Options
-) -> tuple[Catalog, _engine.Database]:
+def _open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
     if path is not None:
         _check_directory(Path(path), read_only=options.read_only)
     engine = _engine.Database(
@@ -763,7 +759,7 @@ def _open_storage(
                 catalog.reconcile(
                     engine.list_collections,
                     engine.drop_collection,
-                    lambda id: engine.open_collection(id).info().lsn == 0,
+                    lambda found: engine.open_collection(found).info().lsn == 0,
                 )
         except BaseException:
             catalog.close()

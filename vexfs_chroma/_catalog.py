@@ -125,7 +125,9 @@ class Catalog:
         self._read_only = read_only
         self._busy_timeout = busy_timeout
         self._closed = False
-        self._abandoned: list[_Session] = []  # of a parent process; closing them is not our business
+        self._abandoned: list[
+            _Session
+        ] = []  # of a parent process; closing them is not our business
         self._session = self._connect()
         self._finalizer = weakref.finalize(self, _close_session, self._session)
 
@@ -144,7 +146,9 @@ class Catalog:
                         "database is opened read-only"
                     )
                 return
-        with self._writing() as db:  # what a new or foreign file holds is stable only under the lock
+        with (
+            self._writing() as db
+        ):  # what a new or foreign file holds is stable only under the lock
             if self._check_version(db) == _VERSION:  # another process was faster
                 return
             held = len(engine_collections())

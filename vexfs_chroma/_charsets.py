@@ -159,9 +159,7 @@ def _case_groups() -> dict[int, tuple[int, ...]]:
                 groups[key].add(cp)
                 if key != char:
                     groups[key].add(ord(key))
-    return {
-        cp: tuple(group) for group in groups.values() if len(group) > 1 for cp in group
-    }
+    return {cp: tuple(group) for group in groups.values() if len(group) > 1 for cp in group}
 
 
 def _where(test: Callable[[str], bool]) -> Ranges:

@@ -113,11 +113,10 @@ def build_schema(configuration: Any, schema: Any, metadata: Mapping[str, Any] | 
     config_is_default = parameters == _DEFAULT_PARAMETERS and _is_default_function(
         embedding_function
     )
-    if schema is not None:
-        if not _is_default_schema(schema):
-            if not config_is_default:
-                raise _reconcile_error("Cannot set both collection config and schema simultaneously")
-            return _merge_with_defaults(schema)
+    if schema is not None and not _is_default_schema(schema):
+        if not config_is_default:
+            raise _reconcile_error("Cannot set both collection config and schema simultaneously")
+        return _merge_with_defaults(schema)
     # An embedding function of the configuration stays visible; that of a default schema does not.
     return _default_schema(*parameters, embedding_function)
 
@@ -342,9 +341,7 @@ def _parse_schema(schema: Any) -> Json:
         document.expect_map((field,), "struct ValueTypes" if field == "defaults" else "a map")
     parsed: Json = {
         "defaults": _parse_value_types(document, ("defaults",)),
-        "keys": {
-            key: _parse_value_types(document, ("keys", key)) for key in schema["keys"]
-        },
+        "keys": {key: _parse_value_types(document, ("keys", key)) for key in schema["keys"]},
     }
     _check_schema(parsed)
     if schema.get("cmek") is not None:
@@ -520,9 +517,7 @@ class _Document:
             raise self.type_error(path, expected)
         return found
 
-    def read_struct(
-        self, path: tuple[str, ...], name: str, fields: tuple[str, ...]
-    ) -> Json | None:
+    def read_struct(self, path: tuple[str, ...], name: str, fields: tuple[str, ...]) -> Json | None:
         """The numbers and the space under `path`, without those that are null."""
         if self.value(path[:-1]).get(path[-1]) is None:
             return None

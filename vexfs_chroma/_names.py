@@ -38,13 +38,10 @@ def check_name(argument: str, name: str) -> None:
         if ".." in part:
             raise _invalid(
                 argument,
-                "Expected a name that does not contains two consecutive periods (..). "
-                f"Got {part}",
+                f"Expected a name that does not contains two consecutive periods (..). Got {part}",
             )
         if _is_ip_address(part):
-            raise _invalid(
-                argument, f"Expected a name that is not a valid ip address. Got {part}"
-            )
+            raise _invalid(argument, f"Expected a name that is not a valid ip address. Got {part}")
 
 
 def check_tenant_name(name: Any) -> None:

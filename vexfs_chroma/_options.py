@@ -2,7 +2,7 @@
 
 They are keyword arguments of our client functions, or environment variables, in this order:
 
-    durability     VEXFS_DURABILITY    "full" (default): a write returns when it is on stable storage
+    durability     VEXFS_DURABILITY    "full" (default): a write returns once it is on the disk
                                        "normal": when the operating system has it; "off": at once
     read_only      VEXFS_READ_ONLY     1: never write, not even a lock
     busy_timeout   VEXFS_BUSY_TIMEOUT  seconds to wait for another process (default 30)

@@ -1,4 +1,4 @@
-"""Regular expressions of `where_document`: Rust's meaning, run by RE2 in linear time.
+r"""Regular expressions of `where_document`: Rust's meaning, run by RE2 in linear time.
 
 `_regex_syntax.parse` gives a tree by Rust's grammar; here it is written out for RE2.  Two things
 RE2 cannot say directly:
@@ -6,13 +6,13 @@ RE2 cannot say directly:
 Classes that are intersections, or mix a negated property with other items, are written as plain
 ranges (`_charsets`).
 
-Boundaries.  RE2's \\b looks at ASCII letters only, which is right in an ASCII text.  For any other
+Boundaries.  RE2's \b looks at ASCII letters only, which is right in an ASCII text.  For any other
 text a second form of the pattern exists that runs on a marked text: before every character and at
 the end stand markers, which are noncharacters that tell the kinds of the characters on both sides
-(edge, newline, letter, ...).  There every assertion (\\b, \\B, ^, $) is a class of markers and takes
+(edge, newline, letter, ...).  There every assertion (\b, \B, ^, $) is a class of markers and takes
 one; every other atom first skips the markers left.  A position has as many markers as assertions
-can meet there.  The second form is made when the first text that needs it turns up.  \\< and its like,
-which RE2 does not know at all, always run in it.
+can meet there.  The second form is made when the first text that needs it turns up.  \< and its
+like, which RE2 does not know at all, always run in it.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class Pattern:
         else:
             self._direct = self._compile(_Writer(pattern, marked=False).write(self._tree))
 
-    def search(self, text: str | bytes) -> bool:
-        """Whether `text` (as bytes: UTF-8) contains a match."""
+    def search(self, text: str | bytes) -> object | None:
+        """Something if `text` (as bytes: UTF-8) contains a match, else None, as in `re`."""
         if self._always_marked or (self._looks_at_words and not text.isascii()):
             if isinstance(text, bytes):
                 text = text.decode("utf-8", "replace")
             marked, copies = self._marked
-            return _found(marked, _mark(text, copies))
-        return _found(self._direct, text.encode() if isinstance(text, str) else text)
+            return _search(marked, _mark(text, copies))
+        return _search(self._direct, text.encode() if isinstance(text, str) else text)
 
     @functools.cached_property
     def _marked(self) -> tuple[Any, int]:
@@ -112,8 +112,9 @@ def quote(text: str) -> str:
     return "".join(char if char.isalnum() else f"\\x{{{ord(char):x}}}" for char in text)
 
 
-def _found(compiled: Any, text: bytes) -> bool:
-    return compiled.search(text) is not None
+def _search(compiled: Any, text: bytes) -> object | None:
+    found: object | None = compiled.search(text)
+    return found
 
 
 # -- writing for RE2 -----------------------------------------------------------------------------
@@ -175,9 +176,7 @@ class _Writer:
             if not holds_negated and not _touches_markers(node.ranges):
                 return _bracket(items, negated=False, fold=node.fold)
         if not all(found.resolvable for found in node.properties):
-            raise unsupported(
-                self.pattern, 0, len(self.pattern), "a script in such a class is"
-            )
+            raise unsupported(self.pattern, 0, len(self.pattern), "a script in such a class is")
         ranges = node.resolve()
         if not ranges:
             raise InvalidArgumentError("Byte pattern is not allowed")

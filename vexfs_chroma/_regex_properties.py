@@ -1,4 +1,4 @@
-"""Unicode properties and Perl classes in regular expressions: \\p{Greek}, \\P{Lu}, \\d, \\W."""
+r"""Unicode properties and Perl classes in regular expressions: \p{Greek}, \P{Lu}, \d, \W."""
 
 from __future__ import annotations
 
@@ -51,10 +51,7 @@ def range_item(low: int, high: int) -> str:
 
 
 def find_property(name: str, *, negated: bool = False) -> Property | None:
-    """The property that \\p{name} means, or one of the letters dDsSwW; None: there is none."""
-    perl = _PERL.get(name)
-    if perl is not None and len(name) == 1:
-        return perl
+    r"""The property that \p{name} means, or None when there is none."""
     key, separator, value = name.replace("!=", "\0=").partition("=")
     if not separator:
         key, separator, value = name.partition(":")
@@ -94,7 +91,7 @@ def _normal(name: str) -> str:
 _WORD = Property(_charsets.WORD_CATEGORIES, _charsets.WORD_EXTRA, closed_under_case=True)
 _DIGIT = Property(_charsets.DIGIT_CATEGORIES, closed_under_case=True)
 _SPACE = Property(ranges=_charsets.SPACE, closed_under_case=True)
-_PERL = {
+PERL = {
     "d": _DIGIT,
     "D": replace(_DIGIT, negated=True),
     "s": _SPACE,
@@ -114,10 +111,11 @@ _BINARY = {
     "uppercase": Property(computed="uppercase"),
     "upper": Property(computed="uppercase"),
 }
-_CATEGORIES = frozenset(
+_CATEGORY_NAMES = (
     "C Cc Cf Cn Co L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps "
-    "S Sc Sk Sm So Z Zl Zp Zs".split()
+    "S Sc Sk Sm So Z Zl Zp Zs"
 )
+_CATEGORIES = frozenset(_CATEGORY_NAMES.split())
 _LONG_CATEGORIES = {
     "other": "C", "control": "Cc", "cntrl": "Cc", "format": "Cf", "unassigned": "Cn",
     "privateuse": "Co", "letter": "L", "casedletter": "Lc", "lowercaseletter": "Ll",
@@ -131,27 +129,25 @@ _LONG_CATEGORIES = {
     "mathsymbol": "Sm", "othersymbol": "So", "separator": "Z", "lineseparator": "Zl",
     "paragraphseparator": "Zp", "spaceseparator": "Zs",
 }  # fmt: skip
-_SCRIPTS = {
-    _normal(name): name
-    for name in (
-        "Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak "
-        "Bengali Bhaiksuki Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian "
-        "Caucasian_Albanian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot "
-        "Cypro_Minoan Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan Egyptian_Hieroglyphs "
-        "Elbasan Elymaic Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati Gunjala_Gondi "
-        "Gurmukhi Han Hangul Hanifi_Rohingya Hanunoo Hatran Hebrew Hiragana Imperial_Aramaic "
-        "Inherited Inscriptional_Pahlavi Inscriptional_Parthian Javanese Kaithi Kannada Katakana "
-        "Kawi Kayah_Li Kharoshthi Khitan_Small_Script Khmer Khojki Khudawadi Lao Latin Lepcha "
-        "Limbu Linear_A Linear_B Lisu Lycian Lydian Mahajani Makasar Malayalam Mandaic Manichaean "
-        "Marchen Masaram_Gondi Medefaidrin Meetei_Mayek Mende_Kikakui Meroitic_Cursive "
-        "Meroitic_Hieroglyphs Miao Modi Mongolian Mro Multani Myanmar Nabataean Nag_Mundari "
-        "Nandinagari New_Tai_Lue Newa Nko Nushu Nyiakeng_Puachue_Hmong Ogham Ol_Chiki "
-        "Old_Hungarian Old_Italic Old_North_Arabian Old_Permic Old_Persian Old_Sogdian "
-        "Old_South_Arabian Old_Turkic Old_Uyghur Oriya Osage Osmanya Pahawh_Hmong Palmyrene "
-        "Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic Samaritan Saurashtra Sharada "
-        "Shavian Siddham SignWriting Sinhala Sogdian Sora_Sompeng Soyombo Sundanese Syloti_Nagri "
-        "Syriac Tagalog Tagbanwa Tai_Le Tai_Tham Tai_Viet Takri Tamil Tangsa Tangut Telugu Thaana "
-        "Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai Vithkuqi Wancho Warang_Citi Yezidi Yi "
-        "Zanabazar_Square"
-    ).split()
-}
+_SCRIPT_NAMES = (
+    "Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak "
+    "Bengali Bhaiksuki Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian "
+    "Caucasian_Albanian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot "
+    "Cypro_Minoan Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan Egyptian_Hieroglyphs "
+    "Elbasan Elymaic Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati Gunjala_Gondi "
+    "Gurmukhi Han Hangul Hanifi_Rohingya Hanunoo Hatran Hebrew Hiragana Imperial_Aramaic "
+    "Inherited Inscriptional_Pahlavi Inscriptional_Parthian Javanese Kaithi Kannada Katakana "
+    "Kawi Kayah_Li Kharoshthi Khitan_Small_Script Khmer Khojki Khudawadi Lao Latin Lepcha "
+    "Limbu Linear_A Linear_B Lisu Lycian Lydian Mahajani Makasar Malayalam Mandaic Manichaean "
+    "Marchen Masaram_Gondi Medefaidrin Meetei_Mayek Mende_Kikakui Meroitic_Cursive "
+    "Meroitic_Hieroglyphs Miao Modi Mongolian Mro Multani Myanmar Nabataean Nag_Mundari "
+    "Nandinagari New_Tai_Lue Newa Nko Nushu Nyiakeng_Puachue_Hmong Ogham Ol_Chiki "
+    "Old_Hungarian Old_Italic Old_North_Arabian Old_Permic Old_Persian Old_Sogdian "
+    "Old_South_Arabian Old_Turkic Old_Uyghur Oriya Osage Osmanya Pahawh_Hmong Palmyrene "
+    "Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic Samaritan Saurashtra Sharada "
+    "Shavian Siddham SignWriting Sinhala Sogdian Sora_Sompeng Soyombo Sundanese Syloti_Nagri "
+    "Syriac Tagalog Tagbanwa Tai_Le Tai_Tham Tai_Viet Takri Tamil Tangsa Tangut Telugu Thaana "
+    "Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai Vithkuqi Wancho Warang_Citi Yezidi Yi "
+    "Zanabazar_Square"
+)
+_SCRIPTS = {_normal(name): name for name in _SCRIPT_NAMES.split()}

@@ -1,7 +1,7 @@
-"""A parser of Rust's regular expressions (the regex crate), as far as RE2 can run them.
+r"""A parser of Rust's regular expressions (the regex crate), as far as RE2 can run them.
 
 Patterns mean in Chroma what they mean in Rust; RE2 reads a similar language with other meanings
-(ASCII-only \\w and \\b, octal escapes, no nested classes, ...).  So a pattern is parsed here by
+(ASCII-only \w and \b, octal escapes, no nested classes, ...).  So a pattern is parsed here by
 Rust's grammar into the small tree below and written out again for RE2 by `_regex.py`.  What
 cannot be expressed is refused, with Chroma's error class and the text of Rust's parser.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _charsets
-from vexfs_chroma._regex_properties import Property, find_property
+from vexfs_chroma._regex_properties import PERL, Property, find_property
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -217,9 +217,7 @@ class _Parser:
         self.new_flags = self.flags
         if self.pattern.startswith(("?=", "?!", "?<=", "?<!"), self.at):
             self.at += 2 + (self.pattern[self.at + 1] == "<")
-            self.fail(
-                "look-around, including look-ahead and look-behind, is not supported", start
-            )
+            self.fail("look-around, including look-ahead and look-behind, is not supported", start)
         if self.take("?P<") or self.take("?<"):
             self.group_name()
             return True
@@ -250,7 +248,7 @@ class _Parser:
         self.at += 1
 
     def read_flags(self) -> bool:
-        """"i-s)" or "i-s:"; sets new_flags."""
+        """After "(?": flags up to ")" or ":"; sets new_flags.  Whether a group begins."""
         flags = _Flags(*(getattr(self.flags, name) for name in _Flags.__slots__))
         seen: set[str] = set()
         on, dash = True, -1
@@ -399,14 +397,12 @@ class _Parser:
         """After a backslash: a character or a property."""
         char = self.peek()
         if not char:
-            self.fail(
-                "incomplete escape sequence, reached end of pattern prematurely", start
-            )
+            self.fail("incomplete escape sequence, reached end of pattern prematurely", start)
         self.at += 1
         if char in string.digits:
             self.fail("backreferences are not supported", start)
         if char in "dDsSwW":
-            return find_property(char) if self.flags.u else self.ascii_class(start)
+            return PERL[char] if self.flags.u else self.ascii_class(start)
         if char in "pP":
             return self.property(start, negated=char == "P")
         if char in _ESCAPES:
@@ -415,7 +411,7 @@ class _Parser:
             return self.hex_escape({"x": 2, "u": 4, "U": 8}[char])
         if char in _META or (char.isascii() and not char.isalnum() and char not in "<>"):
             return ord(char)
-        self.fail("unrecognized escape sequence", start)
+        return self.fail("unrecognized escape sequence", start)
 
     def ascii_class(self, start: int) -> NoReturn:
         if self.pattern[self.at - 1].isupper():
@@ -427,18 +423,14 @@ class _Parser:
             first, end = self.at, self.pattern.find("}", self.at)
             if end < 0:
                 self.at = len(self.pattern)
-                self.fail(
-                    "incomplete escape sequence, reached end of pattern prematurely", self.at
-                )
+                self.fail("incomplete escape sequence, reached end of pattern prematurely", self.at)
             if first == end:
                 self.fail("hexadecimal literal empty", first - 1, end + 1)
         else:
             first, end = self.at, self.at + digits
         for i in range(first, end):
             if i >= len(self.pattern):
-                self.fail(
-                    "incomplete escape sequence, reached end of pattern prematurely", i, i
-                )
+                self.fail("incomplete escape sequence, reached end of pattern prematurely", i, i)
             if self.pattern[i] not in string.hexdigits:
                 self.fail("invalid hexadecimal digit", i, i + 1)
         code = int(self.pattern[first:end], 16)
@@ -452,17 +444,13 @@ class _Parser:
             end = self.pattern.find("}", self.at)
             if end < 0:
                 self.at = len(self.pattern)
-                self.fail(
-                    "incomplete escape sequence, reached end of pattern prematurely", self.at
-                )
+                self.fail("incomplete escape sequence, reached end of pattern prematurely", self.at)
             name = self.pattern[self.at : end]
             self.at = end + 1
         else:
             name = self.peek()
             if not name:
-                self.fail(
-                    "incomplete escape sequence, reached end of pattern prematurely", self.at
-                )
+                self.fail("incomplete escape sequence, reached end of pattern prematurely", self.at)
             self.at += 1
         if not self.flags.u:
             self.fail("Unicode not allowed here", start)
@@ -604,9 +592,7 @@ class _Items:
             return _charsets.intersection(left, mine)
         if operator == "--":
             return _charsets.difference(left, mine)
-        return _charsets.union(
-            _charsets.difference(left, mine), _charsets.difference(mine, left)
-        )
+        return _charsets.union(_charsets.difference(left, mine), _charsets.difference(mine, left))
 
 
 def _sequence(parts: list[Node]) -> Node:
