@@ -3,12 +3,17 @@
  *
  * Two append-only tables: payload rows (found by id or seq) and vector rows (found by seq).
  * Rows never move.  A row carries the lsn it was born at and, in an atomic, the lsn it died at
- * (UINT64_MAX while it lives): a reader at lsn L sees the rows with born <= L < died.  So readers
- * need no lock to walk rows; look-ups by key share a reader-writer lock with the writer.
+ * (UINT64_MAX while it lives): a reader at lsn L sees the rows with born <= L < died.
+ *
+ * Readers take no lock.  A row is written before the number of rows (walking) or its slot in a
+ * key table (looking up) is published with release; key_table.h says why look-ups may run
+ * beside the writer.  Look-ups see rows that are newer than the reader's snapshot, and pass over
+ * them by their lsn to the older rows of the key, which each row links to.
  *
  * Row arrays grow by chunks that double (64, 64, 128, ...), so 26 chunk pointers hold
- * everything.  Strings go to an arena.  The vectors of one batch lie contiguously: small batches
- * in slabs, big ones (>= VEX_BULK_MAP_MIN) in a bulk buffer of their own.
+ * everything.  The vectors of one batch lie contiguously, and so do its strings: small batches
+ * one after the other in slabs (slabs.h), big ones (vectors >= VEX_BULK_MAP_MIN) with all they
+ * have in one bulk buffer of their own.
  */
 #ifndef VEX_STORE_MEMTABLE_H
 #define VEX_STORE_MEMTABLE_H
@@ -30,7 +35,7 @@ typedef struct vex_mem_vector {
 typedef struct vex_mem_payload {
     uint64_t born;
     _Atomic uint64_t died;
-    vex_payload payload;    /* bytes in the arena                                                 */
+    vex_payload payload;    /* bytes in the table's memory                                        */
     uint32_t previous;      /* older row of the same id in this table, or UINT32_MAX              */
 } vex_mem_payload;
 
@@ -43,19 +48,22 @@ void vex_memtable_release(vex_memtable *table);
 /* Make room for the batch: everything that can fail.  Copies vectors (and fills norms) and
  * strings; nothing is visible yet.  May be called again for another batch if apply is not. */
 vex_status vex_memtable_prepare(vex_memtable *table, const vex_batch *batch);
-/* Append the prepared batch as of `lsn`.  Cannot fail.  VECTOR/PAYLOAD/DELETE ops and PUTs kill
- * older rows of their seq or id in THIS table; older rows elsewhere are the caller's affair.
- * New rows are visible to look-ups at once, and to readers that ask for lsn >= this one. */
-void vex_memtable_apply(vex_memtable *table, const vex_batch *batch, uint64_t lsn);
+/* Append the prepared batch as of `lsn`.  Cannot fail.  VECTOR, PAYLOAD and DELETE ops kill older
+ * rows of their seq in THIS table; older rows elsewhere are the caller's affair.  Returns how
+ * many payload rows DELETE ops killed here.  New rows are visible to readers that ask for
+ * lsn >= this one. */
+uint32_t vex_memtable_apply(vex_memtable *table, const vex_batch *batch, uint64_t lsn);
 /* Kill one row at `lsn` (for batches applied to a newer table); false when it was dead. */
 bool vex_memtable_kill_vector(vex_memtable *table, uint32_t row, uint64_t lsn);
 bool vex_memtable_kill_payload(vex_memtable *table, uint32_t row, uint64_t lsn);
 
-uint64_t vex_memtable_bytes(const vex_memtable *table);  /* memory held                           */
+uint64_t vex_memtable_bytes(const vex_memtable *table);  /* memory held; any thread may ask       */
 
 /* ---- readers ---- */
 uint32_t vex_memtable_vectors(const vex_memtable *table);    /* rows appended so far (acquire)     */
 uint32_t vex_memtable_payloads(const vex_memtable *table);
+/* Do the payload rows so far lie in ascending order of seq? */
+bool vex_memtable_in_order(const vex_memtable *table);
 const vex_mem_vector *vex_memtable_vector(const vex_memtable *table, uint32_t row);
 const vex_mem_payload *vex_memtable_payload(const vex_memtable *table, uint32_t row);
 
