@@ -102,21 +102,24 @@ def build_schema(configuration: Any, schema: Any, metadata: Mapping[str, Any] | 
 
     Raises InvalidArgumentError for what Chroma refuses.
     """
-    parameters, embedding_function = _DEFAULT_PARAMETERS, None
+    parameters, embedding_function, is_spann = _DEFAULT_PARAMETERS, None, False
     if configuration is not None:
-        parameters, embedding_function = _parse_configuration(configuration)
+        parameters, embedding_function, is_spann = _parse_configuration(configuration)
+    if not is_spann:
+        legacy = _parse_legacy(metadata)
+        if parameters == _DEFAULT_PARAMETERS:  # a configuration wins over legacy metadata
+            parameters = legacy
     if schema is not None:
         schema = _parse_schema(schema)
-    legacy = _parse_legacy(metadata)
-    if parameters == _DEFAULT_PARAMETERS:  # a configuration wins over legacy metadata
-        parameters = legacy
     config_is_default = parameters == _DEFAULT_PARAMETERS and _is_default_function(
         embedding_function
     )
     if schema is not None and not _is_default_schema(schema):
         if not config_is_default:
             raise _reconcile_error("Cannot set both collection config and schema simultaneously")
-        return _merge_with_defaults(schema)
+        merged = _merge_with_defaults(schema)
+        if not _is_default_schema(merged):  # what it says about SPANN is gone
+            return merged
     # An embedding function of the configuration stays visible; that of a default schema does not.
     return _default_schema(*parameters, embedding_function)
 
@@ -318,7 +321,8 @@ def _parse_legacy(metadata: Mapping[str, Any] | None) -> tuple[str, Json]:
     return space, hnsw
 
 
-def _parse_configuration(configuration: Any) -> tuple[tuple[str, Json], Json | None]:
+def _parse_configuration(configuration: Any) -> tuple[tuple[str, Json], Json | None, bool]:
+    """Space and HNSW parameters, embedding function, and whether it asked for SPANN."""
     document = _Document(configuration, "CollectionConfiguration")
     hnsw = document.read_struct(("hnsw",), "HnswConfiguration", _HNSW_FIELDS)
     spann = document.read_struct(("spann",), "SpannConfiguration", _SPANN_FIELDS)
@@ -329,7 +333,7 @@ def _parse_configuration(configuration: Any) -> tuple[tuple[str, Json], Json | N
         hnsw = {"space": spann["space"]} if "space" in spann else {}
     hnsw = dict(hnsw or {})
     space = hnsw.pop("space", "l2")
-    return (space, {**_HNSW_DEFAULTS, **hnsw}), embedding_function
+    return (space, {**_HNSW_DEFAULTS, **hnsw}), embedding_function, spann is not None
 
 
 def _parse_schema(schema: Any) -> Json:
@@ -392,6 +396,8 @@ def _parse_vector_config(document: _Document, path: tuple[str, ...]) -> Json:
         parsed["embedding_function"] = document.read_embedding_function(path)
     if config.get("source_key") is not None:
         parsed["source_key"] = config["source_key"]
+    if config.get("spann"):
+        parsed["spann"] = document.expect_map((*path, "spann"), "struct SpannIndexConfig")
     hnsw = document.read_struct((*path, "hnsw"), "HnswIndexConfig", tuple(_HNSW_DEFAULTS))
     if hnsw is not None:
         for field, least in _LEAST.items():
@@ -423,6 +429,10 @@ def _check_schema(schema: Json) -> None:
     for key, value_types in schema["keys"].items():
         if key == DOCUMENT_KEY:
             _check_only(key, value_types, "string", "Document")
+            if _enabled(value_types, "string", "string_inverted_index"):
+                raise _schema_error(
+                    f"String inverted index can not be enabled on #document key: {key}"
+                )
         elif key == EMBEDDING_KEY:
             _check_only(key, value_types, "float_list", "Embedding")
             vector_index = value_types.get("float_list", {}).get("vector_index", {"config": {}})
