@@ -43,10 +43,15 @@ vex_status vex_tombs_kill(vex_tombs **tombs, uint32_t row, bool *was_live);
 
 /* Live rows as a bitmap of vex_bit_words(rows) words. */
 void vex_tombs_live_words(const vex_tombs *tombs, uint64_t *words);
+/* Dead rows among [first, end). */
+uint32_t vex_tombs_count(const vex_tombs *tombs, uint32_t first, uint32_t end);
 
+/* Write a version as of `lsn` under the number `file_no` and enter it into `of`, the entry of
+ * the file it belongs to.  The caller syncs the directory. */
 vex_status vex_tombs_write(const vex_tombs *tombs, vex_vfs *vfs, const char *dir,
-                           const uint8_t uuid[16], uint64_t file_no, uint64_t of_file_no,
-                           uint64_t lsn, bool sync, vex_file_entry *entry);
+                           const uint8_t uuid[16], uint64_t file_no, uint64_t lsn, bool sync,
+                           vex_file_entry *of);
+/* The version that `of` names; nothing is dead when it names none. */
 vex_status vex_tombs_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                           const vex_file_entry *of, vex_tombs **out);
 
