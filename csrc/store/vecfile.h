@@ -29,15 +29,19 @@ typedef struct vex_vector_row {
     float norm2;
 } vex_vector_row;
 
-/* Rows ascending by seq, n >= 1. */
+/* Rows strictly ascending by seq, n >= 1.  Fills *entry except for tombstones.  The caller syncs
+ * the directory. */
 vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_vector_row *rows, uint32_t n,
                              uint32_t dimension, uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
                              vex_file_entry *entry);
+/* Checks everything but the vectors themselves: that is for vex_vecfile_verify. */
 vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                             const vex_file_entry *entry, vex_vecfile **out);
+/* Read the whole file again and check it: VEX_ERR_CORRUPT. */
+vex_status vex_vecfile_verify(const vex_vecfile *file);
 vex_vecfile *vex_vecfile_acquire(vex_vecfile *file);
-void vex_vecfile_release(vex_vecfile *file);
+void vex_vecfile_release(vex_vecfile *file); /* NULL is fine */
 
 /* Row holding seq, or UINT32_MAX.  Interpolation search, as seqs are mostly dense. */
 uint32_t vex_vecfile_find(const vex_vecfile *file, uint64_t seq);
