@@ -96,6 +96,7 @@ static vex_status position_reader(vex_collection *collection, uint64_t number, u
     if (offset > vex_wal_reader_offset(collection->tail)) {
         VEX_TRY(vex_wal_reader_seek(collection->tail, offset, collection->known.lsn));
     }
+    collection->known.wal_end = vex_wal_reader_offset(collection->tail);
     return VEX_OK;
 }
 
