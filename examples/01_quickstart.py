@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ def find(client: chromadb.ClientAPI, mark: str) -> chromadb.Collection | None:
 def build(client: chromadb.ClientAPI, path: Path, files: list[Path], limit: int | None,
           mark: str) -> None:  # fmt: skip
     with timed("read the docstrings"):
-        records = [r for f in track(files, "Reading", console=console) for r in docstrings(f)]
-        records = records[:limit]
+        found = (r for file in track(files, "Reading", console=console) for r in docstrings(file))
+        records = list(islice(found, limit))
     ids, texts, metadatas = map(list, zip(*records, strict=True))
     with timed(f"fit the embedding to {len(texts):,} texts"), console.status("Fitting"):
         embedding = TextEmbedding.fit(texts, path / "embedding.npz")
