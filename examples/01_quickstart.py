@@ -97,15 +97,14 @@ def fingerprint(files: list[Path], limit: int | None) -> str:
 # ---- the database ------------------------------------------------------------------------------
 
 
-def find(client: chromadb.ClientAPI, mark: str) -> chromadb.Collection | None:
-    """The collection of an earlier run, if that run finished and nothing changed since."""
+def already_built(client: chromadb.ClientAPI, mark: str) -> bool:
+    """An earlier run finished, and nothing changed since."""
     try:
         collection = client.get_collection(COLLECTION)
     except chromadb.errors.NotFoundError:
-        return None
+        return False
     about = collection.metadata or {}
-    done = about.get("fingerprint") == mark and about.get("rows") == collection.count()
-    return collection if done else None
+    return about.get("fingerprint") == mark and about.get("rows") == collection.count()
 
 
 def build(client: chromadb.ClientAPI, path: Path, files: list[Path], limit: int | None,
@@ -161,7 +160,7 @@ def main() -> None:
     mark = fingerprint(files, options.limit)
     path = options.path / "database"
     with chromadb.PersistentClient(path=path) as client:
-        if find(client, mark):
+        if already_built(client, mark):
             console.print(f"Using what an earlier run built in {options.path} (--fresh rebuilds)")
         else:
             build(client, options.path, files, options.limit, mark)
