@@ -50,13 +50,23 @@ static bool is_scalar(vex_mp_kind kind) {
     return kind == VEX_MP_BOOL || kind == VEX_MP_INT || kind == VEX_MP_FLOAT || kind == VEX_MP_STR;
 }
 
+/* Is the next value a uint64 that int64 cannot hold?  The reader would widen it to a float, but
+ * its stored bytes would come back as an integer. */
+static bool is_oversized(const vex_mp_reader *reader) {
+    const vex_cursor *in = &reader->in;
+    return in->pos + 1 < in->len && in->data[in->pos] == 0xcf && in->data[in->pos + 1] >= 0x80;
+}
+
 /* One metadata value behind its key; false when it is of no allowed kind. */
 static bool check_value(vex_mp_reader *reader) {
+    if (is_oversized(reader)) {
+        return false;
+    }
     vex_mp_value value = vex_mp_next(reader);
     if (value.kind == VEX_MP_ARRAY) {
         vex_mp_kind kind = vex_mp_peek(reader);
         for (uint32_t i = 0; i < value.count; i++) {
-            if (vex_mp_next(reader).kind != kind || vex_mp_bad(reader)) {
+            if (is_oversized(reader) || vex_mp_next(reader).kind != kind || vex_mp_bad(reader)) {
                 return false;
             }
         }

@@ -378,7 +378,7 @@ def test_opening_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         _engine.Database(str(tmp_path / "none"), create=False)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "letter.txt").write_text("dear reader")
+    (tmp_path / "other" / "chroma.sqlite3").write_text("another database")
     with pytest.raises(_errors.ForeignDatabaseError, match="other"):
         _engine.Database(str(tmp_path / "other"))
     (tmp_path / "file").write_text("x")
