@@ -15,18 +15,20 @@
 
 #include <stdatomic.h>
 
-/* A section made from the rows of a payload file by a higher layer.  Derived data: open() may
- * refuse damaged bytes, then the section counts as missing (and is logged in the error). */
+/* A section made from the rows of a payload file by a higher layer.  Derived data: build() may
+ * leave `out` empty, and load() may refuse damaged bytes: then the section counts as missing.
+ * A failing build() fails the file. */
 typedef struct vex_section_plugin {
     uint32_t section_kind;
     vex_status (*build)(const vex_payload *rows, uint32_t n, vex_buf *out);
-    vex_status (*open)(const uint8_t *data, size_t len, uint32_t rows, const char *path,
+    vex_status (*load)(const uint8_t *data, size_t len, uint32_t rows, const char *path,
                        uint64_t offset, void **state);
-    void (*close)(void *state);
+    void (*unload)(void *state);
 } vex_section_plugin;
 
 #define VEX_PLUGINS_MAX 8
-/* Register before the first payload file is written or opened (db layer, once). */
+/* Register (a static object) before the first payload file is written or opened; again for the
+ * same section kind is fine. */
 vex_status vex_payfile_register(const vex_section_plugin *plugin);
 
 typedef struct vex_payfile {
@@ -45,14 +47,18 @@ typedef struct vex_payfile {
     uint64_t raw_document_bytes, raw_metadata_bytes, stored_document_bytes, stored_metadata_bytes;
 } vex_payfile;
 
-/* Rows ascending by seq, n >= 1; ids unique within the file. */
+/* Rows strictly ascending by seq, n >= 1; ids unique within the file.  Fills *entry except for
+ * tombstones.  The caller syncs the directory. */
 vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_payload *rows, uint32_t n,
                              uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry);
+/* Checks everything that identifies rows; documents, metadata and uris when they are read. */
 vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                             const vex_file_entry *entry, vex_payfile **out);
+/* Read the whole file again and check it, decoding every block: VEX_ERR_CORRUPT. */
+vex_status vex_payfile_verify(const vex_payfile *file);
 vex_payfile *vex_payfile_acquire(vex_payfile *file);
-void vex_payfile_release(vex_payfile *file);
+void vex_payfile_release(vex_payfile *file); /* NULL is fine */
 
 uint32_t vex_payfile_find_seq(const vex_payfile *file, uint64_t seq);       /* or UINT32_MAX      */
 /* Row of an id (hash = vex_hash64 of it), or UINT32_MAX.  Offsets are checked: CORRUPT. */
