@@ -1,0 +1,1 @@
+"""Measurements against chromadb, each a ratio within one run (`make bench`)."""
