@@ -31,6 +31,7 @@ from chromadb.api.collection_configuration import (
     create_collection_configuration_to_json_str,
     update_collection_configuration_to_json_str,
 )
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.api.types import (
     CollectionMetadata,
     DeleteResult,
@@ -74,7 +75,7 @@ from vexfs_chroma._names import check_collection_metadata, check_name, check_str
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from chromadb.api.models.AttachedFunction import AttachedFunction
 
@@ -98,13 +99,38 @@ class _Open:
         self.indexes = _config.IndexView(entry.schema)
 
 
+class _Using:
+    """The context manager of `VexfsAPI._using`; a generator would take 1 us more."""
+
+    __slots__ = ("_api", "_id", "_prefix")
+
+    def __init__(self, api: VexfsAPI, id: UUID, prefix: str) -> None:
+        self._api, self._id, self._prefix = api, id, prefix
+
+    def __enter__(self) -> _Open:
+        try:
+            return self._api._open(self._id)
+        except NotFoundError as error:
+            raise self._gone() from error
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if isinstance(error, NotFoundError):
+            raise self._gone() from error
+
+    def _gone(self) -> NotFoundError:
+        self._api._forget(self._id)
+        return NotFoundError(f"{self._prefix}Collection [{self._id}] does not exist.")
+
+
 class VexfsAPI(ServerAPI):
     """Chroma's API on a vexfs database: a directory, or memory."""
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
+        self.options = _options.current()
         self._storage: tuple[Catalog, _engine.Database] | None = None
-        self.options = _options.Options()
+        self._stopped = False
+        self._switching = threading.RLock()
         self._collections: dict[UUID, _Open] = {}
         self._opening = threading.Lock()
 
@@ -112,24 +138,36 @@ class VexfsAPI(ServerAPI):
 
     @override
     def start(self) -> None:
-        super().start()
-        if self._storage is not None:
-            return
-        settings = self._system.settings
-        path = None
-        if settings.require("is_persistent"):
-            path = os.path.realpath(settings.require("persist_directory"))
-        self.options = _options.current()
-        self._storage = _open_storage(path, self.options)
-        _running.add(self)
+        with self._switching:
+            super().start()
+            self._stopped = False
+            if self._storage is not None:
+                return
+            settings = self._system.settings
+            path = None
+            if settings.require("is_persistent"):
+                path = os.path.realpath(settings.require("persist_directory"))
+            try:
+                self._storage = _open_storage(path, self.options)
+            except BaseException:
+                # chromadb has put the System into its cache already, where the next client of this
+                # directory would find it, not started.
+                shared = SharedSystemClient._identifier_to_system
+                identifier = _options.identifier_of(settings)
+                if shared.get(identifier) is self._system:
+                    del shared[identifier]
+                raise
+            _running.add(self)
 
     @override
     def stop(self) -> None:
         """Close the database.  Acknowledged writes were safe before; memory is freed now."""
-        super().stop()
-        storage, self._storage = self._storage, None
-        self._collections = {}
-        _running.discard(self)
+        with self._switching:
+            super().stop()
+            self._stopped = True
+            storage, self._storage = self._storage, None
+            self._collections = {}
+            _running.discard(self)
         if storage is not None:
             catalog, engine = storage
             engine.close()
@@ -144,9 +182,15 @@ class VexfsAPI(ServerAPI):
         return self._opened()[1]
 
     def _opened(self) -> tuple[Catalog, _engine.Database]:
-        if self._storage is None:
-            raise InternalError("this client is closed; create a new one to use the database again")
-        return self._storage
+        storage = self._storage
+        if storage is None:
+            if self._stopped:
+                raise InternalError(
+                    "this client is closed; create a new one to use the database again"
+                )
+            self.start()  # another thread put the System into chromadb's cache and is starting it
+            return self._opened()
+        return storage
 
     # -- tenants and databases -------------------------------------------------------------------
 
@@ -414,14 +458,9 @@ class VexfsAPI(ServerAPI):
             with contextlib.suppress(NotFoundError):  # another process was faster
                 database.drop_collection(id)
 
-    @contextlib.contextmanager
-    def _using(self, id: UUID, prefix: str = "") -> Iterator[_Open]:
+    def _using(self, id: UUID, prefix: str = "") -> _Using:
         """An open collection, for one operation; a deleted one raises with Chroma's text."""
-        try:
-            yield self._open(id)
-        except NotFoundError as error:
-            self._forget(id)
-            raise NotFoundError(f"{prefix}Collection [{id}] does not exist.") from error
+        return _Using(self, id, prefix)
 
     # -- records ---------------------------------------------------------------------------------
 

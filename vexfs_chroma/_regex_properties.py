@@ -20,14 +20,11 @@ class Property:
     negated: bool = False
     closed_under_case: bool = False  # holds every case of its characters
 
-    @property
-    def resolvable(self) -> bool:
-        """Whether resolve() can be called: Python has no table of scripts."""
-        return not self.script
-
     def resolve(self) -> Ranges:
         """The set, as ranges."""
         found = _charsets.union(_charsets.of_categories(self.categories), self.ranges)
+        if self.script:
+            found = _charsets.of_script(self.script)
         if self.computed:
             found = getattr(_charsets, self.computed)()
         return _charsets.complement(found) if self.negated else found

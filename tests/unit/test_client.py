@@ -1,0 +1,354 @@
+"""Clients: opening, sharing, closing; options; install()."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import chromadb
+import numpy as np
+import pytest
+from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
+
+import vexfs_chroma
+from vexfs_chroma import ForeignDatabaseError, ReadOnlyError
+from vexfs_chroma.api import VexfsAPI
+
+
+@pytest.fixture(autouse=True)
+def no_system_survives():
+    yield
+    for system in list(SharedSystemClient._identifier_to_system.values()):
+        system.stop()
+    SharedSystemClient.clear_system_cache()
+
+
+def fill(client, name="abc"):
+    collection = client.get_or_create_collection(name, embedding_function=None)
+    collection.upsert(ids=["a", "b"], embeddings=[[1, 0], [0, 1]], documents=["x", "y"])
+    return collection
+
+
+def test_ephemeral_clients_share_one_database():
+    one, two = vexfs_chroma.EphemeralClient(), vexfs_chroma.Client()
+    assert isinstance(one._server, VexfsAPI)
+    fill(one)
+    assert two.get_collection("abc", embedding_function=None).count() == 2
+    one.close()
+    assert two.count_collections() == 1
+    two.close()
+    assert vexfs_chroma.EphemeralClient().count_collections() == 0
+
+
+def test_persistent_client(tmp_path):
+    with vexfs_chroma.PersistentClient(tmp_path / "db") as client:
+        fill(client)
+    with vexfs_chroma.PersistentClient(path=str(tmp_path / "db")) as client:
+        collection = client.get_collection("abc", embedding_function=None)
+        assert collection.get()["documents"] == ["x", "y"]
+
+
+def test_rust_client_is_ours():
+    assert isinstance(vexfs_chroma.RustClient()._server, VexfsAPI)
+
+
+def test_settings_choose_us():
+    settings = chromadb.Settings(chroma_api_impl="vexfs_chroma.api.VexfsAPI")
+    client = chromadb.Client(settings)
+    assert isinstance(client._server, VexfsAPI)
+    admin = vexfs_chroma.AdminClient(client.get_settings())
+    admin.create_database("made")
+    client.set_database("made")
+
+
+def test_passed_settings_are_used_and_not_broken(tmp_path):
+    settings = chromadb.Settings(allow_reset=True)
+    client = vexfs_chroma.PersistentClient(tmp_path, settings=settings)
+    assert settings.persist_directory == str(tmp_path)  # as chromadb does
+    fill(client)
+    assert client.reset()
+    plain = chromadb.Settings()
+    vexfs_chroma.Client(plain)
+    assert plain.chroma_api_impl == "chromadb.api.rust.RustBindingsAPI"
+
+
+def test_closing_twice_and_using_after_close(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    collection = fill(client)
+    api = client._server
+    client.close()
+    client.close()
+    api.stop()
+    for use in (collection.count, client.heartbeat and client.count_collections):
+        with pytest.raises((InternalError, RuntimeError, ValueError), match="closed"):
+            use()
+
+
+def test_memory_is_given_back_when_the_last_client_closes():
+    client = vexfs_chroma.EphemeralClient()
+    fill(client)
+    database = weakref.ref(client._server._database)
+    client.close()
+    gc.collect()
+    assert database() is None
+
+
+def test_cleared_cache_reopens_the_same_directory(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    fill(client)
+    client.clear_system_cache()
+    again = vexfs_chroma.PersistentClient(tmp_path)
+    assert again._server is not client._server
+    collection = again.get_collection("abc", embedding_function=None)
+    assert collection.count() == 2
+    collection.add(ids=["c"], embeddings=[[1, 1]])
+    assert client.get_collection("abc", embedding_function=None).count() == 3
+    client._server.stop()
+    assert collection.count() == 3
+    again._server.stop()
+
+
+def test_a_relative_path_is_where_it_was_opened(tmp_path, monkeypatch):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    first = vexfs_chroma.PersistentClient("data")
+    fill(first)
+    monkeypatch.chdir(tmp_path / "two")
+    second = vexfs_chroma.PersistentClient("data")
+    assert second.count_collections() == 0
+    assert first.get_collection("abc", embedding_function=None).count() == 2
+
+
+def test_two_spellings_of_one_directory_see_each_other(tmp_path):
+    one = vexfs_chroma.PersistentClient(tmp_path)
+    two = vexfs_chroma.PersistentClient(f"{tmp_path}/x/..")
+    fill(one)
+    assert two.get_collection("abc", embedding_function=None).count() == 2
+
+
+def test_real_chroma_in_the_same_process_is_another_system():
+    ours, theirs = vexfs_chroma.EphemeralClient(), chromadb.EphemeralClient()
+    fill(ours)
+    assert type(theirs._server).__name__ == "RustBindingsAPI"
+    assert theirs.count_collections() == 0
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def options(client):
+    return client._server.options
+
+
+def test_options(tmp_path, monkeypatch):
+    client = vexfs_chroma.PersistentClient(tmp_path / "a", durability="off", busy_timeout=5)
+    assert (options(client).durability, options(client).busy_timeout) == ("off", 5)
+    monkeypatch.setenv("VEXFS_DURABILITY", "normal")
+    monkeypatch.setenv("VEXFS_BUSY_TIMEOUT", "2.5")
+    client = vexfs_chroma.PersistentClient(tmp_path / "b")
+    assert (options(client).durability, options(client).busy_timeout) == ("normal", 2.5)
+    client = vexfs_chroma.PersistentClient(tmp_path / "c", durability="full")
+    assert options(client).durability == "full"
+    settings = chromadb.Settings(is_persistent=True, persist_directory=str(tmp_path / "d"))
+    client = vexfs_chroma.Client(settings, durability="off")
+    assert options(client).durability == "off"
+
+
+def test_options_of_an_open_database_cannot_change(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path, durability="normal")
+    with pytest.raises(ValueError, match="already open in this process with durability='normal'"):
+        vexfs_chroma.PersistentClient(tmp_path, durability="off")
+    vexfs_chroma.PersistentClient(tmp_path, durability="normal").close()
+    vexfs_chroma.PersistentClient(tmp_path).close()
+    client.close()
+    vexfs_chroma.PersistentClient(tmp_path, durability="off")
+
+
+@pytest.mark.parametrize(
+    "bad", [{"durability": "x"}, {"busy_timeout": -1}, {"busy_timeout": float("nan")}]
+)
+def test_bad_options(tmp_path, bad):
+    with pytest.raises(InvalidArgumentError, match=f"{next(iter(bad))} must be"):
+        vexfs_chroma.PersistentClient(tmp_path, **bad)
+    assert list(tmp_path.iterdir()) == []
+    vexfs_chroma.PersistentClient(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("READ_ONLY", "maybe"), ("BUSY_TIMEOUT", "x"), ("DURABILITY", "x")]
+)
+def test_bad_environment(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(f"VEXFS_{name}", value)
+    with pytest.raises(InvalidArgumentError, match=name.lower() + "|" + name):
+        vexfs_chroma.PersistentClient(tmp_path)
+
+
+def test_options_are_for_local_databases():
+    settings = chromadb.Settings(chroma_api_impl="chromadb.api.fastapi.FastAPI")
+    with pytest.raises(ValueError, match="durability is an option of local vexfs databases"):
+        vexfs_chroma.Client(settings, durability="off")
+
+
+def test_read_only(tmp_path):
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        fill(client)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    contents = [path.read_bytes() for path in files]
+    with vexfs_chroma.PersistentClient(tmp_path, read_only=True) as client:
+        collection = client.get_collection("abc", embedding_function=None)
+        assert collection.query(query_embeddings=[[1, 0]], n_results=1)["ids"] == [["a"]]
+        with pytest.raises(ReadOnlyError):
+            client.create_collection("new", embedding_function=None)
+        with pytest.raises(ReadOnlyError):
+            client.delete_collection("abc")
+    assert [path.read_bytes() for path in files] == contents
+
+
+def test_read_only_makes_nothing(tmp_path):
+    with pytest.raises(NotFoundError, match="holds no database"):
+        vexfs_chroma.PersistentClient(tmp_path / "new", read_only=True)
+    assert not (tmp_path / "new").exists()
+
+
+# -- directories that are none of ours -----------------------------------------------------------
+
+
+def test_a_directory_of_chroma_is_refused_and_left_alone(tmp_path):
+    chromadb.PersistentClient(str(tmp_path)).close()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ForeignDatabaseError, match=r"holds a Chroma database .*vexctl import"):
+        vexfs_chroma.PersistentClient(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ForeignDatabaseError, match="is a file; a database is a directory"):
+        vexfs_chroma.PersistentClient(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
+def test_a_directory_without_permission(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(InternalError):
+            vexfs_chroma.PersistentClient(tmp_path / "db")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_failed_open_leaves_nothing_behind(tmp_path):
+    (tmp_path / "chroma.sqlite3").write_text("")
+    with pytest.raises(ForeignDatabaseError):
+        vexfs_chroma.PersistentClient(tmp_path)
+    (tmp_path / "chroma.sqlite3").unlink()
+    assert vexfs_chroma.PersistentClient(tmp_path).count_collections() == 0
+
+
+# -- threads and processes -----------------------------------------------------------------------
+
+
+def test_threads_that_get_or_create_get_one_collection():
+    client = vexfs_chroma.EphemeralClient()
+    found, barrier = [], threading.Barrier(8)
+
+    def work():
+        barrier.wait()
+        found.append(client.get_or_create_collection("same", embedding_function=None).id)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+
+
+def in_another_process(code: str, path: Path) -> str:
+    program = f"import sys, vexfs_chroma\npath = sys.argv[1]\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_another_process_sees_and_changes_everything(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    collection = fill(client)
+    code = """
+client = vexfs_chroma.PersistentClient(path)
+collection = client.get_collection("abc", embedding_function=None)
+print(collection.count())
+collection.add(ids=["c"], embeddings=[[1, 1]])
+client.create_collection("other", embedding_function=None)
+"""
+    assert in_another_process(code, tmp_path) == "2"
+    assert collection.count() == 3
+    assert client.count_collections() == 2
+    code = "vexfs_chroma.PersistentClient(path).delete_collection('abc')"
+    in_another_process(code, tmp_path)
+    for use in (collection.count, lambda: client.get_collection("abc")):
+        with pytest.raises(NotFoundError, match="does not exist"):
+            use()
+    assert fill(client).count() == 2
+
+
+# -- install -------------------------------------------------------------------------------------
+
+
+def test_install_redirects_plain_chromadb(tmp_path):
+    vexfs_chroma.install()
+    try:
+        client = chromadb.PersistentClient(str(tmp_path))
+        assert isinstance(client._server, VexfsAPI)
+        fill(client)
+        default = chromadb.Client()  # its settings are chromadb's own default object
+        assert isinstance(default._server, VexfsAPI)
+        default.close()
+        client.close()
+    finally:
+        vexfs_chroma.uninstall()
+    theirs = chromadb.Client()
+    assert type(theirs._server).__name__ == "RustBindingsAPI"
+    theirs.close()
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        assert client.count_collections() == 1
+
+
+def test_the_batch_ceiling_is_advice():
+    client = vexfs_chroma.EphemeralClient()
+    assert client.get_max_batch_size() == 2**20
+    collection = client.create_collection("many", embedding_function=None)
+    n = 20_000  # Chroma stops at 5,461
+    ids = [str(i) for i in range(n)]
+    collection.add(ids=ids, embeddings=np.zeros((n, 2), dtype=np.float32))
+    assert collection.count() == n
+    assert collection.delete(ids=ids) == {"deleted": n}
+
+
+def test_clients_made_at_once_by_threads_all_work(tmp_path):
+    errors, barrier = [], threading.Barrier(6)
+
+    def work():
+        barrier.wait()
+        try:
+            vexfs_chroma.PersistentClient(tmp_path).count_collections()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors

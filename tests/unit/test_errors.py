@@ -1,0 +1,240 @@
+"""Errors have the classes and the texts of Chroma 1.5.9; the rest is in tests/conformance."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pytest
+from chromadb import errors
+from chromadb.api.types import SparseVector
+
+import vexfs_chroma
+
+
+@pytest.fixture
+def client():
+    client = vexfs_chroma.EphemeralClient()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def collection(client):
+    collection = client.create_collection("abc", embedding_function=None)
+    collection.add(ids=["a"], embeddings=[[1, 2]])
+    return collection
+
+
+@pytest.fixture
+def api(client):
+    return client._server
+
+
+def raises(kind, text):
+    return pytest.raises(kind, match="^" + text + "$")
+
+
+def test_errors_of_ours_are_kinds_of_chromas():
+    for ours, theirs in {
+        vexfs_chroma.CorruptionError: errors.InternalError,
+        vexfs_chroma.DatabaseLockedError: errors.InternalError,
+        vexfs_chroma.ReadOnlyError: errors.InternalError,
+        vexfs_chroma.StorageFullError: errors.InternalError,
+        vexfs_chroma.StoragePermissionError: errors.InternalError,
+        vexfs_chroma.ForeignDatabaseError: errors.InvalidArgumentError,
+    }.items():
+        assert issubclass(ours, theirs)
+        assert ours.name() == theirs.name()  # what clients see over HTTP
+
+
+def test_a_deleted_collection(client, collection):
+    gone = rf"Collection \[{collection.id}\] does not exist"
+    client.delete_collection("abc")
+    for use in (
+        collection.count,
+        collection.get,
+        lambda: collection.delete(ids=["a"]),
+        lambda: collection.delete(where={"a": 1}),
+    ):
+        with raises(errors.NotFoundError, gone + r"\."):
+            use()
+    for use in (
+        lambda: collection.add(ids=["b"], embeddings=[[1, 2]]),
+        lambda: collection.upsert(ids=["b"], embeddings=[[1, 2]]),
+        lambda: collection.update(ids=["b"], embeddings=[[1, 2]]),
+        lambda: collection.query(query_embeddings=[[1, 2]]),
+    ):
+        with raises(errors.NotFoundError, "Error getting collection: " + gone + r"\."):
+            use()
+    with raises(errors.NotFoundError, gone):
+        collection.modify(name="other")
+
+
+def test_vectors(collection, api):
+    with raises(
+        errors.InvalidArgumentError, "Collection expecting embedding with dimension of 2, got 3"
+    ):
+        collection.add(ids=["b"], embeddings=[[1, 2, 3]])
+    with raises(
+        errors.InvalidArgumentError, "Collection expecting embedding with dimension of 2, got 1"
+    ):
+        collection.query(query_embeddings=[[1]])
+    with raises(errors.InvalidArgumentError, "Inconsistent dimensions in provided embeddings"):
+        collection.add(ids=["b", "c"], embeddings=[[1, 2], [1, 2, 3]])
+    for bad in (float("nan"), float("inf")):
+        with raises(
+            errors.InvalidArgumentError,
+            "Validation error: embeddings: Embeddings must not contain NaN or Infinity values",
+        ):
+            collection.add(ids=["b"], embeddings=[[1, bad]])
+    with raises(
+        errors.InvalidArgumentError,
+        "Validation error: embeddings: Each embedding must have at least 1 dimension",
+    ):
+        api._add(["b"], collection.id, [np.zeros(0)])
+    assert collection.count() == 1
+
+
+def test_ids(collection):
+    with raises(errors.InvalidArgumentError, "Empty ID, ID must have at least one character"):
+        collection.add(ids=[""], embeddings=[[1, 2]])
+    with raises(errors.InternalError, "Error executing plan: Internal error: Error finding id"):
+        collection.query(query_embeddings=[[1, 2]], ids=["a", "nope"])
+    found = collection.query(query_embeddings=[[1, 2]], ids=["a", "nope"], where={"x": {"$ne": 1}})
+    assert found["ids"] == [["a"]]
+    assert collection.query(query_embeddings=[[1, 2]], ids=[])["ids"] == [[]]
+
+
+def test_metadata(collection):
+    def add(metadata):
+        collection.upsert(ids=["m"], embeddings=[[1, 2]], metadatas=[metadata])
+        found = collection.get(ids=["m"])["metadatas"][0]
+        collection.delete(ids=["m"])
+        return found
+
+    assert add({"a": 2**63 - 1, "b": -(2**63)}) == {"a": 2**63 - 1, "b": -(2**63)}
+    assert add({"a": 2**63}) == {"a": float(2**63)}
+    assert type(add({"a": np.float64(1.5)})["a"]) is float
+    assert add({"a": float("nan")}) is None
+    assert add({"a": float("inf"), "b": 1}) == {"b": 1}
+    assert add({"chroma:x": 1}) == {}
+    assert add({"chroma:x": 1, "b": 1}) == {"b": 1}
+    for key in ("", "#a", "$a"):
+        with raises(
+            errors.InvalidArgumentError,
+            "Validation error: metadatas: Invalid metadata at index 0",
+        ):
+            add({key: 1})
+    for value in (
+        SparseVector([1], [2.0]),
+        {"#type": "sparse_vector", "indices": [1], "values": [1]},
+    ):
+        with raises(TypeError, "argument 'metadatas': Cannot convert Python object to UpdateMetadataValue"):  # fmt: skip
+            add({"a": value})
+    with raises(TypeError, "argument 'metadatas': Cannot convert Python object to MetadataValue"):
+        collection.add(ids=["m"], embeddings=[[1, 2]], metadatas=[{"a": None}])
+
+
+def test_hidden_keys_are_found_and_never_shown_in_large_results(collection):
+    n = 200
+    ids = [f"h{i}" for i in range(n)]
+    metadatas = [{"chroma:n": i, "n": i} for i in range(n)]
+    collection.add(ids=ids, embeddings=[[1, 2]] * n, metadatas=metadatas)
+    shown = collection.get(where={"chroma:n": {"$gte": 0}})["metadatas"]
+    assert shown == [{"n": i} for i in range(n)]
+
+
+def test_uris(collection):
+    collection.add(ids=["u", "v"], embeddings=[[1, 2]] * 2, uris=["file:u", "file:v"])
+    found = collection.get(ids=["u"], include=["uris", "metadatas"])
+    assert found["uris"] == ["file:u"]
+    assert found["metadatas"] == [{}]
+    collection.update(ids=["u"], uris=["file:w"])
+    assert collection.get(ids=["u"], include=["uris"])["uris"] == ["file:w"]
+
+
+@pytest.mark.parametrize("argument", ["limit", "offset"])
+def test_limits(collection, argument):
+    with raises(OverflowError, "out of range integral type conversion attempted"):
+        collection.get(**{argument: -1})
+    with raises(
+        TypeError, f"argument '{argument}': 'float' object cannot be interpreted as an integer"
+    ):
+        collection.get(**{argument: 1.5})
+    assert collection.get(**{argument: 2**70})["ids"] == (["a"] if argument == "limit" else [])
+
+
+def test_names(client):
+    for name, text in {
+        "ab": "Expected a name containing 3-512 characters .* Got: ab",
+        "a..b": r"Expected a name that does not contains two consecutive periods \(..\). Got a..b",
+        "10.0.0.1": "Expected a name that is not a valid ip address. Got 10.0.0.1",
+        "a+b+c": "Expected a name to contain at most one topology:  Got two `\\+` characters.",
+    }.items():
+        with raises(errors.InvalidArgumentError, f"Validation error: name: {text}"):
+            client.create_collection(name)
+    with raises(TypeError, "argument 'name': 'int' object cannot be converted to 'PyString'"):
+        client.create_collection(5)
+    with raises(errors.NotFoundError, r"Collection \[a b\] does not exist"):
+        client.get_collection("a b")
+    with raises(
+        errors.InvalidArgumentError,
+        "Validation error: collection_id: Invalid collection ID format, expected UUID",
+    ):
+        client.get_collection_by_id("xx")
+    with raises(errors.NotFoundError, r"Collection \[.*\] does not exist"):
+        client.get_collection_by_id(uuid.uuid4())
+
+
+def test_collection_metadata(client):
+    not_a_value = "argument 'metadata': Cannot convert Python object to MetadataValue"
+    for metadata, text in (
+        ({"a": None}, not_a_value),
+        ({"a": {}}, not_a_value),
+        ({1: 2}, "argument 'metadata': 'int' object cannot be converted to 'PyString'"),
+        ("x", "argument 'metadata': 'str' object cannot be converted to 'PyDict'"),
+    ):
+        with raises(TypeError, text):
+            client.create_collection("abc", metadata=metadata)
+    for metadata, text in (
+        ({}, "Metadata cannot be empty"),
+        ({"": 1}, "Metadata key cannot be empty"),
+        ({"#a": 1}, "Metadata key cannot start with '#' or '\\$': #a"),
+        ({"a": [1]}, "Metadata of a collection cannot hold a list: a"),
+    ):
+        with raises(errors.InvalidArgumentError, f"Validation error: metadata: {text}"):
+            client.create_collection("abc", metadata=metadata)
+    collection = client.create_collection("abc", metadata={"a": 1, "n": float("nan")})
+    assert collection.metadata == {"a": 1}
+    collection.modify(metadata={"b": 2, "c": None})
+    assert client.get_collection("abc").metadata == {"b": 2}
+
+
+def test_what_local_chroma_does_not_do(collection):
+    with raises(NotImplementedError, "Collection forking is not implemented for Local Chroma"):
+        collection.fork("other")
+    with raises(NotImplementedError, "Fork count is not implemented for Local Chroma"):
+        collection.fork_count()
+    with raises(NotImplementedError, "Indexing status is not implemented for Local Chroma"):
+        collection.get_indexing_status()
+    with pytest.raises(NotImplementedError, match=r"^Attached functions are only supported"):
+        collection.get_attached_function("f")
+
+
+def test_reset_needs_permission(client):
+    with raises(errors.AuthorizationError, "Reset is disabled by config"):
+        client.reset()
+
+
+def test_raw_arguments_over_http_are_checked(api, collection):
+    with raises(errors.InvalidArgumentError, "Validation error: ids, where: .*"):
+        api._delete(collection.id, ids=[])
+    assert api._delete(collection.id) == {"deleted": 0}
+    with raises(errors.InvalidArgumentError, "Invalid where clause"):
+        api._get(collection.id, where={"a": {"$gt": "x"}})
+    with raises(errors.InvalidArgumentError, "Multiple vector index configurations provided"):
+        api.create_collection_from_json(
+            "new", None, {"hnsw": {}, "spann": {}}, None,
+            get_or_create=False, tenant="default_tenant", database="default_database",
+        )  # fmt: skip
