@@ -1,10 +1,11 @@
 /*
  * flush.h - turn sealed memtables into a vector file and a payload file.
  *
- * Input is a snapshot taken when the newest of the memtables was sealed; rows dead as of its lsn
- * are left out, rows that die later are marked in the new files' tombstones by the caller when
- * it publishes (vex_flush_carry).  Tombstone versions of older files are written as of that lsn
- * too: never newer, because what is newer is still in the log.
+ * Input is the snapshot as it was when the newest of the memtables was sealed: behind the sealed
+ * memtables it has only empty ones.  The files hold the state as of its lsn and nothing newer,
+ * because what is newer may not be durable yet: rows dead by then are left out, older files get
+ * tombstone versions as of then, and files without any live row are dropped.  What happened
+ * since is still in the log, and in memory: vex_flush_carry takes it over.
  */
 #ifndef VEX_STORE_FLUSH_H
 #define VEX_STORE_FLUSH_H
@@ -19,16 +20,18 @@ typedef struct vex_flush_result {
 } vex_flush_result;
 
 /* `sealed` has n_flush memtables to flush (the oldest ones); `base` is the newest manifest.
- * Writes the files durably (unless !sync) except for the manifest itself. `keys` is the
- * MessagePack map for the next manifest; wal_first its first log. */
+ * Writes the files durably (unless !sync) except for the manifest itself.  `keys` is the
+ * MessagePack map for the next manifest; wal_first its first log.  On failure files may be left
+ * over, which no manifest lists. */
 vex_status vex_flush_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                            const vex_snapshot *sealed, uint32_t n_flush,
                            const vex_manifest *base, const vex_buf *keys, uint64_t wal_first,
                            bool sync, vex_flush_result *out);
 /* Replace the flushed memtables of the private snapshot `next` by the new files, killing in
- * them the rows that died since `sealed`, and set its generation. */
+ * them the rows that died since `sealed`, and set its generation.  VEX_ERR_INVALID when `next`
+ * does not descend from `sealed`.  On failure `next` can only be released. */
 vex_status vex_flush_carry(const vex_flush_result *result, const vex_snapshot *sealed,
                            uint32_t n_flush, vex_snapshot *next);
-void vex_flush_result_clear(vex_flush_result *result);
+void vex_flush_result_clear(vex_flush_result *result); /* a zeroed one is fine */
 
 #endif
