@@ -130,7 +130,9 @@ def test_metadata(collection):
         SparseVector([1], [2.0]),
         {"#type": "sparse_vector", "indices": [1], "values": [1]},
     ):
-        with raises(TypeError, "argument 'metadatas': Cannot convert Python object to UpdateMetadataValue"):  # fmt: skip
+        with raises(
+            TypeError, "argument 'metadatas': Cannot convert Python object to UpdateMetadataValue"
+        ):
             add({"a": value})
     with raises(TypeError, "argument 'metadatas': Cannot convert Python object to MetadataValue"):
         collection.add(ids=["m"], embeddings=[[1, 2]], metadatas=[{"a": None}])
