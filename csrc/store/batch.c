@@ -148,8 +148,10 @@ static bool continues(const vex_op *op, const float *end) {
 static vex_status make_plan(const vex_batch *batch, batch_plan *plan) {
     *plan = (batch_plan){0};
     if (batch->n_ops > VEX_ROWS_MAX || batch->dimension > VEX_DIMENSION_MAX) {
-        return VEX_FAIL(VEX_ERR_TOO_BIG, "a batch holds at most %u operations, a vector at most "
-                        "%u dimensions", VEX_ROWS_MAX, VEX_DIMENSION_MAX);
+        return VEX_FAIL(VEX_ERR_TOO_BIG,
+                        "a batch holds at most %u operations, a vector at most "
+                        "%u dimensions",
+                        VEX_ROWS_MAX, VEX_DIMENSION_MAX);
     }
     const float *end = NULL;
     for (size_t i = 0; i < batch->n_ops; i++) {

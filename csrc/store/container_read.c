@@ -57,8 +57,7 @@ static vex_status check_footer(const vex_container *c, const vex_file_entry *ent
     const uint8_t *footer = footer_of(c);
     uint32_t crc = vex_get32(footer + AT_FOOTER_CRC);
     if (memcmp(footer + AT_REVERSED_MAGIC, REVERSED_MAGIC_BYTES, 8) != 0 ||
-        crc != vex_crc32c(0, footer, AT_FOOTER_CRC) ||
-        vex_get64(footer + AT_FILE_LEN) != c->size) {
+        crc != vex_crc32c(0, footer, AT_FOOTER_CRC) || vex_get64(footer + AT_FILE_LEN) != c->size) {
         return damaged(c, at, "bad footer");
     }
     if (entry != NULL && entry->crc != crc) {
@@ -67,8 +66,8 @@ static vex_status check_footer(const vex_container *c, const vex_file_entry *ent
     layout l = layout_of(c);
     uint64_t table_len = (uint64_t)l.n_sections * ENTRY_BYTES;
     uint64_t chunks_len = vex_align_up((uint64_t)l.n_chunks * 4, 8);
-    if (l.n_sections > SECTIONS_MAX || l.table % 8 != 0 || l.table < HEADER_BYTES ||
-        l.table > at || table_len > at - l.table || l.chunks != l.table + table_len ||
+    if (l.n_sections > SECTIONS_MAX || l.table % 8 != 0 || l.table < HEADER_BYTES || l.table > at ||
+        table_len > at - l.table || l.chunks != l.table + table_len ||
         chunks_len != at - l.chunks ||
         l.n_chunks != l.table / CHUNK_BYTES + (l.table % CHUNK_BYTES != 0)) {
         return damaged(c, at, "impossible table offsets");
@@ -122,8 +121,8 @@ static vex_status map_file(vex_container *c, const vex_file_entry *entry) {
     vex_file_stat stat = {0};
     VEX_TRY(c->vfs->file_open(c->vfs, c->path, VEX_FILE_READ, &file));
     vex_status status = c->vfs->file_stat(c->vfs, file, &stat);
-    if (status == VEX_OK && (stat.size < HEADER_BYTES + FOOTER_BYTES ||
-                             (entry != NULL && entry->size != stat.size))) {
+    if (status == VEX_OK &&
+        (stat.size < HEADER_BYTES + FOOTER_BYTES || (entry != NULL && entry->size != stat.size))) {
         status = damaged(c, stat.size, "wrong length");
     }
     if (status == VEX_OK) {
@@ -176,8 +175,8 @@ const vex_section *vex_container_find(const vex_container *container, uint32_t k
     return NULL;
 }
 
-vex_status vex_container_need(const vex_container *container, uint32_t kind,
-                              uint64_t expected_len, const vex_section **out) {
+vex_status vex_container_need(const vex_container *container, uint32_t kind, uint64_t expected_len,
+                              const vex_section **out) {
     const vex_section *section = vex_container_find(container, kind);
     if (section == NULL) {
         return VEX_FAIL_AT(VEX_ERR_CORRUPT, container->path, 0, 0,
@@ -200,8 +199,8 @@ typedef struct section_check {
     uint32_t crc;
 } section_check;
 
-static vex_status check_sections(const vex_container *c, section_check *check,
-                                 const uint8_t *bytes, uint64_t at, size_t len) {
+static vex_status check_sections(const vex_container *c, section_check *check, const uint8_t *bytes,
+                                 uint64_t at, size_t len) {
     while (check->next < c->n_sections) {
         const vex_section *section = &c->sections[check->next];
         uint64_t end = section->offset + section->len;

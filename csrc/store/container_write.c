@@ -18,10 +18,10 @@ struct vex_container_writer {
     vex_file_entry entry;
     uint8_t *pending;
     size_t n_pending;
-    uint64_t written;           /* bytes before `pending`                                         */
-    uint32_t chunk_crc;         /* of the unfinished chunk                                        */
+    uint64_t written;   /* bytes before `pending`                                         */
+    uint32_t chunk_crc; /* of the unfinished chunk                                        */
     size_t chunk_len;
-    vex_buf chunks, table;      /* as in the file                                                 */
+    vex_buf chunks, table; /* as in the file                                                 */
     uint32_t n_sections;
     bool in_section;
     uint32_t section_crc;
@@ -124,8 +124,7 @@ void vex_container_abort(vex_container_writer *writer) {
     destroy(writer);
 }
 
-static vex_status open_writer(vex_container_writer *w, const char *dir,
-                              const uint8_t uuid[16]) {
+static vex_status open_writer(vex_container_writer *w, const char *dir, const uint8_t uuid[16]) {
     char name[VEX_FILE_NAME_MAX + 4];
     vex_file_name(name, (vex_file_kind)w->entry.kind, w->entry.file_no);
     VEX_TRY(vex_path_join(w->path, dir, name));
@@ -148,8 +147,8 @@ vex_status vex_container_create(vex_vfs *vfs, const char *dir, const uint8_t uui
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot write a file");
     }
     w->vfs = vfs;
-    w->entry = (vex_file_entry){
-        .kind = kind, .file_no = file_no, .lsn_lo = lsn_lo, .lsn_hi = lsn_hi};
+    w->entry =
+        (vex_file_entry){.kind = kind, .file_no = file_no, .lsn_lo = lsn_lo, .lsn_hi = lsn_hi};
     vex_status status = open_writer(w, dir, uuid);
     if (status != VEX_OK) {
         vex_container_abort(w);

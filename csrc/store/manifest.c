@@ -192,8 +192,7 @@ static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *
     return VEX_OK;
 }
 
-static vex_status parse_body(const char *path, const uint8_t *body, size_t len,
-                             vex_manifest *out) {
+static vex_status parse_body(const char *path, const uint8_t *body, size_t len, vex_manifest *out) {
     vex_cursor in = vex_cursor_make(body, len);
     out->space = vex_cursor_u32(&in);
     out->dimension = vex_cursor_u32(&in);
@@ -205,8 +204,7 @@ static vex_status parse_body(const char *path, const uint8_t *body, size_t len,
     out->n_files = vex_cursor_u32(&in);
     uint32_t keys_len = vex_cursor_u32(&in);
     const uint8_t *collection = vex_cursor_take(&in, sizeof out->collection);
-    if (in.bad ||
-        len != BODY_BYTES + (uint64_t)out->n_files * ENTRY_BYTES + (uint64_t)keys_len) {
+    if (in.bad || len != BODY_BYTES + (uint64_t)out->n_files * ENTRY_BYTES + (uint64_t)keys_len) {
         return damaged(path, HEADER_BYTES, "its length does not match its counts");
     }
     memcpy(out->collection, collection, sizeof out->collection);
@@ -313,8 +311,10 @@ static uint8_t *put_entry(uint8_t *at, const vex_file_entry *entry) {
 
 static vex_status encode(const vex_manifest *manifest, const uint8_t uuid[16], vex_buf *out) {
     if (manifest->n_files > FILES_MAX || manifest->keys.len > KEYS_MAX) {
-        return VEX_FAIL(VEX_ERR_TOO_BIG, "the collection has too many files (%u) or metadata "
-                        "keys (%zu bytes)", manifest->n_files, manifest->keys.len);
+        return VEX_FAIL(VEX_ERR_TOO_BIG,
+                        "the collection has too many files (%u) or metadata "
+                        "keys (%zu bytes)",
+                        manifest->n_files, manifest->keys.len);
     }
     size_t body_len = BODY_BYTES + (size_t)manifest->n_files * ENTRY_BYTES + manifest->keys.len;
     VEX_TRY(vex_buf_append_zeros(out, HEADER_BYTES + body_len));

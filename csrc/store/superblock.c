@@ -78,8 +78,8 @@ vex_status vex_superblock_create(vex_vfs *vfs, const char *path, vex_superblock 
     vex_put16(raw + AT_MINOR, block.minor);
     memcpy(raw + AT_UUID, block.uuid, sizeof block.uuid);
     vex_put32(raw + AT_CRC, vex_crc32c(0, raw, AT_CRC));
-    VEX_TRY(vex_file_write_atomic(vfs, path, VEX_SUPERBLOCK_NAME, raw, sizeof raw,
-                                  !vfs->is_volatile));
+    VEX_TRY(
+        vex_file_write_atomic(vfs, path, VEX_SUPERBLOCK_NAME, raw, sizeof raw, !vfs->is_volatile));
     *out = block;
     return VEX_OK;
 }

@@ -73,8 +73,7 @@ static vex_batch random_batch(void) {
         vex_payload *p = &op.payload;
         p->seq = test_random();
         if (op.kind == VEX_OP_PUT || op.kind == VEX_OP_VECTOR) {
-            op.vector = vector_pool + (size_t)(test_random_below(4) ? i : 63 - i) *
-                                          batch.dimension;
+            op.vector = vector_pool + (size_t)(test_random_below(4) ? i : 63 - i) * batch.dimension;
         }
         if (op.kind != VEX_OP_VECTOR) {
             random_field(&p->id, &p->id_len, true);
@@ -135,14 +134,17 @@ TEST(batch_bytes_are_as_specified) {
     CHECK_OK(vex_batch_add(&batch, &delete));
     vex_buf whole = encode(&batch);
     static const uint8_t expected[] =
-        "VXB1\2\0\0\0\2\0\0\0\4\0\0\0" "\11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+        "VXB1\2\0\0\0\2\0\0\0\4\0\0\0"
+        "\11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
         "\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0"
-        "\1\0\0\0\0\0\0\0\220\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"   /* 48: OPS at 144, 2 bytes */
-        "\2\0\0\0\0\0\0\0\230\0\0\0\0\0\0\0\20\0\0\0\0\0\0\0"  /* 72: SEQS at 152 */
-        "\3\0\0\0\0\0\0\0\250\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0"  /* 96: IDS at 168, 11 bytes */
-        "\4\0\0\0\0\0\0\0\270\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0"  /* 120: VECTORS at 184 */
-        "\1\4\0\0\0\0\0\0" "\7\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0"
-        "\2\0\0\0\1\0\0\0abc\0\0\0\0\0" "\0\0\200\77\0\0\0\300";
+        "\1\0\0\0\0\0\0\0\220\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"  /* 48: OPS at 144, 2 bytes */
+        "\2\0\0\0\0\0\0\0\230\0\0\0\0\0\0\0\20\0\0\0\0\0\0\0" /* 72: SEQS at 152 */
+        "\3\0\0\0\0\0\0\0\250\0\0\0\0\0\0\0\13\0\0\0\0\0\0\0" /* 96: IDS at 168, 11 bytes */
+        "\4\0\0\0\0\0\0\0\270\0\0\0\0\0\0\0\10\0\0\0\0\0\0\0" /* 120: VECTORS at 184 */
+        "\1\4\0\0\0\0\0\0"
+        "\7\0\0\0\0\0\0\0\3\0\0\0\0\0\0\0"
+        "\2\0\0\0\1\0\0\0abc\0\0\0\0\0"
+        "\0\0\200\77\0\0\0\300";
     CHECK_EQ(whole.len, sizeof expected - 1);
     CHECK(memcmp(whole.data, expected, whole.len) == 0);
     vex_buf_clear(&whole);

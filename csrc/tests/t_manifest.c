@@ -14,18 +14,31 @@ static const uint8_t uuid[16] = "0123456789abcdef";
 #define NAME_9 "manifest-00000000000000000009"
 
 static vex_file_entry make_entry(uint64_t file_no) {
-    return (vex_file_entry){
-        .kind = file_no % 2 ? VEX_KIND_VECTORS : VEX_KIND_PAYLOAD, .file_no = file_no,
-        .size = 1000 + file_no, .crc = 0xdeadbeef, .rows = 50, .seq_lo = file_no * 100,
-        .seq_hi = file_no * 100 + 49, .lsn_lo = file_no, .lsn_hi = file_no + 3,
-        .tombs_file_no = file_no % 3 ? 0 : file_no + 20, .tombs_size = 77, .tombs_crc = 5,
-        .dead_rows = 4};
+    return (vex_file_entry){.kind = file_no % 2 ? VEX_KIND_VECTORS : VEX_KIND_PAYLOAD,
+                            .file_no = file_no,
+                            .size = 1000 + file_no,
+                            .crc = 0xdeadbeef,
+                            .rows = 50,
+                            .seq_lo = file_no * 100,
+                            .seq_hi = file_no * 100 + 49,
+                            .lsn_lo = file_no,
+                            .lsn_hi = file_no + 3,
+                            .tombs_file_no = file_no % 3 ? 0 : file_no + 20,
+                            .tombs_size = 77,
+                            .tombs_crc = 5,
+                            .dead_rows = 4};
 }
 
 /* Files 1..n, keys "\x80". */
 static vex_manifest make_manifest(uint32_t n_files) {
-    vex_manifest m = {.generation = 9, .space = VEX_SPACE_COSINE, .dimension = 384, .lsn = 1234,
-                      .next_seq = 99999, .live_rows = 88, .wal_first = 4, .next_file_no = 60,
+    vex_manifest m = {.generation = 9,
+                      .space = VEX_SPACE_COSINE,
+                      .dimension = 384,
+                      .lsn = 1234,
+                      .next_seq = 99999,
+                      .live_rows = 88,
+                      .wal_first = 4,
+                      .next_file_no = 60,
                       .n_files = n_files};
     memcpy(m.collection, "collection uuid.", 16);
     m.files = vex_calloc(n_files + 1, sizeof *m.files);
@@ -37,10 +50,10 @@ static vex_manifest make_manifest(uint32_t n_files) {
 }
 
 static void check_same(const vex_manifest *a, const vex_manifest *b) {
-    CHECK(a->generation == b->generation && a->space == b->space &&
-          a->dimension == b->dimension && a->lsn == b->lsn && a->next_seq == b->next_seq &&
-          a->live_rows == b->live_rows && a->wal_first == b->wal_first &&
-          a->next_file_no == b->next_file_no && a->n_files == b->n_files);
+    CHECK(a->generation == b->generation && a->space == b->space && a->dimension == b->dimension &&
+          a->lsn == b->lsn && a->next_seq == b->next_seq && a->live_rows == b->live_rows &&
+          a->wal_first == b->wal_first && a->next_file_no == b->next_file_no &&
+          a->n_files == b->n_files);
     CHECK(memcmp(a->collection, b->collection, 16) == 0);
     for (uint32_t i = 0; i < a->n_files; i++) {
         const vex_file_entry *x = &a->files[i], *y = &b->files[i];
@@ -79,9 +92,13 @@ VFS_TEST(manifest_empty_copy) {
 }
 
 VFS_TEST(manifest_newest_wins) {
-    static const char *const noise[] = {
-        "manifest-", "manifest-12", "manifest-00000000000000000099.tmp", "wal-0000000001",
-        "manifest-99999999999999999999", "manifest-0000000000000000009x", "head"};
+    static const char *const noise[] = {"manifest-",
+                                        "manifest-12",
+                                        "manifest-00000000000000000099.tmp",
+                                        "wal-0000000001",
+                                        "manifest-99999999999999999999",
+                                        "manifest-0000000000000000009x",
+                                        "head"};
     uint64_t newest = 1;
     CHECK_OK(vex_manifest_newest(vfs, root, &newest));
     CHECK_EQ(newest, 0);
@@ -123,11 +140,10 @@ VFS_TEST(manifest_bytes_are_as_specified) {
     CHECK(memcmp(f + 120, m.collection, 16) == 0);
     const uint8_t *e = f + 136;
     CHECK(vex_get32(e) == 1 && vex_get32(e + 4) == 0 && vex_get64(e + 8) == 1 &&
-          vex_get64(e + 16) == 1001 && vex_get32(e + 24) == 0xdeadbeef &&
-          vex_get32(e + 28) == 50 && vex_get64(e + 32) == 100 && vex_get64(e + 40) == 149 &&
-          vex_get64(e + 48) == 1 && vex_get64(e + 56) == 4 && vex_get64(e + 64) == 33 &&
-          vex_get64(e + 72) == 77 && vex_get32(e + 80) == 5 && vex_get32(e + 84) == 4 &&
-          vex_get64(e + 88) == 0);
+          vex_get64(e + 16) == 1001 && vex_get32(e + 24) == 0xdeadbeef && vex_get32(e + 28) == 50 &&
+          vex_get64(e + 32) == 100 && vex_get64(e + 40) == 149 && vex_get64(e + 48) == 1 &&
+          vex_get64(e + 56) == 4 && vex_get64(e + 64) == 33 && vex_get64(e + 72) == 77 &&
+          vex_get32(e + 80) == 5 && vex_get32(e + 84) == 4 && vex_get64(e + 88) == 0);
     CHECK_EQ(f[232], 0x80);
     vex_manifest_clear(&m);
 }
@@ -185,9 +201,8 @@ static vex_status read_forged(vex_vfs *vfs, uint8_t *bytes, size_t len) {
 }
 
 TEST(manifest_hostile_numbers_are_safe) {
-    static const uint64_t hostile[] = {0,           1,          2,         3,
-                                       0xffffffff,  0x80000000, 1ULL << 63, UINT64_MAX,
-                                       0xaaaaaaab,  1ULL << 32};
+    static const uint64_t hostile[] = {0,          1,          2,          3,          0xffffffff,
+                                       0x80000000, 1ULL << 63, UINT64_MAX, 0xaaaaaaab, 1ULL << 32};
     uint8_t bytes[2000], original[2000];
     vex_vfs *vfs;
     CHECK_OK(vex_vfs_memory_create(&vfs));
@@ -206,24 +221,23 @@ TEST(manifest_hostile_numbers_are_safe) {
         uint32_t value;
         vex_status expected;
     } cases[] = {
-        {8, 2, VEX_ERR_VERSION},        /* major */
-        {8, 0x00090001, VEX_OK},        /* minor */
-        {56, 1, VEX_ERR_VERSION},       /* flags */
-        {32, 8, VEX_ERR_CORRUPT},       /* generation */
-        {16, 0, VEX_ERR_CORRUPT},       /* uuid */
-        {64, 9, VEX_ERR_VERSION},       /* space */
-        {68, 1u << 20, VEX_ERR_CORRUPT}, /* dimension */
-        {112, 4, VEX_ERR_CORRUPT},      /* files */
-        {116, 2, VEX_ERR_CORRUPT},      /* keys */
-        {136, 3, VEX_ERR_VERSION},      /* kind */
-        {140, 1, VEX_ERR_VERSION},      /* owner */
-        {144, 60, VEX_ERR_CORRUPT},     /* file number */
-        {144, 0, VEX_ERR_CORRUPT},
-        {164, 0x80000000, VEX_ERR_CORRUPT}, /* rows */
-        {172, 1, VEX_ERR_CORRUPT},      /* seq_lo past seq_hi */
-        {188, 1, VEX_ERR_CORRUPT},      /* lsn_lo past lsn_hi */
-        {200, 60, VEX_ERR_CORRUPT},     /* number of the tombstones */
-        {220, 51, VEX_ERR_CORRUPT},     /* dead rows */
+        {8, 2, VEX_ERR_VERSION},                                             /* major */
+        {8, 0x00090001, VEX_OK},                                             /* minor */
+        {56, 1, VEX_ERR_VERSION},                                            /* flags */
+        {32, 8, VEX_ERR_CORRUPT},                                            /* generation */
+        {16, 0, VEX_ERR_CORRUPT},                                            /* uuid */
+        {64, 9, VEX_ERR_VERSION},                                            /* space */
+        {68, 1u << 20, VEX_ERR_CORRUPT},                                     /* dimension */
+        {112, 4, VEX_ERR_CORRUPT},                                           /* files */
+        {116, 2, VEX_ERR_CORRUPT},                                           /* keys */
+        {136, 3, VEX_ERR_VERSION},                                           /* kind */
+        {140, 1, VEX_ERR_VERSION},                                           /* owner */
+        {144, 60, VEX_ERR_CORRUPT},                                          /* file number */
+        {144, 0, VEX_ERR_CORRUPT},       {164, 0x80000000, VEX_ERR_CORRUPT}, /* rows */
+        {172, 1, VEX_ERR_CORRUPT},  /* seq_lo past seq_hi */
+        {188, 1, VEX_ERR_CORRUPT},  /* lsn_lo past lsn_hi */
+        {200, 60, VEX_ERR_CORRUPT}, /* number of the tombstones */
+        {220, 51, VEX_ERR_CORRUPT}, /* dead rows */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         memcpy(bytes, original, len);
@@ -239,16 +253,31 @@ TEST(manifest_hostile_numbers_are_safe) {
 /* ---- leftovers ---- */
 
 VFS_TEST(manifest_removes_leftovers) {
-    static const char *const gone[] = {
-        "manifest-00000000000000000008", "manifest-00000000000000000007.tmp",
-        "wal-0000000003", "wal-0000000000", "wal-0000000009.tmp", "vec-000000000002.vxv",
-        "pay-000000000001.vxp", "vec-000000000059.vxv", "vec-000000000061.vxv",
-        "del-000000000022.vxd", "del-000000000001.vxd", "gra-000000000005.vxg",
-        "vec-000000000001.vxv.tmp"};
-    static const char *const kept[] = {
-        "wal-0000000004", "wal-0000000005", "vec-000000000001.vxv", "pay-000000000002.vxp",
-        "vec-000000000003.vxv", "del-000000000023.vxd", "head", "readme.txt", "vec-1.vxv",
-        "vec-000000000002.vxp", "wal-3", "tmp"};
+    static const char *const gone[] = {"manifest-00000000000000000008",
+                                       "manifest-00000000000000000007.tmp",
+                                       "wal-0000000003",
+                                       "wal-0000000000",
+                                       "wal-0000000009.tmp",
+                                       "vec-000000000002.vxv",
+                                       "pay-000000000001.vxp",
+                                       "vec-000000000059.vxv",
+                                       "vec-000000000061.vxv",
+                                       "del-000000000022.vxd",
+                                       "del-000000000001.vxd",
+                                       "gra-000000000005.vxg",
+                                       "vec-000000000001.vxv.tmp"};
+    static const char *const kept[] = {"wal-0000000004",
+                                       "wal-0000000005",
+                                       "vec-000000000001.vxv",
+                                       "pay-000000000002.vxp",
+                                       "vec-000000000003.vxv",
+                                       "del-000000000023.vxd",
+                                       "head",
+                                       "readme.txt",
+                                       "vec-1.vxv",
+                                       "vec-000000000002.vxp",
+                                       "wal-3",
+                                       "tmp"};
     vex_manifest m = make_manifest(3);
     CHECK_OK(vex_manifest_write(vfs, root, uuid, &m, true));
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
@@ -386,8 +415,7 @@ TEST(superblock_damaged_or_strange_is_refused) {
         CHECK_STATUS(read_super(vfs, copy, 96, &super), cases[i].expected);
     }
     CHECK_EQ(super.writer_flags, 1); /* the last case: the caller opens read-only */
-    CHECK_STATUS(read_super(vfs, (const uint8_t *)"SQLite format 3", 15, &super),
-                 VEX_ERR_FOREIGN);
+    CHECK_STATUS(read_super(vfs, (const uint8_t *)"SQLite format 3", 15, &super), VEX_ERR_FOREIGN);
     vex_vfs_memory_destroy(vfs);
 }
 

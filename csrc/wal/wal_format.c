@@ -70,7 +70,8 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     VEX_TRY(vex_file_read_exact(vfs, file, path, raw, sizeof raw, 0));
     if (memcmp(raw, magic, sizeof magic) != 0 ||
         vex_get32(raw + AT_HEADER_CRC) != vex_crc32c(0, raw, AT_HEADER_CRC)) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, 0, "the header of the log is damaged; "
+        return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, 0,
+                           "the header of the log is damaged; "
                            "restore the collection from a backup");
     }
     if (vex_get16(raw + AT_MAJOR) != WAL_MAJOR || vex_get32(raw + AT_HEADER_FLAGS) != 0) {
@@ -79,8 +80,7 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     }
     vex_wal_header header = {vex_get32(raw + AT_SALT), vex_get64(raw + AT_NUMBER),
                              vex_get64(raw + AT_FIRST_LSN)};
-    if (header.number != number || header.first_lsn == 0 ||
-        memcmp(raw + AT_UUID, uuid, 16) != 0) {
+    if (header.number != number || header.first_lsn == 0 || memcmp(raw + AT_UUID, uuid, 16) != 0) {
         return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, AT_UUID, 0,
                            "the log belongs to another database or has another's name");
     }

@@ -18,7 +18,7 @@ struct vex_wal_reader {
     vex_vfs *vfs;
     vex_file *file;
     vex_wal_header header;
-    uint64_t offset;           /* behind the last record                                          */
+    uint64_t offset; /* behind the last record                                          */
     uint64_t next_lsn;
     uint64_t last_lsn, synced_lsn;
     bool sealed;
@@ -102,8 +102,7 @@ bool vex_wal_reader_sealed(const vex_wal_reader *reader) {
 /* [at, at + wanted) of the file, or what there is of it, cut at `limit`. */
 static vex_status fetch(vex_wal_reader *r, uint64_t at, size_t wanted, uint64_t limit,
                         const uint8_t **bytes, size_t *got) {
-    if (r->window == NULL || at < r->window_at ||
-        at + wanted > r->window_at + r->window_len) {
+    if (r->window == NULL || at < r->window_at || at + wanted > r->window_at + r->window_len) {
         vex_file_stat stat = {0};
         VEX_TRY(r->vfs->file_stat(r->vfs, r->file, &stat));
         uint64_t end = stat.size < limit ? stat.size : limit;
@@ -131,8 +130,8 @@ typedef struct frame {
     uint64_t lsn, synced_lsn;
     uint32_t len, crc, link_value;
     uint8_t type;
-    bool unknown;              /* type or flags of a later release                                */
-    const uint8_t *payload;    /* in the window                                                   */
+    bool unknown;           /* type or flags of a later release                                */
+    const uint8_t *payload; /* in the window                                                   */
 } frame;
 
 typedef enum verdict { FRAME_GOOD, FRAME_BAD, FRAME_BEHIND_LIMIT } verdict;
@@ -165,7 +164,7 @@ static bool parse_frame(const vex_wal_header *header, const uint8_t *bytes, size
 
 /* The record being put together. */
 typedef struct assembly {
-    uint64_t at;               /* behind its frames so far                                        */
+    uint64_t at; /* behind its frames so far                                        */
     uint32_t previous_crc;
     bool begun;
 } assembly;
@@ -188,8 +187,8 @@ static bool is_in_turn(const vex_wal_reader *r, const assembly *so_far, const fr
     return (f->type == FRAME_FULL || f->type == FRAME_FIRST) && f->lsn == r->next_lsn;
 }
 
-static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t limit,
-                             frame *out, verdict *found) {
+static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t limit, frame *out,
+                             verdict *found) {
     const uint8_t *bytes = NULL;
     size_t got = 0;
     *found = FRAME_BEHIND_LIMIT;
@@ -223,11 +222,12 @@ static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t
 #define SEARCH_BUDGET ((uint64_t)1 << 30)
 
 typedef struct search {
-    uint64_t lsn;              /* a frame with synced_lsn >= this is a witness                    */
-    uint8_t *bytes;            /* WINDOW_BYTES of the file                                        */
-    uint8_t *frame;            /* one frame                                                       */
+    uint64_t lsn;   /* a frame with synced_lsn >= this is a witness                    */
+    uint8_t *bytes; /* some of the file                                                */
+    size_t capacity;
+    vex_buf frame; /* a frame to check whole                                          */
     uint64_t budget;
-    bool blank;                /* only zeros so far                                               */
+    bool blank; /* only zeros so far                                               */
     bool witness;
 } search;
 
@@ -236,8 +236,8 @@ static bool may_be_witness(const vex_wal_reader *r, const search *s, const uint8
     uint32_t len = vex_get32(header + AT_LEN);
     uint64_t lsn = vex_get64(header + AT_LSN), synced_lsn = vex_get64(header + AT_SYNCED_LSN);
     uint8_t type = header[AT_TYPE];
-    bool linked = type == FRAME_MIDDLE || type == FRAME_LAST ||
-                  vex_get32(header + AT_LINK) == r->header.salt;
+    bool linked =
+        type == FRAME_MIDDLE || type == FRAME_LAST || vex_get32(header + AT_LINK) == r->header.salt;
     return linked && len > 0 && len <= PAYLOAD_MAX && synced_lsn >= s->lsn && lsn >= synced_lsn;
 }
 
@@ -250,10 +250,11 @@ static vex_status check_witness(const vex_wal_reader *r, search *s, uint64_t at,
         return VEX_OK;
     }
     s->budget -= size;
-    VEX_TRY(r->vfs->file_read(r->vfs, r->file, s->frame, (size_t)size, at, &got));
+    VEX_TRY(vex_buf_reserve(&s->frame, (size_t)size));
+    VEX_TRY(r->vfs->file_read(r->vfs, r->file, s->frame.data, (size_t)size, at, &got));
     /* The prefilter looked at other bytes when the file changes meanwhile: look again. */
-    s->witness = got == size && may_be_witness(r, s, s->frame) &&
-                 parse_frame(&r->header, s->frame, got, &f);
+    s->witness = got == size && may_be_witness(r, s, s->frame.data) &&
+                 parse_frame(&r->header, s->frame.data, got, &f);
     return VEX_OK;
 }
 
@@ -277,14 +278,21 @@ static vex_status search_bytes(const vex_wal_reader *r, search *s, uint64_t at, 
 }
 
 static vex_status search_tail(const vex_wal_reader *r, search *s, uint64_t from) {
-    for (uint64_t at = from; !s->witness;) {
+    vex_file_stat stat = {0};
+    VEX_TRY(r->vfs->file_stat(r->vfs, r->file, &stat));
+    uint64_t len = from < stat.size ? stat.size - from : 0;
+    s->capacity = (size_t)(len < WINDOW_BYTES ? len : WINDOW_BYTES);
+    s->bytes = vex_malloc(s->capacity + 1);
+    if (s->bytes == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot read a log");
+    }
+    for (uint64_t at = from; !s->witness; at += s->capacity - FRAME_BYTES) {
         size_t got = 0;
-        VEX_TRY(r->vfs->file_read(r->vfs, r->file, s->bytes, (size_t)WINDOW_BYTES, at, &got));
+        VEX_TRY(r->vfs->file_read(r->vfs, r->file, s->bytes, s->capacity, at, &got));
         VEX_TRY(search_bytes(r, s, at, got));
         if (got < WINDOW_BYTES) {
             break;
         }
-        at += WINDOW_BYTES - FRAME_BYTES;
     }
     return VEX_OK;
 }
@@ -292,13 +300,9 @@ static vex_status search_tail(const vex_wal_reader *r, search *s, uint64_t from)
 /* The frame at `from` is bad: what does the rest of the file say? */
 static vex_status judge_tail(const vex_wal_reader *r, uint64_t from, bool *witness, bool *blank) {
     search s = {.lsn = r->next_lsn, .budget = SEARCH_BUDGET, .blank = true};
-    s.bytes = vex_malloc((size_t)WINDOW_BYTES);
-    s.frame = vex_malloc((size_t)frame_size(PAYLOAD_MAX));
-    vex_status status = s.bytes != NULL && s.frame != NULL
-                            ? search_tail(r, &s, from)
-                            : VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot read a log");
+    vex_status status = search_tail(r, &s, from);
     vex_free(s.bytes);
-    vex_free(s.frame);
+    vex_buf_clear(&s.frame);
     *witness = s.witness;
     *blank = s.blank;
     return status;
@@ -393,7 +397,8 @@ static vex_status next_record(vex_wal_reader *r, uint64_t limit, vex_wal_step *s
     }
     return VEX_FAIL_AT(VEX_ERR_CORRUPT, r->path, so_far.at, 0,
                        "the log is damaged: record %llu had been made durable; restore the "
-                       "collection from a backup", (unsigned long long)r->next_lsn);
+                       "collection from a backup",
+                       (unsigned long long)r->next_lsn);
 }
 
 vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,

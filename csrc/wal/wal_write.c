@@ -21,9 +21,9 @@ struct vex_wal_writer {
     vex_vfs *vfs;
     vex_file *file;
     vex_wal_header header;
-    uint64_t reserved;         /* offset up to which space was reserved                           */
+    uint64_t reserved; /* offset up to which space was reserved                           */
     uint64_t reserve_step;
-    pthread_mutex_t mu;        /* guards the rest; only the appending thread changes end, last_lsn */
+    pthread_mutex_t mu; /* guards the rest; only the appending thread changes end, last_lsn */
     pthread_cond_t synced;
     _Atomic uint64_t end;
     _Atomic uint64_t synced_end;
@@ -118,7 +118,9 @@ static vex_status write_new(vex_wal_writer *w, const uint8_t uuid[16], const cha
     vex_wal_header_encode(&w->header, uuid, header);
     const vex_iovec part = {header, sizeof header};
     VEX_TRY(vfs->file_write(vfs, w->file, &part, 1, 0));
-    w->end = w->synced_end = w->reserved = HEADER_BYTES;
+    w->reserved = HEADER_BYTES;
+    w->end = HEADER_BYTES;
+    w->synced_end = HEADER_BYTES;
     reserve(w, 1);
     if (sync) {
         VEX_TRY(vfs->file_sync(vfs, w->file));
@@ -145,7 +147,8 @@ vex_status vex_wal_create(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
     VEX_TRY(check_replaceable(vfs, path));
     VEX_TRY(new_writer(vfs, path, &w));
     w->header = (vex_wal_header){.number = number, .first_lsn = first_lsn};
-    w->last_lsn = w->synced_lsn = first_lsn - 1;
+    w->last_lsn = first_lsn - 1;
+    w->synced_lsn = first_lsn - 1;
     vex_status status = write_new(w, uuid, temporary, dir, sync);
     if (status != VEX_OK) {
         if (w->file != NULL) {
@@ -212,7 +215,7 @@ typedef struct record_rest {
     size_t skip;
     uint64_t len;
     uint64_t lsn, synced_lsn;
-    uint32_t previous_crc;     /* of the frame before                                             */
+    uint32_t previous_crc; /* of the frame before                                             */
     bool begun;
 } record_rest;
 
@@ -314,8 +317,7 @@ static vex_status cut_back(vex_wal_writer *w, vex_status failure) {
 
 vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec *parts,
                           uint32_t n_parts) {
-    record_rest rest = {
-        .parts = parts, .lsn = lsn, .synced_lsn = atomic_load(&writer->synced_lsn)};
+    record_rest rest = {.parts = parts, .lsn = lsn, .synced_lsn = atomic_load(&writer->synced_lsn)};
     for (uint32_t i = 0; i < n_parts; i++) {
         if (__builtin_add_overflow(rest.len, parts[i].len, &rest.len) ||
             rest.len > VEX_WAL_RECORD_MAX) {
