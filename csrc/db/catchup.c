@@ -31,12 +31,26 @@ static vex_status open_head(vex_collection *collection) {
     return db->read_only && status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
 
+static vex_status gone(vex_collection *collection) {
+    atomic_store(&collection->dropped, true);
+    return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0, "the collection was deleted");
+}
+
 static vex_status read_head(vex_collection *collection, vex_head *head, bool *valid) {
+    vex_vfs *vfs = collection->db->vfs;
     *valid = false;
     if (collection->head_file == NULL) {
         return VEX_OK;
     }
-    return vex_head_read(collection->db->vfs, collection->head_file, head, valid);
+    VEX_TRY(vex_head_read(vfs, collection->head_file, head, valid));
+    if (*valid && head->generation == VEX_HEAD_DROPPED) {
+        vex_file_stat stat;
+        if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
+            return gone(collection);
+        }
+        *valid = false; /* about to be removed, or its remover died before it could */
+    }
+    return VEX_OK;
 }
 
 /* ---- replay ---- */
@@ -275,8 +289,7 @@ static vex_status follow(vex_collection *collection, uint64_t generation, replay
 
 vex_status vex_collection_refresh(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
-        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
-                           "the collection was deleted");
+        return gone(collection);
     }
     vex_head head;
     bool valid = false;
@@ -388,8 +401,7 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
 
 vex_status vex_collection_take_over(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
-        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
-                           "the collection was deleted");
+        return gone(collection);
     }
     if (collection->poisoned) {
         return VEX_FAIL_AT(VEX_ERR_POISONED, collection->dir, 0, 0,

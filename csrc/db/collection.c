@@ -210,17 +210,26 @@ vex_status vex_collection_close(vex_collection *collection) {
 
 /* ---- drop ---- */
 
-static vex_status drop_in(vex_db *db, const char *dir, vex_collection *there) {
-    if (there != NULL) {
-        pthread_mutex_lock(&there->write_mu);
-        atomic_store(&there->dropped, true);
-        pthread_mutex_unlock(&there->write_mu);
+/* Tell other processes that have the collection open. */
+static vex_status announce_drop(vex_db *db, const char *dir) {
+    char path[VEX_PATH_MAX];
+    vex_file *head = NULL;
+    VEX_TRY(vex_path_join(path, dir, "head"));
+    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_WRITE, &head);
+    if (status == VEX_ERR_NOT_FOUND) {
+        return VEX_OK; /* nobody opened it since it was made */
     }
+    VEX_TRY(status);
+    status = vex_head_write(db->vfs, head, &(vex_head){.generation = VEX_HEAD_DROPPED});
+    db->vfs->file_close(db->vfs, head);
+    return status;
+}
+
+static vex_status drop_in(vex_db *db, const char *dir) {
     vex_file_stat stat;
     if (db->vfs->path_stat(db->vfs, dir, &stat) == VEX_ERR_NOT_FOUND) {
         return no_such_collection(dir);
     }
-    /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
     char aside[VEX_PATH_MAX];
     size_t len = strlen(dir);
     if (len + sizeof VEX_DROPPED_SUFFIX > sizeof aside) {
@@ -229,6 +238,8 @@ static vex_status drop_in(vex_db *db, const char *dir, vex_collection *there) {
     memcpy(aside, dir, len);
     memcpy(aside + len, VEX_DROPPED_SUFFIX, sizeof VEX_DROPPED_SUFFIX);
     VEX_TRY(vex_dir_remove_all(db->vfs, aside));
+    VEX_TRY(announce_drop(db, dir));
+    /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
     VEX_TRY(db->vfs->path_rename(db->vfs, dir, aside));
     if (vex_db_syncs(db)) {
         char parent[VEX_PATH_MAX];
@@ -236,6 +247,23 @@ static vex_status drop_in(vex_db *db, const char *dir, vex_collection *there) {
         VEX_TRY(db->vfs->dir_sync(db->vfs, parent));
     }
     return vex_dir_remove_all(db->vfs, aside);
+}
+
+/* No call of this process may be between append and acknowledgement in a directory that goes. */
+static vex_status drop_open(vex_db *db, const char *dir, vex_collection *there) {
+    if (there == NULL) {
+        return drop_in(db, dir);
+    }
+    pthread_mutex_lock(&there->write_mu);
+    while (there->syncing > 0) {
+        pthread_cond_wait(&there->syncs_done, &there->write_mu);
+    }
+    vex_status status = drop_in(db, dir);
+    if (status == VEX_OK) {
+        atomic_store(&there->dropped, true);
+    }
+    pthread_mutex_unlock(&there->write_mu);
+    return status;
 }
 
 vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
@@ -250,7 +278,7 @@ vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
         if (status == VEX_OK) {
             pthread_mutex_lock(&db->collections_mu);
             vex_collection *there = find_open(db, uuid);
-            status = drop_in(db, dir, there);
+            status = drop_open(db, dir, there);
             pthread_mutex_unlock(&db->collections_mu);
             vex_lease_release(db);
         }

@@ -9,11 +9,16 @@
  *
  * Readers in other processes stop at its end, so they never see a record that its writer has
  * not acknowledged.  A writer that finds bytes behind the end knows that another one died there.
+ *
+ * Generation VEX_HEAD_DROPPED announces that the directory is about to be removed: who still has
+ * the file open looks whether it is gone.
  */
 #ifndef VEX_DB_HEAD_H
 #define VEX_DB_HEAD_H
 
 #include "io/vfs.h"
+
+#define VEX_HEAD_DROPPED UINT64_MAX
 
 typedef struct vex_head {
     uint64_t generation, wal_number, wal_end, lsn;

@@ -316,6 +316,26 @@ TEST(db_read_only_reader_follows_writer) {
     CHECK_OK(vex_db_close(writer));
 }
 
+TEST(db_reader_notices_that_a_collection_was_dropped) {
+    const char *path = test_directory();
+    vex_db *writer = open_db(path, 0);
+    vex_collection *writing = open_collection(writer, VEX_SPACE_L2);
+    CHECK_OK(write_rows(writing, VEX_WRITE_ADD, three, 3, true));
+    const vex_db_options options = {.flags = VEX_OPEN_READ_ONLY};
+    vex_db *reader = NULL;
+    vex_collection *reading = NULL;
+    CHECK_OK(vex_db_open(path, &options, &reader));
+    CHECK_OK(vex_collection_open(reader, uuid, &reading));
+    CHECK_EQ(count(reading), 3);
+    CHECK_OK(vex_collection_drop(writer, uuid));
+    uint64_t n = 0;
+    CHECK_STATUS(vex_count(reading, NULL, &n), VEX_ERR_NOT_FOUND);
+    CHECK_OK(vex_collection_close(reading));
+    CHECK_OK(vex_db_close(reader));
+    CHECK_OK(vex_collection_close(writing));
+    CHECK_OK(vex_db_close(writer));
+}
+
 /* Run `body` in a forked child that inherited the handles; its exit code must be 0. */
 static void in_child(void (*body)(vex_collection *), vex_collection *collection) {
     vex_fork_prepare();
