@@ -3,7 +3,6 @@
  */
 #include "filter/columns_format.h"
 
-#include "base/bits.h"
 #include "base/crc32c.h"
 #include "base/hash.h"
 
@@ -11,25 +10,25 @@
 
 /* One value of a key in a row; strings and lists point into the rows' metadata. */
 typedef struct column_entry {
-    uint32_t row;
-    uint8_t tag;
-    uint32_t len;
-    uint64_t bits;          /* bool, int, float: the value; string, list: later dictionary index  */
+    uint64_t code; /* an int's value until the base is known; string, list: set last */
     const uint8_t *bytes;
+    uint32_t len, row;
+    uint8_t tag;
 } column_entry;
 
 typedef struct column_builder {
     const uint8_t *key;
-    size_t key_len;
+    uint32_t key_len;
     uint64_t hash;
     column_entry *entries;
     size_t n, capacity;
 } column_builder;
 
+/* Columns are in the order in which their keys were first seen, until they are written. */
 typedef struct columns_builder {
     column_builder *columns;
     size_t n, capacity;
-    uint32_t *slots;        /* open addressing: column number + 1                                 */
+    uint32_t *slots; /* open addressing: column number + 1 */
     size_t n_slots;
 } columns_builder;
 
@@ -52,24 +51,34 @@ static vex_status grow_slots(columns_builder *builder) {
     return VEX_OK;
 }
 
-static vex_status find_column(columns_builder *builder, const uint8_t *key, size_t len,
+static bool is_key(const column_builder *column, const vex_mp_value *key) {
+    return column->key_len == key->len && memcmp(column->key, key->bytes, key->len) == 0;
+}
+
+/* The column of a key, made when it is new.  Rows mostly have the same keys in the same order, so
+ * the pair's position in its map is tried first. */
+static vex_status find_column(columns_builder *builder, const vex_mp_value *key, size_t position,
                               column_builder **out) {
+    if (position < builder->n && is_key(&builder->columns[position], key)) {
+        *out = &builder->columns[position];
+        return VEX_OK;
+    }
     if (2 * (builder->n + 1) > builder->n_slots) {
         VEX_TRY(grow_slots(builder));
     }
-    uint64_t hash = vex_hash64(key, len);
+    uint64_t hash = vex_hash64(key->bytes, key->len);
     size_t at = hash & (builder->n_slots - 1);
     for (; builder->slots[at] != 0; at = (at + 1) & (builder->n_slots - 1)) {
         column_builder *column = &builder->columns[builder->slots[at] - 1];
-        if (column->hash == hash && column->key_len == len &&
-            memcmp(column->key, key, len) == 0) {
+        if (column->hash == hash && is_key(column, key)) {
             *out = column;
             return VEX_OK;
         }
     }
     VEX_TRY(vex_grow((void **)&builder->columns, &builder->capacity, builder->n + 1,
                      sizeof *builder->columns));
-    builder->columns[builder->n] = (column_builder){.key = key, .key_len = len, .hash = hash};
+    builder->columns[builder->n] =
+        (column_builder){.key = key->bytes, .key_len = (uint32_t)key->len, .hash = hash};
     *out = &builder->columns[builder->n++];
     builder->slots[at] = (uint32_t)builder->n;
     return VEX_OK;
@@ -79,13 +88,13 @@ static column_entry make_entry(uint32_t row, const vex_value *value) {
     column_entry entry = {.row = row, .tag = (uint8_t)value->type};
     switch (value->type) {
     case VEX_VALUE_BOOL:
-        entry.bits = value->boolean;
+        entry.code = value->boolean;
         break;
     case VEX_VALUE_INT:
-        entry.bits = (uint64_t)value->integer;
+        entry.code = (uint64_t)value->integer;
         break;
     case VEX_VALUE_FLOAT:
-        memcpy(&entry.bits, &value->number, sizeof entry.bits);
+        entry.code = vex_float_code(value->number);
         break;
     case VEX_VALUE_STRING:
     case VEX_VALUE_LIST:
@@ -99,19 +108,16 @@ static column_entry make_entry(uint32_t row, const vex_value *value) {
 }
 
 static vex_status add_row(columns_builder *builder, uint32_t row, const vex_payload *payload) {
-    if (payload->metadata == NULL) {
-        return VEX_OK;
-    }
-    vex_mp_reader reader = vex_mp_reader_make(payload->metadata, payload->metadata_len);
-    vex_mp_value map = vex_mp_next(&reader);
-    for (uint32_t i = 0; map.kind == VEX_MP_MAP && i < map.count && !vex_mp_bad(&reader); i++) {
-        vex_mp_value key = vex_mp_next(&reader);
-        vex_value value = vex_value_read(&reader);
-        if (key.kind != VEX_MP_STR || value.type == VEX_VALUE_ABSENT || vex_mp_bad(&reader)) {
+    vex_mp_reader reader;
+    vex_mp_value key;
+    vex_value value;
+    uint32_t n = vex_metadata_start(&reader, payload->metadata, payload->metadata_len);
+    for (uint32_t i = 0; i < n && vex_metadata_next(&reader, &key, &value); i++) {
+        if (key.kind != VEX_MP_STR || value.type == VEX_VALUE_ABSENT) {
             continue;
         }
         column_builder *column = NULL;
-        VEX_TRY(find_column(builder, key.bytes, key.len, &column));
+        VEX_TRY(find_column(builder, &key, i, &column));
         if (column->n > 0 && column->entries[column->n - 1].row == row) {
             continue; /* a key twice in one map: the first counts, as when it is looked up */
         }
@@ -157,18 +163,18 @@ static vex_status write_dictionary(column_builder *column, vex_buf *out, uint32_
     *count = 0;
     for (size_t i = 0; i < n; i++) {
         *count += i == 0 || compare_text(sorted[i - 1], sorted[i]) != 0;
-        sorted[i]->bits = *count - 1;
+        sorted[i]->code = *count - 1;
     }
     vex_buf bytes = {0};
     size_t offsets = out->len;
     vex_status status = vex_buf_append_zeros(out, ((size_t)*count + 1) * 4);
     for (size_t i = 0; i < n && status == VEX_OK; i++) {
-        if (i == 0 || sorted[i]->bits != sorted[i - 1]->bits) {
+        if (i == 0 || sorted[i]->code != sorted[i - 1]->code) {
             status = vex_buf_append(&bytes, &sorted[i]->tag, 1);
             if (status == VEX_OK) {
                 status = vex_buf_append(&bytes, sorted[i]->bytes, sorted[i]->len);
             }
-            vex_put32(out->data + offsets + (sorted[i]->bits + 1) * 4, (uint32_t)bytes.len);
+            vex_put32(out->data + offsets + (sorted[i]->code + 1) * 4, (uint32_t)bytes.len);
         }
     }
     if (status == VEX_OK && bytes.len > UINT32_MAX) {
@@ -185,29 +191,29 @@ static vex_status write_dictionary(column_builder *column, vex_buf *out, uint32_
 /* ---- encoding one column ---- */
 
 static uint8_t width_for(uint64_t largest) {
-    return largest == 0           ? 0
+    return largest == 0            ? 0
            : largest <= 0xff       ? 1
            : largest <= 0xffff     ? 2
            : largest <= 0xffffffff ? 4
                                    : 8;
 }
 
-/* Turn ints into offsets from the smallest, and find the width that every code fits. */
+/* Count ints from the smallest, and find the width that every code fits. */
 static uint8_t choose_width(column_builder *column, int64_t *base) {
-    int64_t least = INT64_MAX;
     uint64_t largest = 0;
+    *base = INT64_MAX;
     for (size_t i = 0; i < column->n; i++) {
-        if (column->entries[i].tag == VEX_VALUE_INT && (int64_t)column->entries[i].bits < least) {
-            least = (int64_t)column->entries[i].bits;
+        const column_entry *entry = &column->entries[i];
+        if (entry->tag == VEX_VALUE_INT && (int64_t)entry->code < *base) {
+            *base = (int64_t)entry->code;
         }
     }
-    *base = least == INT64_MAX ? 0 : least;
     for (size_t i = 0; i < column->n; i++) {
         column_entry *entry = &column->entries[i];
         if (entry->tag == VEX_VALUE_INT) {
-            entry->bits -= (uint64_t)*base;
+            entry->code -= (uint64_t)*base;
         }
-        uint64_t code = entry->tag == VEX_VALUE_FLOAT ? UINT64_MAX : entry->bits;
+        uint64_t code = entry->tag == VEX_VALUE_FLOAT ? UINT64_MAX : entry->code;
         largest = code > largest ? code : largest;
     }
     return width_for(largest);
@@ -242,32 +248,29 @@ static vex_status write_codes(const column_builder *column, vex_buf *out, bool s
     VEX_TRY(vex_buf_append_zeros(out, n_entries * width));
     for (size_t i = 0; i < column->n; i++) {
         uint8_t raw[8];
-        vex_put64(raw, column->entries[i].bits);
+        vex_put64(raw, column->entries[i].code);
         memcpy(out->data + *offset + (sparse ? i : column->entries[i].row) * width, raw, width);
     }
     return align8(out);
 }
 
+/* Append the column and fill its entry of the directory, but for the key. */
 static vex_status write_column(column_builder *column, uint32_t n_rows, vex_buf *out,
-                               uint8_t directory[VEX_COLUMN_ENTRY_BYTES]) {
+                               uint8_t *entry) {
     bool sparse = column->n < n_rows / VEX_COLUMN_SPARSE_BELOW;
     size_t n_entries = sparse ? column->n : n_rows;
-    uint8_t tag = column->n ? column->entries[0].tag : 0;
-    uint32_t mask = 0, count = 0;
+    uint8_t tag = column->entries[0].tag; /* a column has at least one entry */
+    uint32_t mask = 0, dict_count = 0;
     for (size_t i = 0; i < column->n; i++) {
         mask |= 1u << column->entries[i].tag;
-        tag = column->entries[i].tag == tag ? tag : 0;
     }
-    bool uniform = tag != 0 && (sparse || column->n == n_rows);
-    uint64_t start, rows = 0, tags = 0, codes, dictionary, key_at;
+    bool uniform = mask == 1u << tag && n_entries == column->n;
+    uint64_t start, rows = 0, tags = 0, codes, dictionary;
+    int64_t base;
     VEX_TRY(align8(out));
-    start = key_at = out->len;
-    VEX_TRY(vex_buf_append(out, column->key, column->key_len));
+    start = dictionary = out->len;
+    VEX_TRY(write_dictionary(column, out, &dict_count));
     VEX_TRY(align8(out));
-    dictionary = out->len;
-    VEX_TRY(write_dictionary(column, out, &count));
-    VEX_TRY(align8(out));
-    int64_t base = 0;
     uint8_t width = choose_width(column, &base);
     if (sparse) {
         VEX_TRY(write_rows(column, out, &rows));
@@ -276,32 +279,45 @@ static vex_status write_column(column_builder *column, uint32_t n_rows, vex_buf 
         VEX_TRY(write_tags(column, out, sparse, n_entries, &tags));
     }
     VEX_TRY(write_codes(column, out, sparse, n_entries, width, &codes));
-    vex_put32(directory, (uint32_t)key_at);
-    vex_put32(directory + 4, (uint32_t)column->key_len);
-    vex_put16(directory + 8, (uint16_t)mask);
-    directory[10] = uniform ? tag : 0;
-    directory[11] = width;
-    vex_put32(directory + 12, (uint32_t)column->n);
-    vex_put64(directory + 16, (uint64_t)base);
-    vex_put64(directory + 24, rows);
-    vex_put64(directory + 32, tags);
-    vex_put64(directory + 40, codes);
-    vex_put64(directory + 48, dictionary);
-    vex_put64(directory + 56, out->len);
-    vex_put32(directory + 64, count);
-    vex_put32(directory + 68, vex_crc32c(0, out->data + start, out->len - start));
-    vex_put64(directory + 72, start);
-    return out->len <= UINT32_MAX ? VEX_OK
-                                  : VEX_FAIL(VEX_ERR_TOO_BIG, "metadata columns pass 4 GiB");
+    vex_put16(entry + 8, (uint16_t)mask);
+    entry[10] = uniform ? tag : 0;
+    entry[11] = width;
+    vex_put32(entry + 12, (uint32_t)column->n);
+    vex_put64(entry + 16, (uint64_t)base);
+    vex_put64(entry + 24, rows);
+    vex_put64(entry + 32, tags);
+    vex_put64(entry + 40, codes);
+    vex_put64(entry + 48, dictionary);
+    vex_put64(entry + 56, out->len);
+    vex_put32(entry + 64, dict_count);
+    vex_put32(entry + 68, vex_crc32c(0, out->data + start, out->len - start));
+    vex_put64(entry + 72, start);
+    return VEX_OK;
 }
 
 static int compare_keys(const void *a, const void *b) {
     const column_builder *x = a, *y = b;
-    size_t shorter = x->key_len < y->key_len ? x->key_len : y->key_len;
+    uint32_t shorter = x->key_len < y->key_len ? x->key_len : y->key_len;
     int order = shorter ? memcmp(x->key, y->key, shorter) : 0;
     return order != 0 ? order : (x->key_len < y->key_len ? -1 : x->key_len > y->key_len);
 }
 
+static vex_status append_keys(const columns_builder *builder, vex_buf *directory) {
+    size_t start = directory->len;
+    for (size_t i = 0; i < builder->n; i++) {
+        const column_builder *column = &builder->columns[i];
+        uint8_t *entry = directory->data + i * VEX_COLUMN_ENTRY_BYTES;
+        vex_put32(entry, (uint32_t)(directory->len - start));
+        vex_put32(entry + 4, column->key_len);
+        VEX_TRY(vex_buf_append(directory, column->key, column->key_len));
+        if (directory->len - start > UINT32_MAX) {
+            return VEX_FAIL(VEX_ERR_TOO_BIG, "the metadata keys of one file pass 4 GiB");
+        }
+    }
+    return VEX_OK;
+}
+
+/* Offsets count from the section's start, so it is made on its own and then appended. */
 static vex_status write_all(columns_builder *builder, uint32_t n_rows, vex_buf *out) {
     vex_buf body = {0}, directory = {0};
     vex_status status = VEX_OK;
@@ -315,16 +331,16 @@ static vex_status write_all(columns_builder *builder, uint32_t n_rows, vex_buf *
                                           directory.data + i * VEX_COLUMN_ENTRY_BYTES));
     }
     VEX_TRY_DONE(status, align8(&body));
+    VEX_TRY_DONE(status, append_keys(builder, &directory));
     vex_put32(body.data, VEX_COLUMNS_MAGIC);
     vex_put32(body.data + 4, n_rows);
     vex_put32(body.data + 8, (uint32_t)builder->n);
+    vex_put32(body.data + 12, (uint32_t)(directory.len - builder->n * VEX_COLUMN_ENTRY_BYTES));
     vex_put64(body.data + 16, body.len);
     vex_put32(body.data + 24, vex_crc32c(0, directory.data, directory.len));
     vex_put32(body.data + 28, vex_crc32c(0, body.data, 28));
     VEX_TRY_DONE(status, vex_buf_append(out, body.data, body.len));
-    if (directory.len > 0) {
-        VEX_TRY_DONE(status, vex_buf_append(out, directory.data, directory.len));
-    }
+    VEX_TRY_DONE(status, vex_buf_append(out, directory.data, directory.len));
 done:
     vex_buf_clear(&body);
     vex_buf_clear(&directory);
@@ -345,5 +361,5 @@ vex_status vex_columns_build(const vex_payload *rows, uint32_t n, vex_buf *out) 
     }
     vex_free(builder.columns);
     vex_free(builder.slots);
-    return status;
+    return status == VEX_ERR_TOO_BIG ? VEX_OK : status; /* no section: rows are read instead */
 }

@@ -57,15 +57,13 @@ static vex_status read_key(vex_mp_reader *reader, vex_expr *node) {
     }
     node->key = key.bytes;
     node->key_len = key.len;
-    node->needs_metadata = true;
     return VEX_OK;
 }
 
 static vex_status read_scalar(vex_mp_reader *reader, bool number_only, vex_value *out) {
     *out = vex_value_read(reader);
-    bool number = out->type == VEX_VALUE_INT || out->type == VEX_VALUE_FLOAT;
     if (out->type == VEX_VALUE_ABSENT || out->type >= VEX_VALUE_LIST ||
-        (number_only && !number)) {
+        (number_only && !vex_value_is_number(out))) {
         return malformed(number_only ? "an ordering needs a number as operand"
                                      : "an operand must be a bool, number or string");
     }
@@ -76,30 +74,24 @@ static vex_status read_scalar(vex_mp_reader *reader, bool number_only, vex_value
 }
 
 static int compare_values(const void *a, const void *b) {
-    const vex_value *x = a, *y = b;
-    if (x->type != y->type) {
-        return x->type < y->type ? -1 : 1;
-    }
-    switch (x->type) {
-    case VEX_VALUE_BOOL:
-        return (int)x->boolean - (int)y->boolean;
-    case VEX_VALUE_INT:
-        return x->integer < y->integer ? -1 : x->integer > y->integer;
-    case VEX_VALUE_FLOAT:
-        return x->number < y->number ? -1 : x->number > y->number;
-    default: {
-        size_t shorter = x->len < y->len ? x->len : y->len;
-        int order = shorter ? memcmp(x->bytes, y->bytes, shorter) : 0;
-        return order != 0 ? order : (x->len < y->len ? -1 : x->len > y->len);
-    }
+    return vex_value_order(a, b); /* never 2: operands are not NaN */
+}
+
+/* For binary search.  Callers often give sorted lists, which cost one pass. */
+static void sort_operands(vex_expr *node) {
+    for (uint32_t i = 1; i < node->n_operands; i++) {
+        if (vex_value_order(&node->operands[i - 1], &node->operands[i]) > 0) {
+            qsort(node->operands, node->n_operands, sizeof *node->operands, compare_values);
+            return;
+        }
     }
 }
 
-static vex_status read_operands(vex_filter *filter, vex_mp_reader *reader, bool strings_only,
-                                vex_expr *node) {
+static vex_status read_operands(vex_filter *filter, vex_mp_reader *reader, vex_expr *node) {
+    bool ids = is_id_test(node->op);
     vex_mp_value list = vex_mp_next(reader);
-    if (list.kind != VEX_MP_ARRAY || list.count > reader->in.len) {
-        return malformed("IN needs a list of operands");
+    if (list.kind != VEX_MP_ARRAY) {
+        return malformed("membership needs a list of operands");
     }
     node->operands = allocate(filter, list.count, sizeof *node->operands);
     if (node->operands == NULL) {
@@ -108,11 +100,13 @@ static vex_status read_operands(vex_filter *filter, vex_mp_reader *reader, bool 
     node->n_operands = list.count;
     for (uint32_t i = 0; i < list.count; i++) {
         VEX_TRY(read_scalar(reader, false, &node->operands[i]));
-        if (strings_only && node->operands[i].type != VEX_VALUE_STRING) {
+        if (ids && node->operands[i].type != VEX_VALUE_STRING) {
             return malformed("ids must be strings");
         }
     }
-    qsort(node->operands, node->n_operands, sizeof *node->operands, compare_values);
+    if (!ids) {
+        sort_operands(node);
+    }
     return VEX_OK;
 }
 
@@ -140,11 +134,11 @@ static vex_status read_leaf(vex_filter *filter, vex_mp_reader *reader, uint32_t 
         return read_text(reader, node);
     }
     if (is_id_test(op)) {
-        return read_operands(filter, reader, true, node);
+        return read_operands(filter, reader, node);
     }
     VEX_TRY(read_key(reader, node));
     if (is_membership(op)) {
-        return read_operands(filter, reader, false, node);
+        return read_operands(filter, reader, node);
     }
     bool ordering = op >= VEX_F_GT && op <= VEX_F_LE;
     return read_scalar(reader, ordering, &node->operand);
@@ -156,10 +150,9 @@ static vex_status read_head(vex_mp_reader *reader, vex_expr *node, uint32_t *n_i
     vex_mp_value op = list.kind == VEX_MP_ARRAY && list.count >= 2
                           ? vex_mp_next(reader)
                           : (vex_mp_value){.kind = VEX_MP_BAD};
-    bool known = op.kind == VEX_MP_INT &&
-                 (is_logical(op.integer) || is_comparison(op.integer) ||
-                  is_membership(op.integer) || is_list_test(op.integer) ||
-                  is_text_test(op.integer) || is_id_test(op.integer));
+    bool known = op.kind == VEX_MP_INT && (is_logical(op.integer) || is_comparison(op.integer) ||
+                                           is_membership(op.integer) || is_list_test(op.integer) ||
+                                           is_text_test(op.integer) || is_id_test(op.integer));
     if (!known) {
         return malformed("a node must be a list that begins with a known operator");
     }
@@ -168,14 +161,18 @@ static vex_status read_head(vex_mp_reader *reader, vex_expr *node, uint32_t *n_i
     return VEX_OK;
 }
 
-static vex_status read_children_header(vex_filter *filter, vex_mp_reader *reader,
-                                       uint32_t n_items, vex_expr *node) {
+/* A node is counted when its parent announces it, before anything is allocated for it. */
+static vex_status read_children_header(vex_filter *filter, vex_mp_reader *reader, uint32_t n_items,
+                                       uint32_t *n_nodes, vex_expr *node) {
     vex_mp_value list = vex_mp_next(reader);
-    if (n_items != 2 || list.kind != VEX_MP_ARRAY || list.count < 2 ||
-        list.count > reader->in.len) {
+    if (n_items != 2 || list.kind != VEX_MP_ARRAY || list.count < 2) {
         return malformed("AND and OR need a list of two or more nodes");
     }
-    node->children = allocate(filter, list.count, sizeof(vex_expr *));
+    if (list.count > NODES_MAX - *n_nodes) {
+        return malformed("more than 2^20 nodes");
+    }
+    *n_nodes += list.count;
+    node->children = allocate(filter, list.count, sizeof *node->children);
     if (node->children == NULL) {
         return no_memory();
     }
@@ -183,44 +180,46 @@ static vex_status read_children_header(vex_filter *filter, vex_mp_reader *reader
     return VEX_OK;
 }
 
+/* An AND or OR node, and how many of its children have been begun. */
 typedef struct open_node {
     vex_expr *node;
-    uint32_t filled;
+    uint32_t begun;
 } open_node;
+
+/* One node without its children, linked to its parent before it can fail: clearing the filter
+ * then finds its regex. */
+static vex_status parse_node(vex_filter *filter, vex_mp_reader *reader, uint32_t *n_nodes,
+                             vex_expr **place) {
+    uint32_t n_items = 0;
+    vex_expr *node = *place = allocate(filter, 1, sizeof *node);
+    if (node == NULL) {
+        return no_memory();
+    }
+    VEX_TRY(read_head(reader, node, &n_items));
+    VEX_TRY(is_logical(node->op) ? read_children_header(filter, reader, n_items, n_nodes, node)
+                                 : read_leaf(filter, reader, n_items, node));
+    return vex_mp_bad(reader) ? malformed("malformed MessagePack") : VEX_OK;
+}
 
 static vex_status parse_nodes(vex_filter *filter, vex_mp_reader *reader) {
     open_node stack[DEPTH_MAX];
-    uint32_t depth = 0;
+    uint32_t depth = 0, n_nodes = 1;
     vex_expr **place = &filter->root;
-    for (uint32_t n_nodes = 0; place != NULL; n_nodes++) {
-        uint32_t n_items = 0;
-        vex_expr *node = allocate(filter, 1, sizeof *node);
-        if (node == NULL) {
-            return no_memory();
-        }
-        *place = node; /* linked before it is complete, so that clearing finds its regex */
-        VEX_TRY(read_head(reader, node, &n_items));
-        if (is_logical(node->op)) {
-            if (depth == DEPTH_MAX || n_nodes >= NODES_MAX) {
-                return malformed("nested deeper than 64 levels, or too many nodes");
+    while (place != NULL) {
+        VEX_TRY(parse_node(filter, reader, &n_nodes, place));
+        if (is_logical((*place)->op)) {
+            if (depth == DEPTH_MAX) {
+                return malformed("AND and OR nested deeper than 64 levels");
             }
-            VEX_TRY(read_children_header(filter, reader, n_items, node));
-            stack[depth++] = (open_node){node, 0};
-        } else {
-            VEX_TRY(read_leaf(filter, reader, n_items, node));
+            stack[depth++] = (open_node){*place, 0};
         }
-        if (vex_mp_bad(reader)) {
-            return malformed("malformed MessagePack");
-        }
-        while (depth > 0 && stack[depth - 1].filled == stack[depth - 1].node->n_children) {
-            depth--; /* complete: hand its needs up */
-            vex_expr *done = stack[depth].node;
+        while (depth > 0 && stack[depth - 1].begun == stack[depth - 1].node->n_children) {
+            vex_expr *done = stack[--depth].node;
             for (uint32_t i = 0; i < done->n_children; i++) {
                 done->needs_document |= done->children[i]->needs_document;
-                done->needs_metadata |= done->children[i]->needs_metadata;
             }
         }
-        place = depth ? &stack[depth - 1].node->children[stack[depth - 1].filled++] : NULL;
+        place = depth ? &stack[depth - 1].node->children[stack[depth - 1].begun++] : NULL;
     }
     return vex_mp_at_end(reader) ? VEX_OK : malformed("bytes after the expression");
 }
@@ -244,21 +243,21 @@ vex_status vex_filter_parse(vex_filter *filter, const void *msgpack, size_t len)
 }
 
 void vex_filter_clear(vex_filter *filter) {
-    open_node stack[DEPTH_MAX + 1];
+    open_node stack[DEPTH_MAX + 1]; /* a refused filter has one node more below the deepest */
     uint32_t depth = 0;
     if (filter->root != NULL) {
         stack[depth++] = (open_node){filter->root, 0};
     }
     while (depth > 0) {
         open_node *top = &stack[depth - 1];
-        if (top->filled < top->node->n_children) {
-            vex_expr *child = top->node->children[top->filled++];
-            if (child != NULL) {
-                stack[depth++] = (open_node){child, 0};
-            }
-        } else {
-            vex_regex_release(top->node->regex);
+        if (top->begun == top->node->n_children) {
+            vex_regex_release(&top->node->regex);
             depth--;
+            continue;
+        }
+        vex_expr *child = top->node->children[top->begun++];
+        if (child != NULL) {
+            stack[depth++] = (open_node){child, 0};
         }
     }
     vex_arena_destroy(filter->arena);

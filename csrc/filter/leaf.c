@@ -1,10 +1,12 @@
 /*
- * leaf.c - what each filter operator means for one value: the single definition that columns
- * and memtable rows share (see expr.h).
+ * leaf.c - metadata values, and what each filter operator means for one of them: the single
+ * definition that columns and memtable rows share (see expr.h).
  */
 #include "filter/expr.h"
 
 #include "base/poison.h"
+
+#define SPARSE_EXT_TYPE 1 /* MessagePack ext type of a sparse vector (vexfs.h) */
 
 /* int64 against double without rounding the integer: doubles beyond +-2^63 decide by sign,
  * others split into an exact whole part and a fraction. */
@@ -43,25 +45,55 @@ int vex_number_compare(const vex_value *a, const vex_value *b) {
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-static bool is_number(const vex_value *value) {
-    return value->type == VEX_VALUE_INT || value->type == VEX_VALUE_FLOAT;
+bool vex_number_as(const vex_value *number, vex_value_type type, vex_value *out) {
+    vex_value same = {.type = type};
+    if (type == VEX_VALUE_FLOAT) {
+        same.number = number->type == VEX_VALUE_INT ? (double)number->integer : number->number;
+    } else if (number->type == VEX_VALUE_INT) {
+        same.integer = number->integer;
+    } else if (number->number >= -9223372036854775808.0 && number->number < 9223372036854775808.0) {
+        same.integer = (int64_t)number->number;
+    } else {
+        return false;
+    }
+    *out = same;
+    return vex_number_compare(number, &same) == 0;
 }
 
-static bool same_bytes(const vex_value *a, const vex_value *b) {
-    return a->len == b->len && (a->len == 0 || memcmp(a->bytes, b->bytes, a->len) == 0);
+static int compare_bytes(const vex_value *a, const vex_value *b) {
+    size_t shorter = a->len < b->len ? a->len : b->len;
+    int order = shorter ? memcmp(a->bytes, b->bytes, shorter) : 0;
+    return order != 0 ? (order < 0 ? -1 : 1) : (a->len < b->len ? -1 : a->len > b->len);
+}
+
+int vex_value_order(const vex_value *a, const vex_value *b) {
+    if (a->type != b->type) {
+        return a->type < b->type ? -1 : 1;
+    }
+    switch (a->type) {
+    case VEX_VALUE_BOOL:
+        return (int)a->boolean - (int)b->boolean;
+    case VEX_VALUE_INT:
+    case VEX_VALUE_FLOAT:
+        return vex_number_compare(a, b);
+    default:
+        return compare_bytes(a, b);
+    }
+}
+
+static bool is_scalar(const vex_value *value) {
+    return value->type >= VEX_VALUE_BOOL && value->type <= VEX_VALUE_STRING;
+}
+
+/* The same type and value. */
+static bool identical(const vex_value *a, const vex_value *b) {
+    return is_scalar(a) && vex_value_order(a, b) == 0;
 }
 
 /* Equality of scalars; ints and floats by value. */
 static bool equal(const vex_value *a, const vex_value *b) {
-    if (is_number(a) && is_number(b)) {
-        return vex_number_compare(a, b) == 0;
-    }
-    if (a->type != b->type) {
-        return false;
-    }
-    return a->type == VEX_VALUE_BOOL     ? a->boolean == b->boolean
-           : a->type == VEX_VALUE_STRING ? same_bytes(a, b)
-                                         : false;
+    return vex_value_is_number(a) && vex_value_is_number(b) ? vex_number_compare(a, b) == 0
+                                                            : identical(a, b);
 }
 
 static bool orders(uint32_t op, int order) {
@@ -77,27 +109,11 @@ static bool orders(uint32_t op, int order) {
     }
 }
 
-/* Total order of operands as they are sorted: by type, then value. */
-static int order_of(const vex_value *a, const vex_value *b) {
-    if (a->type != b->type) {
-        return a->type < b->type ? -1 : 1;
-    }
-    if (a->type == VEX_VALUE_BOOL) {
-        return (int)a->boolean - (int)b->boolean;
-    }
-    if (a->type != VEX_VALUE_STRING) {
-        return vex_number_compare(a, b);
-    }
-    size_t shorter = a->len < b->len ? a->len : b->len;
-    int order = shorter ? memcmp(a->bytes, b->bytes, shorter) : 0;
-    return order != 0 ? order : (a->len < b->len ? -1 : a->len > b->len);
-}
-
 static bool is_among(const vex_expr *leaf, const vex_value *value) {
     uint32_t low = 0, high = leaf->n_operands;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        int order = order_of(&leaf->operands[middle], value);
+        int order = vex_value_order(&leaf->operands[middle], value);
         if (order == 0) {
             return true;
         }
@@ -110,23 +126,18 @@ static bool is_among(const vex_expr *leaf, const vex_value *value) {
     return false;
 }
 
-/* IN: a number may be given as the other type, so a whole one is looked for in both forms. */
+/* IN: a number may be given as the other type, so it is looked for in both forms. */
 static bool is_in(const vex_expr *leaf, const vex_value *value) {
+    vex_value other;
+    if (!is_scalar(value)) {
+        return false;
+    }
     if (is_among(leaf, value)) {
         return true;
     }
-    vex_value other = *value;
-    if (value->type == VEX_VALUE_INT) {
-        other.type = VEX_VALUE_FLOAT;
-        other.number = (double)value->integer;
-    } else if (value->type == VEX_VALUE_FLOAT && value->number >= -9223372036854775808.0 &&
-               value->number < 9223372036854775808.0) {
-        other.type = VEX_VALUE_INT;
-        other.integer = (int64_t)value->number;
-    } else {
-        return false;
-    }
-    return vex_number_compare(value, &other) == 0 && is_among(leaf, &other);
+    vex_value_type other_type = value->type == VEX_VALUE_INT ? VEX_VALUE_FLOAT : VEX_VALUE_INT;
+    return vex_value_is_number(value) && vex_number_as(value, other_type, &other) &&
+           is_among(leaf, &other);
 }
 
 /* Membership in list metadata: exact element, types do not mix, not even numbers. */
@@ -134,26 +145,8 @@ static bool list_contains(const vex_value *list, const vex_value *item) {
     vex_mp_reader reader = vex_mp_reader_make(list->bytes, list->len);
     vex_mp_value header = vex_mp_next(&reader);
     for (uint32_t i = 0; header.kind == VEX_MP_ARRAY && i < header.count; i++) {
-        vex_mp_value entry = vex_mp_next(&reader);
-        bool same = false;
-        switch (entry.kind) {
-        case VEX_MP_BOOL:
-            same = item->type == VEX_VALUE_BOOL && entry.boolean == item->boolean;
-            break;
-        case VEX_MP_INT:
-            same = item->type == VEX_VALUE_INT && entry.integer == item->integer;
-            break;
-        case VEX_MP_FLOAT:
-            same = item->type == VEX_VALUE_FLOAT && entry.number == item->number;
-            break;
-        case VEX_MP_STR:
-            same = item->type == VEX_VALUE_STRING && entry.len == item->len &&
-                   memcmp(entry.bytes, item->bytes, item->len) == 0;
-            break;
-        default:
-            return false;
-        }
-        if (same) {
+        vex_value element = vex_value_read(&reader);
+        if (identical(&element, item)) {
             return true;
         }
     }
@@ -170,7 +163,8 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value) {
     case VEX_F_GE:
     case VEX_F_LT:
     case VEX_F_LE:
-        return is_number(value) && orders(leaf->op, vex_number_compare(value, &leaf->operand));
+        return vex_value_is_number(value) &&
+               orders(leaf->op, vex_number_compare(value, &leaf->operand));
     case VEX_F_IN:
         return is_in(leaf, value);
     case VEX_F_NIN:
@@ -184,34 +178,9 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value) {
     }
 }
 
-vex_value vex_metadata_find(const uint8_t *map, size_t map_len, const uint8_t *key,
-                            size_t key_len) {
-    vex_value found = {.type = VEX_VALUE_ABSENT};
-    if (map == NULL) {
-        return found;
-    }
-    vex_mp_reader reader = vex_mp_reader_make(map, map_len);
-    vex_mp_value header = vex_mp_next(&reader);
-    for (uint32_t i = 0; header.kind == VEX_MP_MAP && i < header.count && !vex_mp_bad(&reader);
-         i++) {
-        vex_mp_value name = vex_mp_next(&reader);
-        if (name.kind != VEX_MP_STR || name.len != key_len ||
-            memcmp(name.bytes, key, key_len) != 0) {
-            vex_mp_skip(&reader);
-            continue;
-        }
-        return vex_value_read(&reader);
-    }
-    return found;
-}
-
 vex_value vex_value_read(vex_mp_reader *reader) {
     vex_value out = {.type = VEX_VALUE_ABSENT};
-    if (vex_mp_peek(reader) == VEX_MP_ARRAY) {
-        out.bytes = vex_mp_raw(reader, &out.len);
-        out.type = out.bytes ? VEX_VALUE_LIST : VEX_VALUE_ABSENT;
-        return out;
-    }
+    vex_mp_reader start = *reader;
     vex_mp_value value = vex_mp_next(reader);
     switch (value.kind) {
     case VEX_MP_BOOL:
@@ -231,8 +200,17 @@ vex_value vex_value_read(vex_mp_reader *reader) {
         out.bytes = value.bytes;
         out.len = value.len;
         break;
+    case VEX_MP_ARRAY:
+        *reader = start;
+        out.bytes = vex_mp_raw(reader, &out.len);
+        out.type = out.bytes ? VEX_VALUE_LIST : VEX_VALUE_ABSENT;
+        break;
+    case VEX_MP_MAP:
+        *reader = start;
+        vex_mp_skip(reader);
+        break;
     case VEX_MP_EXT:
-        out.type = VEX_VALUE_SPARSE;
+        out.type = value.ext_type == SPARSE_EXT_TYPE ? VEX_VALUE_SPARSE : VEX_VALUE_ABSENT;
         break;
     default:
         break;
@@ -240,22 +218,35 @@ vex_value vex_value_read(vex_mp_reader *reader) {
     return out;
 }
 
-bool vex_text_contains(const uint8_t *text, size_t len, const uint8_t *needle,
-                       size_t needle_len) {
-    if (needle_len == 0) {
-        return true;
+uint32_t vex_metadata_start(vex_mp_reader *reader, const uint8_t *map, size_t map_len) {
+    *reader = vex_mp_reader_make(map, map ? map_len : 0);
+    vex_mp_value header = vex_mp_next(reader);
+    return header.kind == VEX_MP_MAP ? header.count : 0;
+}
+
+bool vex_metadata_next(vex_mp_reader *reader, vex_mp_value *key, vex_value *value) {
+    vex_mp_reader start = *reader;
+    *key = vex_mp_next(reader);
+    if (key->kind != VEX_MP_STR) {
+        *reader = start;
+        vex_mp_skip(reader);
+        *key = (vex_mp_value){.kind = VEX_MP_NIL};
     }
-    const uint8_t *end = text + len;
-    while (len >= needle_len) {
-        const uint8_t *hit = memchr(text, needle[0], len - needle_len + 1);
-        if (hit == NULL) {
-            return false;
+    *value = vex_value_read(reader);
+    return !vex_mp_bad(reader);
+}
+
+vex_value vex_metadata_find(const uint8_t *map, size_t map_len, const uint8_t *key,
+                            size_t key_len) {
+    vex_mp_reader reader;
+    vex_mp_value name;
+    vex_value value;
+    uint32_t n = vex_metadata_start(&reader, map, map_len);
+    for (uint32_t i = 0; i < n && vex_metadata_next(&reader, &name, &value); i++) {
+        if (value.type != VEX_VALUE_ABSENT && name.kind == VEX_MP_STR && name.len == key_len &&
+            memcmp(name.bytes, key, key_len) == 0) {
+            return value;
         }
-        if (memcmp(hit, needle, needle_len) == 0) {
-            return true;
-        }
-        text = hit + 1;
-        len = (size_t)(end - text);
     }
-    return false;
+    return (vex_value){.type = VEX_VALUE_ABSENT};
 }

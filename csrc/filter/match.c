@@ -12,14 +12,14 @@
 
 #include "base/poison.h"
 
-#define TEXTS_PER_CALL 256 /* documents handed to the regex provider at once                      */
+#define TEXTS_PER_CALL 256 /* documents handed to the regex provider at once */
 #define TEXT_BYTES_PER_CALL ((size_t)4 << 20)
 
 /* One payload source under evaluation. */
 typedef struct row_source {
     const vex_snapshot *snapshot;
     vex_snapshot_reader *reader;
-    const vex_columns *columns;  /* of a file, or NULL                                             */
+    const vex_columns *columns; /* of a file, or NULL */
     bool in_memory;
     uint32_t number, n_rows;
 } row_source;
@@ -33,12 +33,31 @@ static vex_status new_words(const row_source *source, uint64_t **out) {
     return *out ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a row bitmap");
 }
 
-static vex_status read_row(const row_source *source, uint32_t row, uint32_t parts, vex_payload *out) {
-    const vex_row_ref ref = {.found = true,
-                             .in_memory = source->in_memory,
-                             .source = source->number,
-                             .row = row};
+static vex_status read_row(const row_source *source, uint32_t row, uint32_t parts,
+                           vex_payload *out) {
+    const vex_row_ref ref = {
+        .found = true, .in_memory = source->in_memory, .source = source->number, .row = row};
     return vex_snapshot_read_payload(source->reader, &ref, parts, out);
+}
+
+/* Row of an id in this source, dead or (in memory: only) live, or UINT32_MAX. */
+static vex_status find_id(const row_source *source, const uint8_t *id, size_t len, uint32_t *row) {
+    const vex_snapshot *snapshot = source->snapshot;
+    uint64_t hash = vex_hash64(id, len);
+    if (!source->in_memory) {
+        return vex_payfile_find_id(snapshot->pays[source->number].file, id, len, hash, row);
+    }
+    *row = vex_memtable_find_id(snapshot->mems[source->number].table, id, len, hash, snapshot->lsn);
+    return VEX_OK;
+}
+
+static bool any_bit(const row_source *source, const uint64_t *words) {
+    for (size_t at = 0; at < words_of(source); at++) {
+        if (words[at] != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- leaves ---- */
@@ -52,8 +71,8 @@ static vex_status match_metadata(const row_source *source, const vex_expr *leaf,
             uint32_t row = (uint32_t)(at * 64) + (uint32_t)__builtin_ctzll(word);
             vex_payload payload;
             VEX_TRY(read_row(source, row, VEX_PAYLOAD_METADATA, &payload));
-            vex_value value = vex_metadata_find(payload.metadata, payload.metadata_len, leaf->key,
-                                                leaf->key_len);
+            vex_value value =
+                vex_metadata_find(payload.metadata, payload.metadata_len, leaf->key, leaf->key_len);
             if (!vex_leaf_matches(leaf, &value)) {
                 vex_bit_clear(words, row);
             }
@@ -97,7 +116,7 @@ static vex_status flush_texts(const vex_expr *leaf, text_batch *batch, uint64_t 
     for (uint32_t i = 0; i < batch->n; i++) {
         texts[i] = (const char *)batch->bytes.data + batch->offsets[i];
     }
-    VEX_TRY(vex_regex_match(leaf->regex, texts, batch->lens, batch->n, hits));
+    VEX_TRY(vex_regex_match(&leaf->regex, texts, batch->lens, batch->n, hits));
     bool negated = leaf->op == VEX_F_DOC_NOT_REGEX;
     for (uint32_t i = 0; i < batch->n; i++) {
         if ((hits[i] != 0) == negated) {
@@ -144,18 +163,17 @@ static vex_status match_regex(const row_source *source, const vex_expr *leaf, ui
     return status;
 }
 
+/* An id has at most one live row in all sources, and `words` has only live rows: so the row that
+ * this source knows for it is enough. */
 static vex_status match_ids(const row_source *source, const vex_expr *leaf, uint64_t *words) {
     uint64_t *listed = NULL;
-    VEX_TRY(new_words(source, &listed));
     vex_status status = VEX_OK;
+    VEX_TRY(new_words(source, &listed));
     for (uint32_t i = 0; i < leaf->n_operands && status == VEX_OK; i++) {
-        const vex_value *id = &leaf->operands[i];
-        vex_row_ref ref;
-        status = vex_snapshot_find_id(source->snapshot, id->bytes, id->len,
-                                      vex_hash64(id->bytes, id->len), &ref);
-        if (status == VEX_OK && ref.found && ref.in_memory == source->in_memory &&
-            ref.source == source->number) {
-            vex_bit_set(listed, ref.row);
+        uint32_t row = UINT32_MAX;
+        status = find_id(source, leaf->operands[i].bytes, leaf->operands[i].len, &row);
+        if (status == VEX_OK && row < source->n_rows) {
+            vex_bit_set(listed, row);
         }
     }
     for (size_t at = 0; at < words_of(source); at++) {
@@ -180,8 +198,12 @@ static int cost_of(const vex_expr *node) {
 static vex_status evaluate_and(const row_source *source, const vex_expr *node, uint64_t *words) {
     for (int cost = 0; cost <= 2; cost++) {
         for (uint32_t i = 0; i < node->n_children; i++) {
-            if (cost_of(node->children[i]) == cost) {
-                VEX_TRY(evaluate(source, node->children[i], words));
+            if (cost_of(node->children[i]) != cost) {
+                continue;
+            }
+            VEX_TRY(evaluate(source, node->children[i], words));
+            if (!any_bit(source, words)) {
+                return VEX_OK;
             }
         }
     }
@@ -217,7 +239,7 @@ static vex_status evaluate_or(const row_source *source, const vex_expr *node, ui
     return status;
 }
 
-/* Depth is bounded by the parser (64 levels). */
+/* Depth is bounded by the parser (64 levels of AND and OR). */
 static vex_status evaluate(const row_source *source, const vex_expr *node, uint64_t *words) {
     switch (node->op) {
     case VEX_F_AND:
@@ -254,12 +276,10 @@ static void live_rows(const row_source *source, uint64_t *words) {
     }
 }
 
-static row_source source_at(const vex_snapshot *snapshot, vex_snapshot_reader *reader, bool in_memory,
-                        uint32_t number) {
-    row_source out = {.snapshot = snapshot,
-                  .reader = reader,
-                  .in_memory = in_memory,
-                  .number = number};
+static row_source source_at(const vex_snapshot *snapshot, vex_snapshot_reader *reader,
+                            bool in_memory, uint32_t number) {
+    row_source out = {
+        .snapshot = snapshot, .reader = reader, .in_memory = in_memory, .number = number};
     if (in_memory) {
         out.n_rows = snapshot->mems[number].n_payloads;
     } else {
@@ -273,32 +293,37 @@ static uint64_t **place_of(vex_matches *matches, bool in_memory, uint32_t number
     return in_memory ? &matches->mems[number] : &matches->pays[number];
 }
 
+static vex_status place_id(const vex_snapshot *snapshot, const vex_mp_value *id, vex_matches *out) {
+    vex_row_ref ref;
+    VEX_TRY(
+        vex_snapshot_find_id(snapshot, id->bytes, id->len, vex_hash64(id->bytes, id->len), &ref));
+    if (!ref.found) {
+        out->ids_missing++;
+        return VEX_OK;
+    }
+    uint64_t **words = place_of(out, ref.in_memory, ref.source);
+    if (*words == NULL) {
+        row_source source = source_at(snapshot, NULL, ref.in_memory, ref.source);
+        VEX_TRY(new_words(&source, words));
+    }
+    vex_bit_set(*words, ref.row);
+    return VEX_OK;
+}
+
 /* Set the bits of the given ids; other sources stay NULL. */
 static vex_status place_ids(const vex_snapshot *snapshot, const vex_selection *selection,
                             vex_matches *out) {
     vex_mp_reader reader = vex_mp_reader_make(selection->ids, selection->ids_len);
     vex_mp_value list = vex_mp_next(&reader);
-    for (uint32_t i = 0; list.kind == VEX_MP_ARRAY && i < list.count; i++) {
+    bool fine = list.kind == VEX_MP_ARRAY;
+    for (uint32_t i = 0; fine && i < list.count; i++) {
         vex_mp_value id = vex_mp_next(&reader);
-        vex_row_ref ref;
-        if (id.kind != VEX_MP_STR) {
-            list.kind = VEX_MP_BAD;
-            break;
+        fine = id.kind == VEX_MP_STR;
+        if (fine) {
+            VEX_TRY(place_id(snapshot, &id, out));
         }
-        VEX_TRY(vex_snapshot_find_id(snapshot, id.bytes, id.len, vex_hash64(id.bytes, id.len),
-                                     &ref));
-        if (!ref.found) {
-            out->ids_missing++;
-            continue;
-        }
-        uint64_t **words = place_of(out, ref.in_memory, ref.source);
-        if (*words == NULL) {
-            row_source source = source_at(snapshot, NULL, ref.in_memory, ref.source);
-            VEX_TRY(new_words(&source, words));
-        }
-        vex_bit_set(*words, ref.row);
     }
-    return list.kind == VEX_MP_ARRAY
+    return fine && vex_mp_at_end(&reader)
                ? VEX_OK
                : VEX_FAIL(VEX_ERR_INVALID, "ids must be a MessagePack array of strings");
 }
@@ -313,7 +338,7 @@ static vex_status match_source(const row_source *source, const vex_selection *se
     if (*words == NULL) {
         return VEX_OK;
     }
-    if (filter->root != NULL) {
+    if (filter->root != NULL && any_bit(source, *words)) {
         VEX_TRY(evaluate(source, filter->root, *words));
     }
     out->count += vex_bits_count(*words, words_of(source));

@@ -84,8 +84,7 @@ static vex_status follow_memtable(const vex_snapshot *snapshot, uint32_t number,
             uint64_t seq = vex_memtable_payload(source->table, row)->payload.seq;
             int64_t guess = (int64_t)row + shift;
             if (guess >= 0 && guess < (int64_t)source->n_vectors) {
-                const vex_mem_vector *vector =
-                    vex_memtable_vector(source->table, (uint32_t)guess);
+                const vex_mem_vector *vector = vex_memtable_vector(source->table, (uint32_t)guess);
                 if (vector->seq == seq && vex_mem_vector_live(vector, snapshot->lsn)) {
                     VEX_TRY(set_bit(&out->mems[number], source->n_vectors, (uint32_t)guess));
                     out->count++;

@@ -1,0 +1,393 @@
+/*
+ * columns_match.c - evaluating a leaf on a metadata column (layout in columns.h).
+ *
+ * For every type that a column has, the leaf becomes a test of codes (code_test.h):
+ *   comparison   codes have the order of their values, so the codes that pass are a range (or all
+ *                others, for NE); its ends are found by bisection with vex_value_order's kin,
+ *                which keeps one definition of the order
+ *   membership   the operands' codes
+ *   lists        the leaf's answer for every dictionary entry, as a bitmap
+ * A leaf that does not look at the type's values (another type's operand, a list operator on a
+ * scalar) has one answer for all of them, that for any one.
+ * Then blocks of 64 entries are tested, one type after the other.
+ */
+#include "filter/code_test.h"
+#include "filter/columns_format.h"
+
+#include "base/bits.h"
+
+#include "base/poison.h"
+
+#define N_TYPES (VEX_VALUE_SPARSE + 1)
+
+/* A leaf on its way over one column. */
+typedef struct evaluation {
+    const vex_columns *columns;
+    const vex_column *column;
+    const vex_expr *leaf;
+    uint32_t used; /* bit t: entries of type t occur, tests[t] is made */
+    vex_code_test tests[N_TYPES];
+} evaluation;
+
+/* ---- values of codes ---- */
+
+static vex_status dictionary_entry(const evaluation *e, uint64_t code, vex_value *out) {
+    const vex_column *column = e->column;
+    const uint8_t *offsets = column->dictionary + (size_t)code * 4;
+    uint32_t from = vex_get32(offsets), to = vex_get32(offsets + 4);
+    if (from >= to || to > column->dict_room) {
+        return vex_columns_damaged(e->columns, offsets);
+    }
+    const uint8_t *bytes = column->dictionary + ((size_t)column->dict_count + 1) * 4;
+    *out = (vex_value){
+        .type = (vex_value_type)bytes[from], .bytes = bytes + from + 1, .len = to - from - 1};
+    return VEX_OK;
+}
+
+/* `code` is below dict_count for strings. */
+static vex_status value_of(const evaluation *e, vex_value_type type, uint64_t code,
+                           vex_value *out) {
+    *out = (vex_value){.type = type};
+    switch (type) {
+    case VEX_VALUE_BOOL:
+        out->boolean = code != 0;
+        return VEX_OK;
+    case VEX_VALUE_INT:
+        out->integer = (int64_t)(code + (uint64_t)e->column->base);
+        return VEX_OK;
+    case VEX_VALUE_FLOAT:
+        out->number = vex_float_of_code(code);
+        return VEX_OK;
+    default:
+        return dictionary_entry(e, code, out);
+    }
+}
+
+/* Codes that values of an ordered type can have, NaN aside: it is in no range. */
+typedef struct code_domain {
+    vex_value_type type;
+    uint64_t first, last;
+} code_domain;
+
+static code_domain domain_of(const evaluation *e, vex_value_type type) {
+    const vex_column *column = e->column;
+    if (type == VEX_VALUE_FLOAT) {
+        return (code_domain){type, vex_float_code(-__builtin_inf()),
+                             vex_float_code(__builtin_inf())};
+    }
+    if (type == VEX_VALUE_STRING) {
+        return (code_domain){type, 0, column->dict_count - 1};
+    }
+    uint64_t fits = column->width == 0 ? 0 : UINT64_MAX >> (64 - 8 * column->width);
+    uint64_t to_maximum = (uint64_t)INT64_MAX - (uint64_t)column->base;
+    return (code_domain){type, 0, fits < to_maximum ? fits : to_maximum};
+}
+
+/* ---- comparisons: ranges of codes ---- */
+
+/* A place between codes; past the last one when there is none. */
+typedef struct code_bound {
+    bool exists;
+    uint64_t code;
+} code_bound;
+
+static vex_status reaches(const evaluation *e, vex_value_type type, uint64_t code,
+                          const vex_value *operand, bool beyond, bool *out) {
+    vex_value value;
+    VEX_TRY(value_of(e, type, code, &value));
+    int order = vex_value_is_number(operand) ? vex_number_compare(&value, operand)
+                                             : vex_value_order(&value, operand);
+    *out = beyond ? order > 0 : order >= 0;
+    return VEX_OK;
+}
+
+/* The first code of the domain whose value is >= the operand, or > when `beyond`.  The steps
+ * grow from the domain's begin, so a bound that is near is found soon. */
+static vex_status find_bound(const evaluation *e, code_domain domain, const vex_value *operand,
+                             bool beyond, code_bound *out) {
+    uint64_t low = domain.first, high = domain.last;
+    bool found = false;
+    for (uint64_t step = 1; !found && low < high; step *= 2) {
+        uint64_t probe = step <= high - low ? low + step - 1 : high;
+        VEX_TRY(reaches(e, domain.type, probe, operand, beyond, &found));
+        if (found) {
+            high = probe;
+        } else if (probe == high) {
+            *out = (code_bound){false, 0};
+            return VEX_OK;
+        } else {
+            low = probe + 1;
+        }
+    }
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        bool reached = false;
+        VEX_TRY(reaches(e, domain.type, middle, operand, beyond, &reached));
+        if (reached) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    if (!found) {
+        VEX_TRY(reaches(e, domain.type, low, operand, beyond, &found));
+    }
+    *out = (code_bound){found, low};
+    return VEX_OK;
+}
+
+static vex_status make_range(const evaluation *e, vex_value_type type, vex_code_test *test) {
+    const code_domain domain = domain_of(e, type);
+    const uint32_t op = e->leaf->op;
+    const vex_value *operand = &e->leaf->operand;
+    code_bound from = {true, domain.first}, until = {false, 0};
+    if (op != VEX_F_LT && op != VEX_F_LE) {
+        VEX_TRY(find_bound(e, domain, operand, op == VEX_F_GT, &from));
+    }
+    if (op != VEX_F_GT && op != VEX_F_GE) {
+        VEX_TRY(find_bound(e, domain, operand, op != VEX_F_LT, &until));
+    }
+    bool empty = !from.exists || (until.exists && until.code <= from.code);
+    *test = empty ? vex_code_test_all(false)
+                  : vex_code_test_range(from.code, until.exists ? until.code - 1 : domain.last);
+    test->negated = op == VEX_F_NE;
+    return VEX_OK;
+}
+
+/* ---- membership: sets of codes ---- */
+
+/* Append the codes that are equal to a number: none, one, or two (zero has two as a float). */
+static size_t append_codes(const evaluation *e, code_domain domain, const vex_value *number,
+                           uint64_t *codes) {
+    vex_value same;
+    if (!vex_number_as(number, domain.type, &same)) {
+        return 0;
+    }
+    if (domain.type == VEX_VALUE_FLOAT) {
+        codes[0] = vex_float_code(same.number);
+        codes[1] = vex_float_code(-same.number);
+        return same.number == 0 ? 2 : 1;
+    }
+    codes[0] = (uint64_t)same.integer - (uint64_t)e->column->base;
+    return same.integer >= e->column->base && codes[0] <= domain.last ? 1 : 0;
+}
+
+static vex_status make_number_set(const evaluation *e, vex_value_type type, vex_code_test *test) {
+    const vex_expr *leaf = e->leaf;
+    const code_domain domain = domain_of(e, type);
+    size_t n = 0;
+    uint64_t *codes = vex_calloc((size_t)leaf->n_operands * 2 + 1, sizeof *codes);
+    if (codes == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to evaluate a filter");
+    }
+    for (uint32_t i = 0; i < leaf->n_operands; i++) {
+        if (vex_value_is_number(&leaf->operands[i])) {
+            n += append_codes(e, domain, &leaf->operands[i], codes + n);
+        }
+    }
+    vex_status status = vex_code_test_set(codes, n, test);
+    test->negated = leaf->op == VEX_F_NIN;
+    vex_free(codes);
+    return status;
+}
+
+/* Operands and dictionary are both sorted: each operand is looked for after the one before. */
+static vex_status make_string_set(const evaluation *e, vex_code_test *test) {
+    const vex_expr *leaf = e->leaf;
+    code_domain domain = domain_of(e, VEX_VALUE_STRING);
+    VEX_TRY(vex_code_test_bitmap(e->column->dict_count, test));
+    test->negated = leaf->op == VEX_F_NIN;
+    for (uint32_t i = 0; i < leaf->n_operands; i++) {
+        const vex_value *operand = &leaf->operands[i];
+        code_bound at;
+        vex_value value;
+        if (operand->type != VEX_VALUE_STRING) {
+            continue;
+        }
+        VEX_TRY(find_bound(e, domain, operand, false, &at));
+        if (!at.exists) {
+            break;
+        }
+        VEX_TRY(value_of(e, VEX_VALUE_STRING, at.code, &value));
+        if (vex_value_order(&value, operand) == 0) {
+            vex_bit_set(test->table, (size_t)at.code);
+        }
+        domain.first = at.code;
+    }
+    return VEX_OK;
+}
+
+/* ---- lists, and everything else: by the leaf's own answers ---- */
+
+static vex_status make_dictionary_bitmap(const evaluation *e, vex_code_test *test) {
+    VEX_TRY(vex_code_test_bitmap(e->column->dict_count, test));
+    for (uint32_t i = 0; i < e->column->dict_count; i++) {
+        vex_value value;
+        VEX_TRY(dictionary_entry(e, i, &value));
+        if (vex_leaf_matches(e->leaf, &value)) {
+            vex_bit_set(test->table, i);
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_code_test make_bool(const vex_expr *leaf) {
+    const vex_value no = {.type = VEX_VALUE_BOOL}, yes = {.type = VEX_VALUE_BOOL, .boolean = true};
+    bool at_no = vex_leaf_matches(leaf, &no), at_yes = vex_leaf_matches(leaf, &yes);
+    return at_no == at_yes ? vex_code_test_all(at_no) : vex_code_test_range(at_yes, at_yes);
+}
+
+static vex_status make_test(const evaluation *e, vex_value_type type, vex_code_test *test) {
+    const vex_expr *leaf = e->leaf;
+    const vex_value any = {.type = type};
+    bool is_number = vex_value_is_number(&any), is_string = type == VEX_VALUE_STRING;
+    bool is_list = type == VEX_VALUE_LIST;
+    switch (leaf->op) {
+    case VEX_F_IN:
+    case VEX_F_NIN:
+        if (is_number) {
+            return make_number_set(e, type, test);
+        }
+        if (is_string) {
+            return leaf->n_operands < e->column->dict_count ? make_string_set(e, test)
+                                                            : make_dictionary_bitmap(e, test);
+        }
+        break;
+    case VEX_F_CONTAINS:
+    case VEX_F_NOT_CONTAINS:
+        if (is_list) {
+            return make_dictionary_bitmap(e, test);
+        }
+        break;
+    default:
+        if ((is_number && vex_value_is_number(&leaf->operand)) ||
+            (is_string && leaf->operand.type == type && e->column->dict_count > 0)) {
+            return make_range(e, type, test);
+        }
+        break;
+    }
+    *test =
+        type == VEX_VALUE_BOOL ? make_bool(leaf) : vex_code_test_all(vex_leaf_matches(leaf, &any));
+    return VEX_OK;
+}
+
+/* ---- entries ---- */
+
+/* Which of the candidates among entries [64 * block, ...) match? */
+static uint64_t match_block(const evaluation *e, size_t block, uint64_t candidates) {
+    const vex_column *column = e->column;
+    const uint8_t *codes = column->codes + block * 64 * column->width;
+    const uint8_t *tags = column->tags ? column->tags + block * 64 : NULL;
+    size_t n = column->n_entries - block * 64;
+    uint8_t last_codes[64 * 8] = {0}, last_tags[64] = {0};
+    if (n < 64) { /* tests look at whole blocks */
+        memcpy(last_codes, codes, n * column->width);
+        codes = last_codes;
+        if (tags) {
+            memcpy(last_tags, tags, n);
+            tags = last_tags;
+        }
+    }
+    if (tags == NULL) {
+        return vex_code_test_block(&e->tests[column->uniform], codes, column->width, candidates);
+    }
+    uint64_t hits = 0;
+    for (unsigned type = 0; type < N_TYPES && candidates != 0; type++) {
+        if (e->used >> type & 1u) {
+            const vex_code_test is_type = vex_code_test_range(type, type);
+            uint64_t same = vex_code_test_block(&is_type, tags, 1, candidates);
+            hits |= same ? vex_code_test_block(&e->tests[type], codes, column->width, same) : 0;
+            candidates &= ~same;
+        }
+    }
+    return hits;
+}
+
+static void match_dense(const evaluation *e, uint64_t *matches) {
+    for (size_t at = 0; at < vex_bit_words(e->columns->n_rows); at++) {
+        if (matches[at] != 0) {
+            matches[at] = match_block(e, at, matches[at]);
+        }
+    }
+}
+
+/* Rows without an entry have the answer for absence.  Where that is yes, entries that do not
+ * match are cleared; where it is no, entries that match are all that remains. */
+static vex_status match_sparse(const evaluation *e, bool absent, uint64_t *matches) {
+    const vex_column *column = e->column;
+    uint32_t n_rows = e->columns->n_rows;
+    size_t bytes = vex_bit_words(n_rows) * sizeof *matches;
+    uint64_t *kept = vex_calloc(vex_bit_words(n_rows) + 1, sizeof *kept);
+    vex_status status = VEX_OK;
+    if (kept == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to evaluate a filter");
+    }
+    if (absent) {
+        memcpy(kept, matches, bytes);
+    }
+    for (size_t block = 0; block < vex_bit_words(column->n_entries); block++) {
+        size_t n = column->n_entries - block * 64;
+        uint64_t entries = n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+        uint64_t hits = match_block(e, block, entries);
+        for (uint64_t word = absent ? entries & ~hits : hits; word != 0; word &= word - 1) {
+            const uint8_t *place = column->rows + (block * 64 + (size_t)__builtin_ctzll(word)) * 4;
+            uint32_t row = vex_get32(place);
+            if (row >= n_rows) {
+                status = vex_columns_damaged(e->columns, place);
+                goto done;
+            }
+            if (absent) {
+                vex_bit_clear(kept, row);
+            } else if (vex_bit_get(matches, row)) {
+                vex_bit_set(kept, row);
+            }
+        }
+    }
+    memcpy(matches, kept, bytes);
+done:
+    vex_free(kept);
+    return status;
+}
+
+static bool any_bit(const uint64_t *words, size_t n) {
+    uint64_t all = 0;
+    for (size_t i = 0; i < n && all == 0; i++) {
+        all |= words[i];
+    }
+    return all != 0;
+}
+
+vex_status vex_columns_match(const vex_columns *columns, const vex_expr *leaf, uint64_t *matches) {
+    const vex_value nothing = {.type = VEX_VALUE_ABSENT};
+    const size_t n_words = vex_bit_words(columns->n_rows);
+    bool absent = vex_leaf_matches(leaf, &nothing);
+    evaluation e = {.columns = columns, .leaf = leaf};
+    if (!any_bit(matches, n_words)) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_columns_find(columns, leaf->key, leaf->key_len, &e.column));
+    if (e.column == NULL) {
+        if (!absent) {
+            memset(matches, 0, n_words * sizeof *matches);
+        }
+        return VEX_OK;
+    }
+    vex_status status = VEX_OK;
+    e.used = e.column->mask | 1u << VEX_VALUE_ABSENT;
+    e.tests[VEX_VALUE_ABSENT] = vex_code_test_all(absent);
+    for (unsigned type = VEX_VALUE_BOOL; type < N_TYPES; type++) {
+        if (e.used >> type & 1u) {
+            VEX_TRY_DONE(status, make_test(&e, (vex_value_type)type, &e.tests[type]));
+        }
+    }
+    if (e.column->rows == NULL) {
+        match_dense(&e, matches);
+    } else {
+        status = match_sparse(&e, absent, matches);
+    }
+done:
+    for (unsigned type = 0; type < N_TYPES; type++) {
+        vex_code_test_clear(&e.tests[type]);
+    }
+    return status;
+}
