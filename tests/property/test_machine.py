@@ -2,6 +2,7 @@
 after every kind of write, flush, reopening, and from another process.
 
     VEXFS_PROPERTY_EXAMPLES=500 pytest tests/property      a longer run
+    VEXFS_PROPERTY_RANDOM=1 pytest tests/property          other examples each time
     VEXFS_MEMTABLE_ROWS=...                                is set low here, so that records live in
                                                            many small segments as well as in memory
 """
@@ -20,7 +21,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -31,7 +32,6 @@ import vexfs_chroma
 
 EXAMPLES = int(os.environ.get("VEXFS_PROPERTY_EXAMPLES", "40"))
 EVERYTHING = ["documents", "metadatas", "uris", "embeddings"]
-SHIM = hasattr(vexfs_chroma, "SHIM")
 
 DIMENSION = 5
 ids = st.integers(0, 39).map(lambda n: f"id{n}")
@@ -223,7 +223,6 @@ class PersistentMachine(CollectionMachine):
         found = self.reader.ask(self.path, self.name, "query", **arguments, include=include)
         self.model.check_query(found, queries, 4)
 
-    @precondition(lambda self: not SHIM)
     @rule(queries=queries)
     def read_in_forked_child(self, queries: list[list[int]]) -> None:
         def child(pipe: Any) -> None:
@@ -261,7 +260,8 @@ RUN = settings(
     max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
-    derandomize=True,
+    derandomize=not os.environ.get("VEXFS_PROPERTY_RANDOM"),
+    print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
 
