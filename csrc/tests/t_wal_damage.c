@@ -175,6 +175,20 @@ TEST(wal_any_frame_can_be_the_witness) {
     image_free(&image);
 }
 
+/* The search for a witness reads the file in steps of 1 MiB + 4 KiB: one that lies across two. */
+TEST(wal_witness_across_the_steps_of_the_search) {
+    for (size_t tail = 3984; tail <= 4048; tail += 8) {
+        const size_t lens[] = {MIB + tail, 50};
+        vex_status status;
+        vex_wal_step last;
+        log_image image = make_image(lens, 2, true, false);
+        image.bytes[64 + 40] ^= 1; /* the FIRST; MIDDLE and LAST of the same record say nothing */
+        CHECK_EQ(replay(&image, image.len, lens, 2, &status, &last), 0);
+        CHECK_EQ(status, VEX_ERR_CORRUPT);
+        image_free(&image);
+    }
+}
+
 /* ---- frames out of turn ---- */
 
 /* Frames of two attempts at the same record, both valid, are not mixed into one. */

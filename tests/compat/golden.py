@@ -1,0 +1,77 @@
+"""Makes the golden database of a release: golden/<format>.zip, kept for ever.
+
+    python tests/compat/golden.py NAME
+
+Holds a database with everything the format has, and expected.json with its records.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import uuid
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from vexfs_chroma import _engine
+
+GOLDEN = Path(__file__).parent / "golden"
+LONG = "All happy families are alike; each unhappy family is unhappy in its own way. " * 40
+
+
+def fill(collection: _engine.Collection) -> None:
+    """Files of all kinds, dead rows in both kinds, and a log with every operation."""
+    metadata = [
+        {"n": i, "f": i / 4, "s": f"text {i % 5}", "b": i % 2 == 0, "l": ["a", "b"][: 1 + i % 2]}
+        for i in range(60)
+    ]
+    ids = [f"id-{i:03}" for i in range(60)]
+    documents = [None if i % 7 == 0 else f"{i} {LONG[: i * 30]}" for i in range(60)]
+    uris = [None if i % 3 else f"file:///{i}" for i in range(60)]
+    whole = np.arange(60 * 8, dtype=np.float32).reshape(60, 8) % 250
+    collection.write("add", ids, whole, documents, metadata, uris)
+    collection.flush()
+    collection.write("update", ids[:9], whole[:9] + 0.5, None, None, None)
+    collection.write("update", ids[20:24], None, ["new text"] * 4, [{"n": None, "ü": 1}] * 4, None)
+    collection.delete(ids[30:33], None)
+    collection.flush()
+    irrational = (np.random.default_rng(1).random((20, 8)) - 0.5).astype(np.float32)
+    collection.write("upsert", [f"late-{i}" for i in range(20)], irrational, None, None, None)
+    collection.flush()
+    collection.write("add", ["in the log"], irrational[:1], ["日本語"], [{"k": 2**40}], ["x:y"])
+    collection.write("update", ["late-3", "id-001"], irrational[:2] * 2, None, None, None)
+    collection.write("update", ["late-4"], None, ["only in the log"], [{"z": [1.5, 2.5]}], None)
+    collection.delete(["id-059", "late-19"], None)
+
+
+def records_of(collection: _engine.Collection) -> dict[str, list]:
+    rows = collection.get(documents=True, metadatas=True, uris=True, vectors=True)
+    return {
+        id: [rows.vectors[i].tolist(), rows.documents[i], rows.metadatas[i], rows.uris[i]]
+        for i, id in enumerate(rows.ids)
+    }
+
+
+def main(name: str) -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        database = _engine.Database(str(path))
+        collection_uuid = uuid.UUID(int=0x1234)
+        database.create_collection(collection_uuid, "cosine")
+        collection = database.open_collection(collection_uuid)
+        fill(collection)
+        expected = records_of(collection)
+        collection.close()
+        database.close()
+        with zipfile.ZipFile(GOLDEN / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(p for p in path.rglob("*") if p.is_file()):
+                archive.write(file, Path("database") / file.relative_to(path))
+            archive.writestr("expected.json", json.dumps(expected, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

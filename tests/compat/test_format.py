@@ -1,0 +1,139 @@
+"""docs/format.md against the engine: a reader made from the page must see what the engine wrote,
+and databases of every released format must open.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vexfs_chroma import _engine
+
+from . import golden
+from .primitives import Corrupt, LaterRelease, crc, id_hash
+from .reader import read_collection
+
+Fill = Callable[[_engine.Collection], None]
+ARCHIVES = sorted(golden.GOLDEN.glob("*.zip"))
+
+
+def test_checksums_and_hashes() -> None:
+    assert crc(b"123456789") == 0xE3069283
+    assert crc(b"6789", crc(b"12345")) == 0xE3069283
+    assert id_hash(b"") == 0xEFD01F60BA992926
+
+
+def compare(path: Path, collection: uuid.UUID, expected: dict[str, list]) -> None:
+    found = read_collection(path, collection.bytes)
+    assert [record.id for record in found.values()] == list(expected)
+    for record in found.values():
+        vector, document, metadata, uri = expected[record.id]
+        np.testing.assert_array_equal(record.vector, np.array(vector, np.float32))
+        assert (record.document, record.uri) == (document, uri)
+        assert record.metadata == metadata
+
+
+def make_database(path: Path, fill: Fill) -> tuple[uuid.UUID, dict[str, list]]:
+    name = uuid.uuid4()
+    database = _engine.Database(str(path))
+    database.create_collection(name, "l2")
+    collection = database.open_collection(name)
+    fill(collection)
+    expected = golden.records_of(collection)
+    collection.close()
+    database.close()
+    return name, expected
+
+
+def nothing(collection: _engine.Collection) -> None:
+    pass
+
+
+def only_log(collection: _engine.Collection) -> None:
+    vectors = np.random.default_rng(3).random((400, 1000), np.float32)  # a record of two frames
+    collection.write("add", [str(i) for i in range(400)], vectors, None, None, None)
+    collection.delete([str(i) for i in range(0, 400, 3)], None)
+
+
+def many_documents(collection: _engine.Collection) -> None:
+    words = [word.strip(".,;") for word in golden.LONG.split()]
+    rng = random.Random(7)
+    n = 3000  # over 1 MiB of documents: small blocks with a dictionary
+    documents = [" ".join(rng.choices(words, k=80)) + str(i) for i in range(n)]
+    documents[17] = "a long one " * 3000
+    vectors = np.random.default_rng(4).random((n, 3), np.float32)
+    collection.write("add", [f"{i:x}" for i in range(n)], vectors, documents, None, None)
+    collection.flush()
+
+
+def several_flushes(collection: _engine.Collection) -> None:
+    rng = random.Random(8)
+    for step in range(12):
+        ids = [str(i) for i in rng.sample(range(200), 40)]
+        vectors = np.array([[rng.random(), step] for _ in ids], np.float32)
+        collection.write("upsert", ids, vectors, None, [{"step": step}] * 40, None)
+        collection.delete([str(rng.randrange(200)) for _ in range(3)], None)
+        if step % 3 == 1:
+            collection.flush()
+
+
+@pytest.mark.parametrize("fill", [nothing, only_log, golden.fill, many_documents, several_flushes])
+def test_the_reader_sees_what_the_engine_wrote(tmp_path: Path, fill: Fill) -> None:
+    collection, expected = make_database(tmp_path / "database", fill)
+    compare(tmp_path / "database", collection, expected)
+
+
+def test_the_reader_finds_damage(tmp_path: Path) -> None:
+    """The page is as strict as the engine: a flipped bit in a file is found."""
+    path = tmp_path / "database"
+    collection, expected = make_database(path, golden.fill)
+    directory = path / "collections" / collection.hex
+    files = [path / "VEXFS", *directory.glob("[mdpv]*-*")]
+    rng = random.Random(9)
+    for file in files:
+        data = file.read_bytes()
+        for _ in range(5):
+            at = rng.randrange(len(data))
+            file.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+            with pytest.raises((Corrupt, LaterRelease)):
+                read_collection(path, collection.bytes)
+        file.write_bytes(data)
+    compare(path, collection, expected)
+
+
+def test_there_is_a_golden_database() -> None:
+    assert ARCHIVES
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+def test_released_formats_open(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(tmp_path)
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    path = tmp_path / "database"
+    collection_uuid = uuid.UUID(int=0x1234)
+    compare(path, collection_uuid, expected)
+    pristine = tmp_path / "pristine"
+    shutil.copytree(path, pristine)
+    for read_only in (True, False):
+        database = _engine.Database(str(path), create=False, read_only=read_only)
+        collection = database.open_collection(collection_uuid)
+        assert golden.records_of(collection) == expected
+        if not read_only:  # and can be written on
+            collection.delete(["id-000"], None)
+            collection.flush()
+        collection.close()
+        database.close()
+        if read_only:
+            left = {p.name: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+            assert left == {p.name: p.read_bytes() for p in pristine.rglob("*") if p.is_file()}
+    del expected["id-000"]
+    compare(path, collection_uuid, expected)
