@@ -286,7 +286,7 @@ TEST(flush_every_failure) {
         CHECK_OK(model_store_reopen(&store));
         CHECK_MODEL(store.latest, &store.now);
     }
-    CHECK(failed[0] > 20 && failed[1] > 100);
+    CHECK(failed[0] > 15 && failed[1] > 40);
     model_store_end(&store);
     vex_vfs_fault_destroy(vfs);
     vex_vfs_memory_destroy(memory);

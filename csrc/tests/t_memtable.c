@@ -253,7 +253,7 @@ TEST(memtable_equal_hashes) {
     CHECK_EQ(vex_memtable_find_id(table, "a", 1, hash, 1), 0);
     vex_memtable_release(table);
 
-    vex_key_table keys = {0};
+    vex_key_table keys = {.used = 0};
     size_t bytes = 0;
     CHECK_OK(vex_key_table_reserve(&keys, 1000, &bytes));
     for (uint32_t i = 0; i < 1000; i++) {
