@@ -32,7 +32,7 @@
 #define VEX_BLOCK_VALUE_MAX (((size_t)1 << 30) - 16)
 
 /* zstd levels: files that are rewritten soon, and files that stay. */
-#define VEX_BLOCK_LEVEL_FLUSH 6
+#define VEX_BLOCK_LEVEL_FLUSH 9
 #define VEX_BLOCK_LEVEL_COMPACT 12
 
 /* ---- writing ---- */
