@@ -184,8 +184,8 @@ static void *map_aligned(size_t bytes) {
     if (bytes > SIZE_MAX - HUGE_PAGE) {
         return NULL;
     }
-    uint8_t *start = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANON, -1, 0);
+    uint8_t *start =
+        mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (start == MAP_FAILED) {
         return NULL;
     }

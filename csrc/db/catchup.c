@@ -10,7 +10,7 @@
 
 #include "base/poison.h"
 
-#define LOAD_TRIES 10               /* another process may flush while we open its files          */
+#define LOAD_TRIES 10 /* another process may flush while we open its files          */
 #define PERSIST_STEP ((size_t)1 << 20)
 
 /* Where replay must stop. */
@@ -192,14 +192,14 @@ static vex_status load_once(vex_collection *collection, replay_limit limit) {
     uint64_t generation = 0;
     vex_status status = vex_manifest_newest(db->vfs, collection->dir, &generation);
     if (status == VEX_OK && generation == 0) {
-        status = VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
-                             "the collection does not exist");
+        status =
+            VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0, "the collection does not exist");
     }
     VEX_TRY_DONE(status, status);
-    VEX_TRY_DONE(status, vex_manifest_read(db->vfs, collection->dir, db->uuid, generation,
-                                           &manifest));
-    VEX_TRY_DONE(status, vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest,
-                                           &snapshot));
+    VEX_TRY_DONE(status,
+                 vex_manifest_read(db->vfs, collection->dir, db->uuid, generation, &manifest));
+    VEX_TRY_DONE(status,
+                 vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest, &snapshot));
     VEX_TRY_DONE(status, vex_key_set_decode(&keys, manifest.keys.data, manifest.keys.len));
     VEX_TRY_DONE(status, add_memtable(snapshot));
 
@@ -416,8 +416,8 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     VEX_TRY(open_head(collection));
     VEX_TRY(read_head(collection, &head, &valid));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
-    if (valid && (head.generation != collection->known.generation ||
-                  head.lsn > collection->known.lsn)) {
+    if (valid &&
+        (head.generation != collection->known.generation || head.lsn > collection->known.lsn)) {
         VEX_TRY(follow(collection, head.generation,
                        (replay_limit){true, head.wal_number, head.wal_end}));
     }

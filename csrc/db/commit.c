@@ -126,8 +126,8 @@ typedef struct pending_commit {
     vex_head head;
 } pending_commit;
 
-static vex_status resolve_and_apply(vex_collection *collection, vex_resolver resolve,
-                                    void *context, pending_commit *pending) {
+static vex_status resolve_and_apply(vex_collection *collection, vex_resolver resolve, void *context,
+                                    pending_commit *pending) {
     vex_batch batch = {0};
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK) {

@@ -94,8 +94,8 @@ static vex_status begin(vex_collection *collection, bool everything, vex_snapsho
 }
 
 /* Under lease and write_mu: the manifest is the commit; then everybody sees the files. */
-static vex_status commit(vex_collection *collection, const vex_snapshot *sealed,
-                         uint32_t n_flush, vex_flush_result *result) {
+static vex_status commit(vex_collection *collection, const vex_snapshot *sealed, uint32_t n_flush,
+                         vex_flush_result *result) {
     vex_db *db = collection->db;
     vex_snapshot *latest = collection->latest, *next = NULL;
     VEX_TRY(vex_snapshot_copy(latest, &next));

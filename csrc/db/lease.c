@@ -85,8 +85,7 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
     }
     if (status == VEX_OK) {
         lock->holders++;
-        lock->draining =
-            !vfs->is_volatile && vfs->clock_ms(vfs) - lock->since_ms > LEASE_MAX_MS;
+        lock->draining = !vfs->is_volatile && vfs->clock_ms(vfs) - lock->since_ms > LEASE_MAX_MS;
     }
     pthread_mutex_unlock(&lock->mutex);
     return status;

@@ -1,10 +1,10 @@
 /*
  * read.c - vex_count, vex_get and vex_query: one snapshot, one pass, one result.
  */
+#include "base/bits.h"
 #include "db/db.h"
 #include "db/result.h"
 #include "db/select.h"
-#include "base/bits.h"
 #include "filter/match.h"
 #include "index/flat.h"
 
@@ -72,8 +72,8 @@ typedef struct flat_query {
     const vex_kernels *kernels;
     const float *queries;
     uint32_t n, dimension, k;
-    float *norm2;                 /* |q|^2 per query                                              */
-    vex_topk *top;                /* one per query                                                */
+    float *norm2;  /* |q|^2 per query                                              */
+    vex_topk *top; /* one per query                                                */
     const vex_vector_matches *matches; /* NULL: every live row                                    */
 } flat_query;
 
@@ -115,9 +115,9 @@ static vex_status scan_file(flat_query *search, uint32_t number) {
                              .source = number,
                              .element = (vex_element)file->element,
                              .selected = selected};
-    vex_status status = vex_flat_scan(search->kernels, search->snapshot->space, &run,
-                                      search->queries, search->norm2, search->n,
-                                      search->dimension, search->top);
+    vex_status status =
+        vex_flat_scan(search->kernels, search->snapshot->space, &run, search->queries,
+                      search->norm2, search->n, search->dimension, search->top);
     vex_free(live);
     return status;
 }
@@ -203,12 +203,12 @@ static vex_status build_hits(flat_query *search, uint32_t include, vex_result **
         for (uint32_t i = 0; i < counts[q] && status == VEX_OK; i++) {
             const vex_hit *hit = &search->top[q].hits[i];
             bool in_memory = hit->source >= snapshot->n_vecs;
-            vex_row_ref payload, vector = {.found = true,
-                                           .in_memory = in_memory,
-                                           .source = hit->source -
-                                                     (in_memory ? snapshot->n_vecs : 0),
-                                           .row = hit->row,
-                                           .seq = hit->seq};
+            vex_row_ref payload,
+                vector = {.found = true,
+                          .in_memory = in_memory,
+                          .source = hit->source - (in_memory ? snapshot->n_vecs : 0),
+                          .row = hit->row,
+                          .seq = hit->seq};
             vex_snapshot_find_payload(snapshot, hit->seq, &payload);
             status = payload.found
                          ? vex_result_builder_add(&builder, &payload, &vector, hit->distance)
@@ -300,8 +300,8 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
     }
     vex_snapshot *snapshot = NULL;
     VEX_TRY(begin_read(collection, &snapshot));
-    flat_query search = {.snapshot = snapshot, .queries = queries, .n = n, .dimension = dimension,
-                     .k = k};
+    flat_query search = {
+        .snapshot = snapshot, .queries = queries, .n = n, .dimension = dimension, .k = k};
     vex_status status = run_query(&search, selection, include, out);
     end_read(collection, snapshot);
     return status;

@@ -101,7 +101,8 @@ static vex_status check_metadata(const uint8_t *map, size_t len, uint32_t record
 typedef enum record_column { IDS, DOCUMENTS, METADATAS, URIS, N_COLUMNS } record_column;
 static const char *const column_names[N_COLUMNS] = {"ids", "documents", "metadatas", "uris"};
 
-static vex_status store_value(vex_record *record, record_column column, vex_slice value, uint32_t row) {
+static vex_status store_value(vex_record *record, record_column column, vex_slice value,
+                              uint32_t row) {
     switch (column) {
     case IDS:
         if (value.data == NULL || value.len == 0 || value.len > VEX_ID_BYTES_MAX) {
@@ -141,8 +142,8 @@ static vex_status parse_value(vex_mp_reader *reader, record_column column, uint3
         }
     }
     if (raw_len >= UINT32_MAX) {
-        return VEX_FAIL(VEX_ERR_TOO_BIG, "%s: entry %u is larger than 4 GiB",
-                        column_names[column], (unsigned)row);
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "%s: entry %u is larger than 4 GiB", column_names[column],
+                        (unsigned)row);
     }
     slice.len = (uint32_t)raw_len;
     return store_value(record, column, slice, row);
@@ -249,7 +250,7 @@ static vex_status read_pairs(vex_slice map, meta_pairs *out) {
         }
         VEX_TRY(vex_grow((void **)&out->items, &out->capacity, out->n + 1, sizeof *out->items));
         out->items[out->n++] = (meta_pair){{key.bytes, (uint32_t)key.len},
-                                      {nil ? NULL : raw, nil ? 0 : (uint32_t)len}};
+                                           {nil ? NULL : raw, nil ? 0 : (uint32_t)len}};
     }
     return VEX_OK;
 }
@@ -327,8 +328,8 @@ vex_status vex_metadata_merge(vex_arena *arena, vex_slice old, vex_slice given, 
             present->value = changes.items[i].value;
             continue;
         }
-        status = vex_grow((void **)&merged.items, &merged.capacity, merged.n + 1,
-                          sizeof *merged.items);
+        status =
+            vex_grow((void **)&merged.items, &merged.capacity, merged.n + 1, sizeof *merged.items);
         if (status == VEX_OK) {
             merged.items[merged.n++] = changes.items[i];
         }

@@ -102,9 +102,8 @@ vex_status vex_result_builder_finish(vex_result_builder *builder, const uint32_t
     uint32_t n = builder->n_rows, include = builder->include;
     vex_result *result = vex_calloc(1, sizeof *result);
     uint32_t *counts = vex_calloc(n_queries ? n_queries : 1, sizeof *counts);
-    vex_status status = result && counts
-                            ? vex_mp_put_array(&records, 4)
-                            : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a result");
+    vex_status status = result && counts ? vex_mp_put_array(&records, 4)
+                                         : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a result");
     if (status == VEX_OK) {
         status = vex_buf_reserve(&records, builder->ids.len + builder->documents.len +
                                                builder->metadatas.len + builder->uris.len + 64);

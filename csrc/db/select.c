@@ -82,8 +82,8 @@ static vex_status select_ids(const vex_snapshot *snapshot, const vex_selection *
             break;
         }
         vex_row_ref ref;
-        VEX_TRY(vex_snapshot_find_id(snapshot, id.bytes, id.len, vex_hash64(id.bytes, id.len),
-                                     &ref));
+        VEX_TRY(
+            vex_snapshot_find_id(snapshot, id.bytes, id.len, vex_hash64(id.bytes, id.len), &ref));
         if (ref.found) {
             VEX_TRY(push(out, &ref));
         }
@@ -108,9 +108,9 @@ static vex_status collect(vex_refs *out, const uint64_t *words, uint32_t rows, b
     for (uint32_t at = 0; words != NULL && at < vex_bit_words(rows); at++) {
         for (uint64_t word = words[at]; word != 0; word &= word - 1) {
             uint32_t row = at * 64 + (uint32_t)__builtin_ctzll(word);
-            uint64_t seq = in_memory
-                               ? vex_memtable_payload(snapshot->mems[source].table, row)->payload.seq
-                               : snapshot->pays[source].file->seqs[row];
+            uint64_t seq =
+                in_memory ? vex_memtable_payload(snapshot->mems[source].table, row)->payload.seq
+                          : snapshot->pays[source].file->seqs[row];
             VEX_TRY(push(out, &(vex_row_ref){.found = true,
                                              .in_memory = in_memory,
                                              .source = source,
@@ -138,8 +138,8 @@ static vex_status select_filtered(const vex_snapshot *snapshot, const vex_select
     return status;
 }
 
-vex_status vex_select(const vex_snapshot *snapshot, const vex_selection *selection,
-                      uint64_t offset, int64_t limit, vex_refs *out) {
+vex_status vex_select(const vex_snapshot *snapshot, const vex_selection *selection, uint64_t offset,
+                      int64_t limit, vex_refs *out) {
     vex_refs found = {0};
     vex_status status;
     if (selection == NULL || (selection->ids == NULL && selection->filter == NULL)) {

@@ -1,8 +1,8 @@
 /*
  * simple.c - the fixed-layout requests of the C ABI, and process-wide facts: version, counters.
  */
-#include "db/db.h"
 #include "base/msgpack.h"
+#include "db/db.h"
 
 #include "base/poison.h"
 
@@ -77,20 +77,22 @@ vex_status vex_file_info(const char *path, vexfs_vector_file_info *out) {
     dir[len] = '\0';
     unsigned long long file_no = 0;
     if (sscanf(slash ? slash + 1 : path, "vec-%llu.vxv", &file_no) != 1) {
-        return VEX_FAIL_AT(VEX_ERR_INVALID, path, 0, 0, "not the name of a vector file (vec-*.vxv)");
+        return VEX_FAIL_AT(VEX_ERR_INVALID, path, 0, 0,
+                           "not the name of a vector file (vec-*.vxv)");
     }
     vex_vecfile *file = NULL;
     const vex_file_entry any = {.kind = VEX_KIND_VECTORS, .file_no = file_no};
     VEX_TRY(vex_vecfile_open(vex_vfs_posix(), dir, NULL, &any, &file));
     const vex_section *vectors = vex_container_find(&file->container, VEX_SECTION_VECTORS);
-    *out = (vexfs_vector_file_info){.dimensions = file->dimension,
-                                    .element_type = file->element,
-                                    .vector_count = file->rows,
-                                    .storage_format = VEX_FORMAT_MAJOR,
-                                    .data_offset = vectors ? vectors->offset : 0,
-                                    .index_offset = vex_get64(file->container.map + file->container.size - FOOTER_BYTES),
-                                    .compression_type = 0,
-                                    .alignment_bytes = 4096};
+    *out = (vexfs_vector_file_info){
+        .dimensions = file->dimension,
+        .element_type = file->element,
+        .vector_count = file->rows,
+        .storage_format = VEX_FORMAT_MAJOR,
+        .data_offset = vectors ? vectors->offset : 0,
+        .index_offset = vex_get64(file->container.map + file->container.size - FOOTER_BYTES),
+        .compression_type = 0,
+        .alignment_bytes = 4096};
     vex_vecfile_release(file);
     return VEX_OK;
 }
@@ -130,8 +132,8 @@ vex_status vex_search_simple(vex_collection *collection, vexfs_vector_search_req
         return VEX_FAIL(VEX_ERR_INVALID, "search_type %u differs from the collection's space %u",
                         (unsigned)request->search_type, (unsigned)collection->latest->space);
     }
-    VEX_TRY(vex_query(collection, NULL, request->query, 1, request->dimensions, request->k, 0,
-                      &found));
+    VEX_TRY(
+        vex_query(collection, NULL, request->query, 1, request->dimensions, request->k, 0, &found));
     vex_status status = unpack_ids(found, request->result_ids);
     if (status == VEX_OK) {
         memcpy(request->results, found->distances, found->n_rows * sizeof(float));

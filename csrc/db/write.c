@@ -14,7 +14,7 @@
 typedef struct write_context {
     const vex_write_request *request;
     const vex_record *records;
-    vex_arena *arena;               /* merged metadata and old payloads live until the commit     */
+    vex_arena *arena; /* merged metadata and old payloads live until the commit     */
     vex_snapshot_reader *reader;
     uint64_t changed;
 } write_context;
@@ -121,8 +121,8 @@ static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_
     for (uint32_t row = 0; row < request->n && status == VEX_OK; row++) {
         const vex_record *record = &context->records[row];
         vex_row_ref ref = {0};
-        status = vex_snapshot_find_id(latest, record->id.data, record->id.len, record->id_hash,
-                                      &ref);
+        status =
+            vex_snapshot_find_id(latest, record->id.data, record->id.len, record->id_hash, &ref);
         if (status != VEX_OK) {
             break;
         }
@@ -184,9 +184,8 @@ static vex_status resolve_delete(void *argument, const vex_snapshot *latest, vex
             status = copy_slice(context->arena, op.payload.id, op.payload.id_len, &id);
         }
         if (status == VEX_OK) {
-            op.payload = (vex_payload){.seq = refs.rows[i].seq,
-                                       .id = id,
-                                       .id_len = op.payload.id_len};
+            op.payload =
+                (vex_payload){.seq = refs.rows[i].seq, .id = id, .id_len = op.payload.id_len};
             status = vex_batch_add(batch, &op);
         }
     }

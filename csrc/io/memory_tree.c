@@ -65,9 +65,8 @@ static vex_entry *entry_find(vex_node *directory, const char *name, size_t len) 
 /* Add a name for `target`, whose reference passes to the entry. */
 static int entry_add(vex_node *directory, const char *name, size_t len, vex_node *target) {
     char *copy = vex_malloc(len + 1);
-    if (copy == NULL ||
-        vex_grow((void **)&directory->entries, &directory->entry_capacity,
-                 directory->n_entries + 1, sizeof(vex_entry)) != VEX_OK) {
+    if (copy == NULL || vex_grow((void **)&directory->entries, &directory->entry_capacity,
+                                 directory->n_entries + 1, sizeof(vex_entry)) != VEX_OK) {
         vex_free(copy);
         return ENOMEM;
     }

@@ -52,8 +52,7 @@ static int count_call(vex_vfs *vfs, bool *short_write) {
         }                                                                                          \
     } while (0)
 
-static vex_status fault_open(vex_vfs *vfs, const char *path, vex_file_mode mode,
-                             vex_file **out) {
+static vex_status fault_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
     MAY_FAIL(vfs, path, "open file");
     size_t path_bytes = strlen(path) + 1;
     vex_file *file = vex_malloc(sizeof *file + path_bytes);
@@ -77,8 +76,8 @@ static void fault_close(vex_vfs *vfs, vex_file *file) {
     }
 }
 
-static vex_status fault_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len,
-                             uint64_t offset, size_t *got) {
+static vex_status fault_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len, uint64_t offset,
+                             size_t *got) {
     MAY_FAIL(vfs, file->path, "read file");
     return inner_of(vfs)->file_read(inner_of(vfs), file->inner, dst, len, offset, got);
 }

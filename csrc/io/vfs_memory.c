@@ -43,8 +43,7 @@ static vex_status leave(memory_vfs *m, int error, const char *path, const char *
 
 /* ---- open files ---- */
 
-static vex_status memory_open(vex_vfs *vfs, const char *path, vex_file_mode mode,
-                              vex_file **out) {
+static vex_status memory_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
     size_t path_bytes = strlen(path) + 1;
     vex_file *file = vex_malloc(sizeof *file + path_bytes);
     if (file == NULL) {
@@ -79,8 +78,8 @@ static void memory_close(vex_vfs *vfs, vex_file *file) {
     }
 }
 
-static vex_status memory_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len,
-                              uint64_t offset, size_t *got) {
+static vex_status memory_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len, uint64_t offset,
+                              size_t *got) {
     memory_vfs *m = enter(vfs);
     const vex_node *node = file->node;
     size_t copied = 0;

@@ -47,7 +47,7 @@ struct vex_file {
 #else
 #define TRANSFER_MAX ((size_t)1 << 30)
 #endif
-#define PARTS_MAX 64                   /* below every IOV_MAX */
+#define PARTS_MAX 64 /* below every IOV_MAX */
 
 /* Repeat a call that returns -1 and EINTR. */
 #define RETRY(result, call)                                                                        \
@@ -237,8 +237,7 @@ static vex_status posix_allocate(vex_vfs *vfs, vex_file *file, uint64_t offset, 
         return vex_vfs_fail(file->path, EFBIG, "cannot reserve space for file");
     }
     int sys_errno = allocate_fd(file->fd, (off_t)offset, (off_t)len);
-    if (sys_errno == 0 || sys_errno == EOPNOTSUPP || sys_errno == ENOTSUP ||
-        sys_errno == ENOSYS) {
+    if (sys_errno == 0 || sys_errno == EOPNOTSUPP || sys_errno == ENOTSUP || sys_errno == ENOSYS) {
         return VEX_OK;
     }
     return vex_vfs_fail(file->path, sys_errno, "cannot reserve space for file");
@@ -324,9 +323,8 @@ static vex_status posix_map(vex_vfs *vfs, vex_file *file, uint64_t size, const u
     if ((uint64_t)now.st_size < size) { /* touching what is missing would kill the process */
         return vex_vfs_fail_short(file->path, size, (uint64_t)now.st_size);
     }
-    void *map = size <= SIZE_MAX
-                    ? mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file->fd, 0)
-                    : MAP_FAILED;
+    void *map = size <= SIZE_MAX ? mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, file->fd, 0)
+                                 : MAP_FAILED;
     if (map == MAP_FAILED) {
         return vex_vfs_fail(file->path, errno, "cannot map file");
     }

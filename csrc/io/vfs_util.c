@@ -56,9 +56,9 @@ static inline const char *text_of_text(char *text, const char *buffer) {
 
 vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what) {
     char buffer[128] = "";
-    const char *reason = _Generic(strerror_r(0, buffer, 1), int: text_of_code,
-                                  char *: text_of_text)(
-        strerror_r(sys_errno, buffer, sizeof buffer), buffer);
+    const char *reason = _Generic(strerror_r(0, buffer, 1),
+        int: text_of_code,
+        char *: text_of_text)(strerror_r(sys_errno, buffer, sizeof buffer), buffer);
     return VEX_FAIL_AT(status_of_errno(sys_errno), path, 0, sys_errno, "%s: %s%s", what, reason,
                        hint_for_errno(sys_errno));
 }
@@ -125,8 +125,8 @@ static void remove_quietly(vex_vfs *vfs, const char *path) {
     }
 }
 
-vex_status vex_file_write_atomic(vex_vfs *vfs, const char *dir, const char *name,
-                                 const void *data, size_t len, bool sync) {
+vex_status vex_file_write_atomic(vex_vfs *vfs, const char *dir, const char *name, const void *data,
+                                 size_t len, bool sync) {
     char path[VEX_PATH_MAX], temporary[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, dir, name));
     size_t path_len = strlen(path);
@@ -188,8 +188,7 @@ static vex_status remove_entry(void *context, const char *name) {
         return VEX_OK;
     }
     if (vex_last_error()->sys_errno == ENOTDIR) { /* a file: the first error is the true one */
-        return vex_fail_at(as_file.code, as_file.path, 0, as_file.sys_errno, "%s",
-                           as_file.message);
+        return vex_fail_at(as_file.code, as_file.path, 0, as_file.sys_errno, "%s", as_file.message);
     }
     return status;
 }

@@ -105,8 +105,7 @@ static vex_status write_vectors(const flushing *f, const gathered *rows) {
     }
     VEX_TRY(vex_vecfile_write(f->vfs, f->dir, f->uuid, result->manifest.next_file_no++,
                               rows->vectors, rows->n_vectors, f->sealed->dimension,
-                              rows->vector_lsn[0], rows->vector_lsn[1], f->sync,
-                              &source->entry));
+                              rows->vector_lsn[0], rows->vector_lsn[1], f->sync, &source->entry));
     result->has_rows = true;
     VEX_TRY(vex_tombs_create(rows->n_vectors, &source->tombs));
     return vex_vecfile_open(f->vfs, f->dir, f->uuid, &source->entry, &source->file);
@@ -209,13 +208,13 @@ static vex_status check_input(const vex_snapshot *sealed, uint32_t n_flush) {
     }
     return fine ? VEX_OK
                 : VEX_FAIL(VEX_ERR_INVALID, "the snapshot to flush has rows beyond its sealed "
-                           "memtables");
+                                            "memtables");
 }
 
 vex_status vex_flush_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                           const vex_snapshot *sealed, uint32_t n_flush,
-                           const vex_manifest *base, const vex_buf *keys, uint64_t wal_first,
-                           bool sync, vex_flush_result *out) {
+                           const vex_snapshot *sealed, uint32_t n_flush, const vex_manifest *base,
+                           const vex_buf *keys, uint64_t wal_first, bool sync,
+                           vex_flush_result *out) {
     vex_flush_result result = {0};
     gathered rows = {0};
     const flushing f = {vfs, dir, uuid, sync, sealed, &result};
@@ -341,8 +340,8 @@ static vex_status carry_deaths(const vex_mem_source *source, uint64_t sealed_lsn
         if (vex_mem_vector_live(vector, sealed_lsn) && !vex_mem_vector_live(vector, next->lsn)) {
             vex_vec_source *vec = &next->vecs[next->n_vecs - 1];
             vec->tombs_changed = true;
-            VEX_TRY(vex_tombs_kill(&vec->tombs, vex_vecfile_find(vec->file, vector->seq),
-                                   &was_live));
+            VEX_TRY(
+                vex_tombs_kill(&vec->tombs, vex_vecfile_find(vec->file, vector->seq), &was_live));
         }
     }
     for (uint32_t row = 0; row < source->n_payloads; row++) {
@@ -351,9 +350,8 @@ static vex_status carry_deaths(const vex_mem_source *source, uint64_t sealed_lsn
             !vex_mem_payload_live(payload, next->lsn)) {
             vex_pay_source *pay = &next->pays[next->n_pays - 1];
             pay->tombs_changed = true;
-            VEX_TRY(vex_tombs_kill(&pay->tombs,
-                                   vex_payfile_find_seq(pay->file, payload->payload.seq),
-                                   &was_live));
+            VEX_TRY(vex_tombs_kill(
+                &pay->tombs, vex_payfile_find_seq(pay->file, payload->payload.seq), &was_live));
         }
     }
     return VEX_OK;

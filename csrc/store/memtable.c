@@ -25,8 +25,8 @@ struct vex_memtable {
     _Atomic uint32_t n_vectors, n_payloads;
     _Atomic(vex_mem_vector *) vectors[CHUNKS];
     _Atomic(vex_mem_payload *) payloads[CHUNKS];
-    vex_key_table ids;         /* hash of the id -> payload row                                   */
-    vex_key_table seqs;        /* seq -> payload row, vector row                                  */
+    vex_key_table ids;  /* hash of the id -> payload row                                   */
+    vex_key_table seqs; /* seq -> payload row, vector row                                  */
     _Atomic uint64_t bytes;
     atomic_bool in_order;
     /* the writer's */
@@ -146,12 +146,12 @@ static vex_status measure(const vex_memtable *table, const vex_batch *batch, bat
                                               &size.string_bytes);
         }
     }
-    overflow = overflow || __builtin_mul_overflow((size_t)size.vectors,
-                                                  batch->dimension * sizeof(float),
-                                                  &size.vector_bytes);
+    overflow =
+        overflow || __builtin_mul_overflow((size_t)size.vectors, batch->dimension * sizeof(float),
+                                           &size.vector_bytes);
     if (overflow || vectors + size.vectors > VEX_ROWS_MAX ||
-        payloads + size.payloads > VEX_ROWS_MAX ||
-        size.string_bytes > SIZE_MAX / 4 || size.vector_bytes > SIZE_MAX / 4) {
+        payloads + size.payloads > VEX_ROWS_MAX || size.string_bytes > SIZE_MAX / 4 ||
+        size.vector_bytes > SIZE_MAX / 4) {
         return VEX_FAIL(VEX_ERR_TOO_BIG, "a memtable holds at most %u rows", VEX_ROWS_MAX);
     }
     *out = size;
@@ -340,8 +340,8 @@ static vex_key_slot *find_seq_slot(const vex_memtable *table, uint64_t seq) {
     return vex_key_probe_next(&probe);
 }
 
-uint32_t vex_memtable_find_id(const vex_memtable *table, const void *id, size_t len,
-                              uint64_t hash, uint64_t lsn) {
+uint32_t vex_memtable_find_id(const vex_memtable *table, const void *id, size_t len, uint64_t hash,
+                              uint64_t lsn) {
     const vex_key_slot *slot = find_id_slot(table, hash, id, len);
     uint32_t row = slot ? vex_key_slot_payload(slot) : VEX_NO_ROW;
     while (row != VEX_NO_ROW) {

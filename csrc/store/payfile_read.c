@@ -25,11 +25,11 @@ static vex_status read_info(vex_payfile *file) {
 static vex_status read_keys(vex_payfile *file) {
     const vex_section *section = NULL;
     uint64_t rows = file->rows;
-    VEX_TRY(vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t),
-                             &section));
+    VEX_TRY(
+        vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t), &section));
     file->seqs = (const void *)section->data;
-    VEX_TRY(vex_section_need(&file->container, VEX_SECTION_ID_INDEX, rows * ID_INDEX_BYTES,
-                             &section));
+    VEX_TRY(
+        vex_section_need(&file->container, VEX_SECTION_ID_INDEX, rows * ID_INDEX_BYTES, &section));
     file->id_hashes = (const void *)section->data;
     file->id_rows = (const void *)(section->data + rows * sizeof(uint64_t));
     VEX_TRY(vex_section_need(&file->container, VEX_SECTION_IDS, UINT64_MAX, &section));
@@ -48,8 +48,8 @@ static vex_status open_column(vex_payfile *file, uint32_t kind, bool *present,
     if (section == NULL) {
         return VEX_OK;
     }
-    VEX_TRY(vex_block_column_open(column, section->data, (size_t)section->len,
-                                  file->container.path, section->offset));
+    VEX_TRY(vex_block_column_open(column, section->data, (size_t)section->len, file->container.path,
+                                  section->offset));
     *present = true;
     if (column->n_values != file->rows) {
         return vex_section_damaged(&file->container, section, "a column of another length");
@@ -98,8 +98,8 @@ vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
     }
     atomic_init(&file->refs, 1);
     vex_status status;
-    VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_PAYLOAD, entry->file_no,
-                                            entry, &file->container));
+    VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_PAYLOAD, entry->file_no, entry,
+                                            &file->container));
     VEX_TRY_DONE(status, read_info(file));
     VEX_TRY_DONE(status, read_keys(file));
     VEX_TRY_DONE(status, check_entry(file, entry));
@@ -263,8 +263,8 @@ vex_status vex_payload_read(vex_payload_reader *reader, uint32_t row, uint32_t p
     payload.id_len = (uint32_t)id_len;
     VEX_TRY(read_value(&reader->documents, (parts & VEX_PAYLOAD_DOCUMENT) && file->has_documents,
                        row, &payload.document, &payload.document_len));
-    VEX_TRY(read_value(&reader->metadata, (parts & VEX_PAYLOAD_METADATA) && file->has_metadata,
-                       row, &payload.metadata, &payload.metadata_len));
+    VEX_TRY(read_value(&reader->metadata, (parts & VEX_PAYLOAD_METADATA) && file->has_metadata, row,
+                       &payload.metadata, &payload.metadata_len));
     VEX_TRY(read_value(&reader->uris, (parts & VEX_PAYLOAD_URI) && file->has_uris, row,
                        &payload.uri, &payload.uri_len));
     *out = payload;

@@ -106,8 +106,8 @@ static vex_status put_id_index(vex_container_writer *writer, const vex_payload *
             vex_put64(hashes + (size_t)i * 8, index[i].hash);
             vex_put32(row_numbers + (size_t)i * 4, index[i].row);
         }
-        status = vex_container_put(writer, VEX_SECTION_ID_INDEX, 0, n, 0, scratch->data,
-                                   scratch->len);
+        status =
+            vex_container_put(writer, VEX_SECTION_ID_INDEX, 0, n, 0, scratch->data, scratch->len);
     }
     vex_free(index);
     return status;
@@ -201,17 +201,17 @@ static vex_status check_rows(const vex_payload *rows, uint32_t n) {
     }
     return fine ? VEX_OK
                 : VEX_FAIL(VEX_ERR_INVALID, "a payload file needs rows with ids and ascending "
-                           "seqs");
+                                            "seqs");
 }
 
 vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             uint64_t file_no, const vex_payload *rows, uint32_t n,
-                             uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
+                             uint64_t file_no, const vex_payload *rows, uint32_t n, uint64_t lsn_lo,
+                             uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
     vex_container_writer *writer = NULL;
     vex_buf scratch = {0};
     VEX_TRY(check_rows(rows, n));
-    VEX_TRY(vex_container_create(vfs, dir, uuid, VEX_KIND_PAYLOAD, file_no, lsn_lo, lsn_hi,
-                                 &writer));
+    VEX_TRY(
+        vex_container_create(vfs, dir, uuid, VEX_KIND_PAYLOAD, file_no, lsn_lo, lsn_hi, &writer));
     vex_status status = put_sections(writer, rows, n, &scratch);
     vex_buf_clear(&scratch);
     if (status != VEX_OK) {

@@ -81,8 +81,7 @@ uint32_t vex_lower_bound_dense(const uint64_t *keys, uint32_t n, uint64_t key) {
     if (key - first < n && keys[key - first] == key) {
         return (uint32_t)(key - first); /* no gaps up to here */
     }
-    uint32_t guess = last > first
-                         ? (uint32_t)((unsigned __int128)(key - first) * (n - 1) / (last - first))
-                         : 0;
+    uint32_t guess =
+        last > first ? (uint32_t)((unsigned __int128)(key - first) * (n - 1) / (last - first)) : 0;
     return vex_lower_bound(keys, n, key, guess < n ? guess : n - 1);
 }

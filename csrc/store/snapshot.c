@@ -165,8 +165,7 @@ static vex_status kill_in_memory(vex_snapshot *snapshot, const vex_row_ref *ref,
     VEX_TRY(vex_grow(&kills, &snapshot->kills_capacity, snapshot->n_kills + 1,
                      sizeof *snapshot->kills));
     snapshot->kills = kills;
-    snapshot->kills[snapshot->n_kills++] =
-        (vex_mem_kill){ref->source, ref->row, payload, deletes};
+    snapshot->kills[snapshot->n_kills++] = (vex_mem_kill){ref->source, ref->row, payload, deletes};
     return VEX_OK;
 }
 
@@ -206,8 +205,10 @@ vex_status vex_snapshot_apply(vex_snapshot *snapshot, const vex_batch *batch, ui
     }
     if (batch->dimension != 0 && snapshot->dimension != 0 &&
         batch->dimension != snapshot->dimension) {
-        return VEX_FAIL(VEX_ERR_DIMENSION, "vectors of dimension %u for a collection of dimension "
-                        "%u", (unsigned)batch->dimension, (unsigned)snapshot->dimension);
+        return VEX_FAIL(VEX_ERR_DIMENSION,
+                        "vectors of dimension %u for a collection of dimension "
+                        "%u",
+                        (unsigned)batch->dimension, (unsigned)snapshot->dimension);
     }
     for (size_t i = 0; i < batch->n_ops; i++) {
         const vex_op *op = &batch->ops[i];

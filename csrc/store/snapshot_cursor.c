@@ -18,11 +18,11 @@ typedef struct sorted_row {
 
 typedef struct run {
     bool in_memory;
-    uint32_t source;      /* in pays or mems                                                      */
-    uint32_t next, end;   /* positions: rows, or places in `sorted`                               */
-    sorted_row *sorted;   /* NULL: rows as they lie                                               */
-    uint64_t highest;     /* memtables: seq of all rows passed is at most this                    */
-    uint64_t seq;         /* of the current row                                                   */
+    uint32_t source;    /* in pays or mems                                                      */
+    uint32_t next, end; /* positions: rows, or places in `sorted`                               */
+    sorted_row *sorted; /* NULL: rows as they lie                                               */
+    uint64_t highest;   /* memtables: seq of all rows passed is at most this                    */
+    uint64_t seq;       /* of the current row                                                   */
     uint32_t row;
 } run;
 
@@ -30,7 +30,7 @@ struct vex_seq_cursor {
     const vex_snapshot *snapshot;
     run *runs;
     uint32_t n_runs;
-    run **heap;           /* runs that have a current row; the least seq first                    */
+    run **heap; /* runs that have a current row; the least seq first                    */
     uint32_t n_heap;
 };
 
@@ -118,8 +118,7 @@ static vex_status sort_rest(const vex_snapshot *snapshot, run *r) {
 static vex_status make_runs(vex_seq_cursor *cursor) {
     const vex_snapshot *snapshot = cursor->snapshot;
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
-        cursor->runs[cursor->n_runs++] =
-            (run){.source = i, .end = snapshot->pays[i].file->rows};
+        cursor->runs[cursor->n_runs++] = (run){.source = i, .end = snapshot->pays[i].file->rows};
     }
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
         const vex_mem_source *source = &snapshot->mems[i];

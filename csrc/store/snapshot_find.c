@@ -47,8 +47,8 @@ void vex_snapshot_find_payload(const vex_snapshot *snapshot, uint64_t seq, vex_r
     }
     for (uint32_t i = snapshot->n_pays; i-- > 0;) {
         const vex_pay_source *source = &snapshot->pays[i];
-        uint32_t row = in_range(&source->entry, seq) ? vex_payfile_find_seq(source->file, seq)
-                                                     : UINT32_MAX;
+        uint32_t row =
+            in_range(&source->entry, seq) ? vex_payfile_find_seq(source->file, seq) : UINT32_MAX;
         if (row != UINT32_MAX && !vex_tombs_dead(source->tombs, row)) {
             *out = (vex_row_ref){true, false, i, row, seq};
             return;
@@ -67,8 +67,8 @@ void vex_snapshot_find_vector(const vex_snapshot *snapshot, uint64_t seq, vex_ro
     }
     for (uint32_t i = snapshot->n_vecs; i-- > 0;) {
         const vex_vec_source *source = &snapshot->vecs[i];
-        uint32_t row = in_range(&source->entry, seq) ? vex_vecfile_find(source->file, seq)
-                                                     : UINT32_MAX;
+        uint32_t row =
+            in_range(&source->entry, seq) ? vex_vecfile_find(source->file, seq) : UINT32_MAX;
         if (row != UINT32_MAX && !vex_tombs_dead(source->tombs, row)) {
             *out = (vex_row_ref){true, false, i, row, seq};
             return;

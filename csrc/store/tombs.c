@@ -178,8 +178,7 @@ vex_status vex_tombs_write(const vex_tombs *tombs, vex_vfs *vfs, const char *dir
     vex_put64(info + AT_FILE_NO, of->file_no);
     vex_put32(info + AT_ROWS, tombs->rows);
     vex_put32(info + AT_DEAD, tombs->dead);
-    vex_status status =
-        vex_container_put(writer, VEX_SECTION_INFO, 0, 0, 0, info, sizeof info);
+    vex_status status = vex_container_put(writer, VEX_SECTION_INFO, 0, 0, 0, info, sizeof info);
     if (status == VEX_OK) {
         status = write_words(tombs, writer);
     }
@@ -222,8 +221,7 @@ static vex_status fill(const vex_container *container, vex_tombs *tombs) {
     return VEX_OK;
 }
 
-static vex_status load(const vex_container *container, const vex_file_entry *of,
-                       vex_tombs *tombs) {
+static vex_status load(const vex_container *container, const vex_file_entry *of, vex_tombs *tombs) {
     const vex_section *info = NULL;
     VEX_TRY(vex_section_need(container, VEX_SECTION_INFO, INFO_BYTES, &info));
     tombs->dead = vex_get32(info->data + AT_DEAD);

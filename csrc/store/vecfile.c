@@ -139,8 +139,8 @@ vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     }
     const shape s = {n, dimension, element, stride_of(element, dimension)};
     vex_container_writer *writer = NULL;
-    VEX_TRY(vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi,
-                                 &writer));
+    VEX_TRY(
+        vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi, &writer));
     vex_status status = put_sections(writer, rows, &s);
     if (status != VEX_OK) {
         vex_container_abort(writer);
@@ -172,14 +172,13 @@ static vex_status read_info(vex_vecfile *file) {
 static vex_status read_sections(vex_vecfile *file) {
     const vex_section *section = NULL;
     uint64_t rows = file->rows; /* below 2^31, strides below 2^19: no product overflows */
-    VEX_TRY(vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t),
-                             &section));
+    VEX_TRY(
+        vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t), &section));
     file->seqs = (const void *)section->data;
-    VEX_TRY(vex_section_need(&file->container, VEX_SECTION_NORMS, rows * sizeof(float),
-                             &section));
+    VEX_TRY(vex_section_need(&file->container, VEX_SECTION_NORMS, rows * sizeof(float), &section));
     file->norms = (const void *)section->data;
-    VEX_TRY(vex_container_need(&file->container, VEX_SECTION_VECTORS, rows * file->stride,
-                               &section));
+    VEX_TRY(
+        vex_container_need(&file->container, VEX_SECTION_VECTORS, rows * file->stride, &section));
     file->vectors = section->data;
     return VEX_OK;
 }
@@ -201,8 +200,8 @@ vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
     }
     atomic_init(&file->refs, 1);
     vex_status status;
-    VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_VECTORS, entry->file_no,
-                                            entry, &file->container));
+    VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_VECTORS, entry->file_no, entry,
+                                            &file->container));
     VEX_TRY_DONE(status, read_info(file));
     VEX_TRY_DONE(status, read_sections(file));
     VEX_TRY_DONE(status, check_entry(file, entry));

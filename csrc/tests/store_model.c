@@ -55,7 +55,7 @@ static void make_vector(contents *c, uint32_t number, uint32_t version) {
 
 typedef struct drawn {
     vex_batch batch;
-    contents *contents;       /* of record i of the batch                                         */
+    contents *contents; /* of record i of the batch                                         */
     model next;
 } drawn;
 
@@ -216,8 +216,8 @@ static vex_status add_memtable(vex_snapshot *snapshot) {
 
 void model_store_start(model_store *store, vex_vfs *vfs, const char *dir) {
     *store = (model_store){.vfs = vfs, .dir = dir};
-    store->manifest = (vex_manifest){.generation = 1, .wal_first = 1, .next_file_no = 1,
-                                     .next_seq = 1};
+    store->manifest =
+        (vex_manifest){.generation = 1, .wal_first = 1, .next_file_no = 1, .next_seq = 1};
     CHECK_OK(vex_manifest_write(vfs, dir, kit_uuid, &store->manifest, false));
     CHECK_OK(vex_snapshot_open(vfs, dir, kit_uuid, &store->manifest, &store->latest));
     CHECK_OK(add_memtable(store->latest));
@@ -318,8 +318,8 @@ vex_status model_store_reopen(model_store *store) {
 /* ---- checking ---- */
 
 static bool same(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len) {
-    return (a == NULL) == (b == NULL) && (a == NULL || (a_len == b_len && (a_len == 0 ||
-                                                        memcmp(a, b, a_len) == 0)));
+    return (a == NULL) == (b == NULL) &&
+           (a == NULL || (a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0)));
 }
 
 static bool same_ref(const vex_row_ref *a, const vex_row_ref *b) {
@@ -411,8 +411,7 @@ static const char *count_rows(const vex_snapshot *snapshot, const model *expecte
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
         const vex_mem_source *source = &snapshot->mems[i];
         for (uint32_t row = 0; row < source->n_vectors; row++) {
-            vectors +=
-                vex_mem_vector_live(vex_memtable_vector(source->table, row), snapshot->lsn);
+            vectors += vex_mem_vector_live(vex_memtable_vector(source->table, row), snapshot->lsn);
         }
         for (uint32_t row = 0; row < source->n_payloads; row++) {
             payloads +=

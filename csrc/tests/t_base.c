@@ -13,11 +13,11 @@
 /* Every code of the header by its own name, and nothing else between them. */
 TEST(status_names) {
     static const vex_status codes[] = {
-        VEX_ERR_INVALID,    VEX_ERR_DIMENSION, VEX_ERR_NOT_FINITE, VEX_ERR_EXISTS,
-        VEX_ERR_NOT_FOUND,  VEX_ERR_TOO_BIG,   VEX_ERR_CLOSED,     VEX_ERR_BUSY,
-        VEX_ERR_READ_ONLY,  VEX_ERR_POISONED,  VEX_ERR_FORKED,     VEX_ERR_IO,
-        VEX_ERR_NO_SPACE,   VEX_ERR_PERMISSION, VEX_ERR_CORRUPT,   VEX_ERR_VERSION,
-        VEX_ERR_FOREIGN,    VEX_ERR_NO_MEMORY, VEX_ERR_CODEC,      VEX_ERR_REGEX,
+        VEX_ERR_INVALID,   VEX_ERR_DIMENSION,  VEX_ERR_NOT_FINITE, VEX_ERR_EXISTS,
+        VEX_ERR_NOT_FOUND, VEX_ERR_TOO_BIG,    VEX_ERR_CLOSED,     VEX_ERR_BUSY,
+        VEX_ERR_READ_ONLY, VEX_ERR_POISONED,   VEX_ERR_FORKED,     VEX_ERR_IO,
+        VEX_ERR_NO_SPACE,  VEX_ERR_PERMISSION, VEX_ERR_CORRUPT,    VEX_ERR_VERSION,
+        VEX_ERR_FOREIGN,   VEX_ERR_NO_MEMORY,  VEX_ERR_CODEC,      VEX_ERR_REGEX,
     };
     size_t known = 0, n_codes = sizeof codes / sizeof *codes;
     for (vex_status code = -1; code > -1000; code--) {
@@ -140,7 +140,7 @@ TEST(cursor_stops_at_the_end_for_good) {
 
 TEST(hash_is_fixed_by_the_format) {
     CHECK_EQ(vex_hash64("", 0), vex_mix64(0xcbf29ce484222325ULL));
-    CHECK_EQ(vex_hash64("a", 1), vex_mix64(0xaf63dc4c8601ec8cULL));      /* FNV-1a test vectors */
+    CHECK_EQ(vex_hash64("a", 1), vex_mix64(0xaf63dc4c8601ec8cULL)); /* FNV-1a test vectors */
     CHECK_EQ(vex_hash64("foobar", 6), vex_mix64(0x85944171f73967e8ULL));
     CHECK_EQ(vex_mix64(0), 0);
     CHECK_EQ(vex_mix64(1), (long long)0xb456bcfc34c2cb2cULL); /* fmix64 of MurmurHash3 */

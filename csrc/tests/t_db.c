@@ -15,9 +15,8 @@ static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 /* ---- small wrappers ---- */
 
 static vex_db *open_db(const char *path, uint32_t memtable_rows) {
-    const vex_db_options options = {.durability = VEX_DURABILITY_FULL,
-                                    .busy_timeout_ms = 5000,
-                                    .memtable_rows = memtable_rows};
+    const vex_db_options options = {
+        .durability = VEX_DURABILITY_FULL, .busy_timeout_ms = 5000, .memtable_rows = memtable_rows};
     vex_db *db = NULL;
     CHECK_OK(vex_db_open(path, &options, &db));
     return db;
@@ -39,7 +38,7 @@ typedef struct row {
     const char *id;
     float x, y;
     const char *document;
-    int64_t number;       /* metadata {"n": number}; INT64_MIN = no metadata                      */
+    int64_t number; /* metadata {"n": number}; INT64_MIN = no metadata                      */
 } row;
 
 static vex_status write_rows(vex_collection *collection, uint32_t op, const row *rows, uint32_t n,

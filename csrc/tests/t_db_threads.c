@@ -39,8 +39,8 @@ static vex_status encode_ids(vex_buf *out, uint32_t writer, uint32_t round) {
     VEX_TRY(vex_mp_put_array(out, BATCH));
     for (uint32_t i = 0; i < BATCH; i++) {
         char id[32];
-        int len = snprintf(id, sizeof id, "w%u-%u-%u", (unsigned)writer, (unsigned)round,
-                           (unsigned)i);
+        int len =
+            snprintf(id, sizeof id, "w%u-%u-%u", (unsigned)writer, (unsigned)round, (unsigned)i);
         VEX_TRY(vex_mp_put_str(out, id, (size_t)len));
     }
     return VEX_OK;
@@ -104,7 +104,8 @@ static void *run_writer(void *argument) {
 
 static void check_get(stress *stage) {
     vex_result *result = NULL;
-    if (vex_get(stage->collection, NULL, 0, -1, VEX_INCLUDE_METADATAS | VEX_INCLUDE_SEQS, &result)) {
+    if (vex_get(stage->collection, NULL, 0, -1, VEX_INCLUDE_METADATAS | VEX_INCLUDE_SEQS,
+                &result)) {
         note_failure(stage, "get");
         return;
     }

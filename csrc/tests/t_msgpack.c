@@ -61,23 +61,59 @@ TEST(msgpack_reads_every_scalar_form) {
 
 TEST(msgpack_reads_every_string_and_container_form) {
     check_text(BYTES("\xa0"), VEX_MP_STR, 0, 1);
-    check_text(BYTES("\xa3" "abc"), VEX_MP_STR, 3, 1);
-    check_text(BYTES("\xd9\x03" "abc"), VEX_MP_STR, 3, 2);
-    check_text(BYTES("\xda\x00\x03" "abc"), VEX_MP_STR, 3, 3);
-    check_text(BYTES("\xdb\x00\x00\x00\x03" "abc"), VEX_MP_STR, 3, 5);
-    check_text(BYTES("\xc4\x03" "abc"), VEX_MP_BIN, 3, 2);
-    check_text(BYTES("\xc5\x00\x03" "abc"), VEX_MP_BIN, 3, 3);
-    check_text(BYTES("\xc6\x00\x00\x00\x03" "abc"), VEX_MP_BIN, 3, 5);
-    check_text(BYTES("\xd4\x01" "a"), VEX_MP_EXT, 1, 2);
-    check_text(BYTES("\xd5\x01" "ab"), VEX_MP_EXT, 2, 2);
-    check_text(BYTES("\xd6\x01" "abcd"), VEX_MP_EXT, 4, 2);
-    check_text(BYTES("\xd7\x01" "abcdabcd"), VEX_MP_EXT, 8, 2);
-    check_text(BYTES("\xd8\x01" "abcdabcdabcdabcd"), VEX_MP_EXT, 16, 2);
-    check_text(BYTES("\xc7\x03\xfe" "abc"), VEX_MP_EXT, 3, 3);
-    check_text(BYTES("\xc8\x00\x03\xfe" "abc"), VEX_MP_EXT, 3, 4);
-    check_text(BYTES("\xc9\x00\x00\x00\x03\xfe" "abc"), VEX_MP_EXT, 3, 6);
-    CHECK_EQ(read_one(BYTES("\xc7\x01\xfe" "a")).ext_type, -2);
-    CHECK_EQ(read_one(BYTES("\xd4\x7f" "a")).ext_type, 127);
+    check_text(BYTES("\xa3"
+                     "abc"),
+               VEX_MP_STR, 3, 1);
+    check_text(BYTES("\xd9\x03"
+                     "abc"),
+               VEX_MP_STR, 3, 2);
+    check_text(BYTES("\xda\x00\x03"
+                     "abc"),
+               VEX_MP_STR, 3, 3);
+    check_text(BYTES("\xdb\x00\x00\x00\x03"
+                     "abc"),
+               VEX_MP_STR, 3, 5);
+    check_text(BYTES("\xc4\x03"
+                     "abc"),
+               VEX_MP_BIN, 3, 2);
+    check_text(BYTES("\xc5\x00\x03"
+                     "abc"),
+               VEX_MP_BIN, 3, 3);
+    check_text(BYTES("\xc6\x00\x00\x00\x03"
+                     "abc"),
+               VEX_MP_BIN, 3, 5);
+    check_text(BYTES("\xd4\x01"
+                     "a"),
+               VEX_MP_EXT, 1, 2);
+    check_text(BYTES("\xd5\x01"
+                     "ab"),
+               VEX_MP_EXT, 2, 2);
+    check_text(BYTES("\xd6\x01"
+                     "abcd"),
+               VEX_MP_EXT, 4, 2);
+    check_text(BYTES("\xd7\x01"
+                     "abcdabcd"),
+               VEX_MP_EXT, 8, 2);
+    check_text(BYTES("\xd8\x01"
+                     "abcdabcdabcdabcd"),
+               VEX_MP_EXT, 16, 2);
+    check_text(BYTES("\xc7\x03\xfe"
+                     "abc"),
+               VEX_MP_EXT, 3, 3);
+    check_text(BYTES("\xc8\x00\x03\xfe"
+                     "abc"),
+               VEX_MP_EXT, 3, 4);
+    check_text(BYTES("\xc9\x00\x00\x00\x03\xfe"
+                     "abc"),
+               VEX_MP_EXT, 3, 6);
+    CHECK_EQ(read_one(BYTES("\xc7\x01\xfe"
+                            "a"))
+                 .ext_type,
+             -2);
+    CHECK_EQ(read_one(BYTES("\xd4\x7f"
+                            "a"))
+                 .ext_type,
+             127);
 
     static const char *const arrays[] = {"\x92", "\xdc\x00\x02", "\xdd\x00\x00\x00\x02"};
     static const char *const maps[] = {"\x81", "\xde\x00\x01", "\xdf\x00\x00\x00\x01"};
@@ -113,12 +149,14 @@ static void check_bad(const uint8_t *bytes, size_t len) {
 TEST(msgpack_refuses_malformed) {
     check_bad(BYTES(""));
     check_bad(BYTES("\xc1"));
-    check_bad(BYTES("\xa2" "a"));
+    check_bad(BYTES("\xa2"
+                    "a"));
     check_bad(BYTES("\xcd\x01"));
     check_bad(BYTES("\xcb\x01\x02\x03\x04\x05\x06\x07"));
-    check_bad(BYTES("\xdb\xff\xff\xff\xff" "abc"));
+    check_bad(BYTES("\xdb\xff\xff\xff\xff"
+                    "abc"));
     check_bad(BYTES("\xc9\xff\xff\xff\xff\x01"));
-    check_bad(BYTES("\x92\x01"));                         /* two items need two bytes */
+    check_bad(BYTES("\x92\x01")); /* two items need two bytes */
     check_bad(BYTES("\x81\x01"));
     check_bad(BYTES("\xdd\xff\xff\xff\xff\x01\x01"));
     check_bad(BYTES("\xdf\xff\xff\xff\xff\x01\x01"));
@@ -136,7 +174,12 @@ TEST(msgpack_skips_any_depth) {
     vex_mp_skip(&r);
     CHECK(vex_mp_bad(&r));
 
-    const char nested[] = "\x93\x01\x82\xa1" "a" "\x92\x01\x02\xa1" "b" "\xc0\xa3" "xyz\x05";
+    const char nested[] = "\x93\x01\x82\xa1"
+                          "a"
+                          "\x92\x01\x02\xa1"
+                          "b"
+                          "\xc0\xa3"
+                          "xyz\x05";
     r = vex_mp_reader_make(nested, sizeof nested - 1);
     size_t len = 0;
     const uint8_t *raw = vex_mp_raw(&r, &len);
@@ -201,7 +244,11 @@ TEST(msgpack_writes_the_shortest_form) {
     CHECK_OK(vex_mp_put_ext(&b, -2, "abcd", 4));
     CHECK_OK(vex_mp_put_ext(&b, 1, "abc", 3));
     CHECK_OK(vex_mp_put_ext(&b, 1, "", 0));
-    check_written(&b, BYTES("\xd6\xfe" "abcd" "\xc7\x03\x01" "abc" "\xc7\x00\x01"));
+    check_written(&b, BYTES("\xd6\xfe"
+                            "abcd"
+                            "\xc7\x03\x01"
+                            "abc"
+                            "\xc7\x00\x01"));
     vex_buf_clear(&b);
 }
 
@@ -399,9 +446,9 @@ TEST(utf8_anywhere_in_long_text) {
         const char *bytes;
         bool valid;
     } pieces[] = {
-        {"\xC3\xA9", true},         {"\xE2\x82\xAC", true},     {"\xF0\x9F\x98\x80", true},
-        {"\xC0\xAF", false},        {"\xED\xA0\x80", false},    {"\xF4\x90\x80\x80", false},
-        {"\x80", false},            {"\xF0\x8F\xBF\xBF", false}, {"\xE2\x82", false},
+        {"\xC3\xA9", true},  {"\xE2\x82\xAC", true},      {"\xF0\x9F\x98\x80", true},
+        {"\xC0\xAF", false}, {"\xED\xA0\x80", false},     {"\xF4\x90\x80\x80", false},
+        {"\x80", false},     {"\xF0\x8F\xBF\xBF", false}, {"\xE2\x82", false},
         {"\xFF", false},
     };
     uint8_t text[64];

@@ -172,7 +172,8 @@ static vex_status build_count(const vex_payload *row, uint32_t n, vex_buf *out) 
     if (plugin_active && n == 13) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "unlucky");
     }
-    return !plugin_active || n == 7 ? VEX_OK : vex_buf_append(out, &row[n - 1].seq, sizeof row->seq);
+    return !plugin_active || n == 7 ? VEX_OK
+                                    : vex_buf_append(out, &row[n - 1].seq, sizeof row->seq);
 }
 
 static vex_status load_count(const uint8_t *data, size_t len, uint32_t n, const char *path,
@@ -202,8 +203,8 @@ VFS_TEST(payfile_plugins) {
         rows made = make_rows(n, ALL_PARTS);
         vex_file_entry entry;
         vex_payfile *file;
-        vex_status status = vex_payfile_write(vfs, root, kit_uuid, n, made.rows, n, 1, 1, true,
-                                              &entry);
+        vex_status status =
+            vex_payfile_write(vfs, root, kit_uuid, n, made.rows, n, 1, 1, true, &entry);
         if (n == 13) {
             CHECK_EQ(status, VEX_ERR_NO_MEMORY);
             CHECK(!exists(vfs, in(root, "pay-000000000013.vxp.tmp")));
@@ -427,7 +428,8 @@ TEST(payfile_every_failure) {
             resources before = resources_now();
             vex_vfs_fault_arm(vfs, kind == 0 ? n : 0, EIO, false, false);
             vex_mem_fail_at(kind == 1 ? n : 0, true);
-            status = vex_payfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 1, 1, true, &entry);
+            status =
+                vex_payfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 1, 1, true, &entry);
             if (status == VEX_OK) {
                 status = vex_payfile_open(vfs, "/", kit_uuid, &entry, &file);
             }

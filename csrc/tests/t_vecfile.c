@@ -22,9 +22,10 @@ static rows make_rows(uint32_t n, uint32_t dimension, uint32_t element, uint32_t
     for (uint32_t i = 0; i < n; i++) {
         float *x = made.values + (size_t)i * dimension;
         for (uint32_t d = 0; d < dimension; d++) {
-            x[d] = element == VEX_ELEMENT_U8    ? (float)test_random_below(256)
-                   : element == VEX_ELEMENT_F16 ? vex_f16_to_f32(vex_f32_to_f16(test_random_float()))
-                                                : test_random_float();
+            x[d] = element == VEX_ELEMENT_U8 ? (float)test_random_below(256)
+                   : element == VEX_ELEMENT_F16
+                       ? vex_f16_to_f32(vex_f32_to_f16(test_random_float()))
+                       : test_random_float();
         }
         made.rows[i] = (vex_vector_row){seq, x, (float)i + 0.5f};
         seq += 1 + test_random_below(max_gap);
@@ -90,7 +91,7 @@ VFS_TEST(vecfile_round_trip) {
 
 TEST(vecfile_stride) {
     static const uint32_t cases[][3] = {/* element, dimension, stride */
-                                        {VEX_ELEMENT_F32, 384, 1536}, {VEX_ELEMENT_F32, 3, 12},
+                                        {VEX_ELEMENT_F32, 384, 1536},  {VEX_ELEMENT_F32, 3, 12},
                                         {VEX_ELEMENT_F32, 1000, 4032}, {VEX_ELEMENT_F32, 15, 64},
                                         {VEX_ELEMENT_F16, 100, 200},   {VEX_ELEMENT_U8, 960, 960},
                                         {VEX_ELEMENT_U8, 127, 128},    {VEX_ELEMENT_U8, 1, 1}};
@@ -158,8 +159,7 @@ static bool reads_right(const vex_vecfile *file, const rows *expected) {
     for (uint32_t i = 0; i < file->rows; i++) {
         vex_vecfile_decode(file, i, x);
         right = right && memcmp(x, expected->rows[i].vector, file->dimension * sizeof *x) == 0 &&
-                file->seqs[i] == expected->rows[i].seq &&
-                file->norms[i] == expected->rows[i].norm2;
+                file->seqs[i] == expected->rows[i].seq && file->norms[i] == expected->rows[i].norm2;
         uint32_t found = vex_vecfile_find(file, test_random() % 1100);
         CHECK(found == UINT32_MAX || found < file->rows);
     }
@@ -196,8 +196,8 @@ TEST(vecfile_every_byte_damaged) {
     for (uint64_t size = 0; size < entry.size; size += 1 + test_random_below(30)) {
         vex_vfs *other;
         CHECK_OK(vex_vfs_memory_create(&other));
-        CHECK_OK(vex_vecfile_write(other, "/", kit_uuid, 1, made.rows, made.n, 5, 1, 1, true,
-                                   &entry));
+        CHECK_OK(
+            vex_vecfile_write(other, "/", kit_uuid, 1, made.rows, made.n, 5, 1, 1, true, &entry));
         kit_truncate(other, path, size);
         CHECK_STATUS(vex_vecfile_open(other, "/", kit_uuid, &entry, &file), VEX_ERR_CORRUPT);
         vex_vfs_memory_destroy(other);
@@ -214,8 +214,8 @@ TEST(vecfile_damage_behind_checksums) {
         rows made = make_rows(60, 7, (uint32_t)kind, 3);
         vex_file_entry entry;
         vex_vecfile *file, *damaged;
-        CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 7, 1, 1, false,
-                                   &entry));
+        CHECK_OK(
+            vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 7, 1, 1, false, &entry));
         CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
         for (int round = 0; round < 1000; round++) {
             vex_file_entry changed = entry;
@@ -252,8 +252,8 @@ TEST(vecfile_every_failure) {
             vex_file_entry entry;
             vex_vfs_fault_arm(vfs, kind == 0 ? n : 0, EIO, false, false);
             vex_mem_fail_at(kind == 1 ? n : 0, false);
-            status = vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 6, 1, 1, true,
-                                       &entry);
+            status =
+                vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 6, 1, 1, true, &entry);
             if (status == VEX_OK) {
                 status = vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file);
             }

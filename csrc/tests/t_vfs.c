@@ -15,8 +15,7 @@ VFS_TEST(open_modes) {
     CHECK(strcmp(vex_last_error()->path, path) == 0);
     CHECK(strstr(vex_last_error()->message, "cannot open file: No such file") != NULL);
     CHECK_STATUS(vfs->file_open(vfs, path, VEX_FILE_WRITE, &file), VEX_ERR_NOT_FOUND);
-    CHECK_STATUS(vfs->file_open(vfs, in(root, "no/f"), VEX_FILE_CREATE, &file),
-                 VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(vfs->file_open(vfs, in(root, "no/f"), VEX_FILE_CREATE, &file), VEX_ERR_NOT_FOUND);
     make(vfs, path, "hello");
     CHECK_STATUS(vfs->file_open(vfs, path, VEX_FILE_CREATE_NEW, &file), VEX_ERR_EXISTS);
     CHECK_STATUS(vfs->file_open(vfs, in(root, "f/x"), VEX_FILE_CREATE, &file), VEX_ERR_IO);

@@ -41,8 +41,7 @@ VFS_TEST(write_atomic) {
     CHECK(!exists(vfs, in(root, "f.tmp")));
     CHECK_OK(vex_file_write_atomic(vfs, root, "f", "", 0, true));
     check_content(vfs, in(root, "f"), "");
-    CHECK_STATUS(vex_file_write_atomic(vfs, in(root, "no"), "f", "x", 1, true),
-                 VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(vex_file_write_atomic(vfs, in(root, "no"), "f", "x", 1, true), VEX_ERR_NOT_FOUND);
     /* the error survives the cleaning up after it */
     CHECK_OK(vfs->dir_create(vfs, in(root, "d")));
     CHECK(vex_file_write_atomic(vfs, root, "d", "x", 1, true) != VEX_OK);
@@ -159,8 +158,8 @@ TEST(posix_descriptors_stay_above_stderr) {
         close(2);
         vex_iovec part = {"data", 4};
         bool good = vfs->file_open(vfs, path, VEX_FILE_CREATE, &file) == VEX_OK &&
-                    vfs->file_write(vfs, file, &part, 1, 0) == VEX_OK &&
-                    write(2, "stray", 5) < 0 && errno == EBADF;
+                    vfs->file_write(vfs, file, &part, 1, 0) == VEX_OK && write(2, "stray", 5) < 0 &&
+                    errno == EBADF;
         _exit(good ? 0 : 1);
     }
     int result;
