@@ -169,7 +169,7 @@ static size_t append_codes(const evaluation *e, code_domain domain, const vex_va
         return same.number == 0 ? 2 : 1;
     }
     codes[0] = (uint64_t)same.integer - (uint64_t)e->column->base;
-    return same.integer >= e->column->base && codes[0] <= domain.last ? 1 : 0;
+    return codes[0] <= domain.last; /* an int below the base wraps to beyond the last code */
 }
 
 static vex_status make_number_set(const evaluation *e, vex_value_type type, vex_code_test *test) {

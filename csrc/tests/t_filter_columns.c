@@ -353,6 +353,58 @@ TEST(columns_fuzz_with_right_checksums) {
     }
 }
 
+/* A directory whose checksum is right but that contradicts itself does not open. */
+TEST(columns_refuse_contradictions) {
+    static const struct {
+        unsigned at, width;
+        uint64_t value;
+    } changes[] = {
+        {4, 4, 100}, /* key length past the keys */
+        {0, 4, UINT32_MAX},
+        {8, 2, 1 << 9},
+        {8, 2, 1},      /* type masks */
+        {8, 2, 1 << 3}, /* floats, but codes of one byte */
+        {10, 1, 7},
+        {10, 1, VEX_VALUE_STRING},
+        {10, 1, 0}, /* uniform */
+        {11, 1, 3},
+        {11, 1, 16},
+        {11, 1, 8}, /* width of the codes */
+        {24, 8, 40},
+        {24, 8, UINT64_MAX},
+        {40, 8, UINT64_MAX - 7},
+        {40, 8, 0},
+        {48, 8, UINT64_MAX - 3},
+        {48, 8, 31},
+        {56, 8, 0},
+        {56, 8, UINT64_MAX},
+        {64, 4, UINT32_MAX},
+        {64, 4, 1000},
+        {72, 8, UINT64_MAX},
+        {VEX_COLUMN_ENTRY_BYTES, 4, 0}, /* the second key is the first again */
+    };
+    table t = make_table(40);
+    for (uint32_t i = 0; i < t.n; i++) {
+        kit_put(&t.maps[i], "msisi", 2u, "k", 5LL + i, "l", 1LL);
+    }
+    build_table(&t);
+    uint8_t *data = malloc(t.section.len);
+    uint64_t directory = vex_get64(t.section.data + 16);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        void *opened = NULL;
+        uint8_t raw[8];
+        memcpy(data, t.section.data, t.section.len);
+        vex_put64(raw, changes[i].value);
+        memcpy(data + directory + changes[i].at, raw, changes[i].width);
+        put_crcs(data, t.section.len);
+        if (open_section(data, t.section.len, t.n, &opened) != VEX_ERR_CORRUPT) {
+            test_failed(__FILE__, __LINE__, "change %zu was not noticed", i);
+        }
+    }
+    free(data);
+    free_table(&t);
+}
+
 TEST(columns_truncated) {
     table t = random_table(70);
     for (size_t len = 0; len < t.section.len; len++) {

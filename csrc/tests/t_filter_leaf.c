@@ -211,6 +211,12 @@ TEST(filter_operators_on_lists) {
     CHECK(holds(VEX_F_CONTAINS, &item, &list));
     vex_buf_clear(&item);
     vex_buf_clear(&list);
+    kit_put(&list, "s", "\x91\xa1x"); /* a string that would read as the list ["x"] */
+    kit_put(&item, "s", "x");
+    CHECK(!holds(VEX_F_CONTAINS, &item, &list));
+    CHECK(holds(VEX_F_NOT_CONTAINS, &item, &list));
+    vex_buf_clear(&item);
+    vex_buf_clear(&list);
     kit_put(&list, "anid", 3u, 5LL, (double)NAN); /* not stored by vexfs, but of no harm */
     kit_put(&item, "i", 5LL);
     CHECK(holds(VEX_F_CONTAINS, &item, &list));
