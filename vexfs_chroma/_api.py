@@ -13,6 +13,7 @@ from __future__ import annotations
 import abc
 import atexit
 import contextlib
+import dataclasses
 import json
 import operator
 import os
@@ -71,7 +72,13 @@ from vexfs_chroma._catalog import FILE_NAME as CATALOG_FILE
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
 from vexfs_chroma._errors import ForeignDatabaseError
-from vexfs_chroma._names import check_collection_metadata, check_name, check_str, check_tenant_name
+from vexfs_chroma._names import (
+    check_collection_metadata,
+    check_database_name,
+    check_name,
+    check_str,
+    check_tenant_name,
+)
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
@@ -86,6 +93,7 @@ _NO_FUNCTIONS = (
     "Attached functions are only supported when connecting to a Chroma server via HttpClient. "
     "The Rust bindings (embedded mode) do not support attached function operations."
 )
+_UINT32_MAX = 2**32 - 1
 _running: weakref.WeakSet[VexfsAPI] = weakref.WeakSet()
 
 
@@ -196,15 +204,13 @@ class VexfsAPI(ServerAPI):
 
     @override
     def create_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
-        check_str("name", name)
+        check_database_name(name)
         check_str("tenant", tenant)
-        if len(name) < 3:
-            raise InvalidArgumentError("database name must be at least 3 characters")
         self._catalog.create_database(name, tenant)
 
     @override
     def get_database(self, name: str, tenant: str = DEFAULT_TENANT) -> Database:
-        check_str("name", name)
+        check_database_name(name)
         check_str("tenant", tenant)
         found = self._catalog.find_database(name, tenant)
         if found is None:
@@ -306,7 +312,7 @@ class VexfsAPI(ServerAPI):
         _config.check_sparse(complete)
         space = _config.vector_config(complete)["space"]
         catalog, engine = self._opened()
-        entry, _created = catalog.create_collection(
+        entry, created = catalog.create_collection(
             name,
             _records.stored_collection_metadata(metadata),
             complete,
@@ -315,6 +321,8 @@ class VexfsAPI(ServerAPI):
             get_or_create=get_or_create,
             make=lambda new: engine.create_collection(new, space),
         )
+        if created:
+            entry = dataclasses.replace(entry, metadata=metadata)  # also what was not stored
         return self._model(entry)
 
     @override
@@ -826,16 +834,16 @@ def _check_directory(path: Path, *, read_only: bool) -> None:
 
 
 def _count(name: str, value: Any) -> int | None:
-    """A limit or an offset.  Unlike in Chroma it may be larger than 32 bits."""
+    """A limit or an offset: an unsigned number of 32 bits."""
     if value is None:
         return None
     try:
         number = operator.index(value)
     except TypeError as error:
         raise TypeError(f"argument '{name}': {error}") from error
-    if number < 0:
+    if not 0 <= number <= _UINT32_MAX:
         raise OverflowError("out of range integral type conversion attempted")
-    return min(number, 2**63 - 1)
+    return number
 
 
 def _implement_unknown_methods() -> None:

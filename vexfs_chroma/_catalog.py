@@ -520,7 +520,7 @@ def _collection(row: tuple[bytes, str, str | None, str, str, str]) -> Collection
 
 
 def _to_json(value: dict[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value, allow_nan=False)
+    return None if value is None else json.dumps(value)
 
 
 def _sql_limit(limit: int | None) -> int:

@@ -531,6 +531,9 @@ class _Document:
         """The numbers and the space under `path`, without those that are null."""
         if self.value(path[:-1]).get(path[-1]) is None:
             return None
+        if self.value(path) == []:
+            text = f"invalid length 0, expected struct {name} with {len(fields)} elements"
+            raise self.error(text, path)
         given = self.expect_map(path, f"struct {name}")
         parsed: Json = {}
         for field, value in given.items():

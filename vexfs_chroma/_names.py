@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import operator
 import re
 from typing import Any
 
+import numpy as np
 from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma._records import stored_integer
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
 
@@ -55,8 +59,15 @@ def check_tenant_name(name: Any) -> None:
         )
 
 
+def check_database_name(name: Any) -> None:
+    """Raise when `name` cannot name a database."""
+    check_str("name", name)
+    if len(name) < 3:
+        raise InvalidArgumentError("database name must be at least 3 characters")
+
+
 def check_collection_metadata(argument: str, metadata: Any) -> dict[str, Any] | None:
-    """The metadata of a collection, checked; in an update ("new_metadata") a value may be None."""
+    """The metadata of a collection, with built-in types; in "new_metadata" a value may be None."""
     if metadata is None:
         return None
     if not isinstance(metadata, dict):
@@ -64,22 +75,43 @@ def check_collection_metadata(argument: str, metadata: Any) -> dict[str, Any] | 
             f"argument '{argument}': '{type(metadata).__name__}' object cannot be converted to "
             "'PyDict'"
         )
-    update = argument == "new_metadata"
-    kind = "UpdateMetadataValue" if update else "MetadataValue"
+    checked = {}
     for key, value in metadata.items():
         check_str(argument, key)
-        if not isinstance(value, str | int | float | list) and not (update and value is None):
-            raise TypeError(f"argument '{argument}': Cannot convert Python object to {kind}")
-    if not metadata:
+        checked[key] = _metadata_value(argument, value)
+    if not checked:
         raise _invalid(argument, "Metadata cannot be empty")
-    for key, value in metadata.items():
+    for key, value in checked.items():
         if not key:
             raise _invalid(argument, "Metadata key cannot be empty")
         if key.startswith(("#", "$")):
             raise _invalid(argument, f"Metadata key cannot start with '#' or '$': {key}")
         if isinstance(value, list):
             raise _invalid(argument, f"Metadata of a collection cannot hold a list: {key}")
-    return metadata
+    return checked
+
+
+def _metadata_value(argument: str, value: Any) -> Any:
+    """A value as a built-in type, by the protocols that Chroma's bindings accept."""
+    update = argument == "new_metadata"
+    kind = "UpdateMetadataValue" if update else "MetadataValue"
+    error = f"argument '{argument}': Cannot convert Python object to {kind}"
+    if (value is None and update) or (isinstance(value, list) and value):
+        return value
+    if isinstance(value, list):
+        raise ValueError("Empty lists are not allowed as metadata values")  # noqa: TRY004
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    try:
+        if hasattr(type(value), "__index__"):
+            return stored_integer(operator.index(value), error)
+        if hasattr(type(value), "__float__"):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(error)
 
 
 def _is_ip_address(text: str) -> bool:

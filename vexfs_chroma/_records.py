@@ -94,6 +94,11 @@ def stored_metadatas(
     stored = metadatas
     if metadatas is not None and not _are_plain(metadatas):
         stored = [_stored_metadata(op, i, metadata) for i, metadata in enumerate(metadatas)]
+    for uri in uris or ():
+        if uri is not None and not isinstance(uri, str):
+            raise TypeError(
+                f"argument 'uris': '{type(uri).__name__}' object cannot be converted to 'PyString'"
+            )
     if uris is None or not any(uri is not None for uri in uris):
         return stored
     given: Sequence[Any] = [None] * len(uris) if stored is None else stored
@@ -139,36 +144,54 @@ _DROP = object()
 
 
 def _stored_value(op: str, value: Any) -> Any:
-    """What to store for one value of metadata, as a built-in type; _DROP for nothing."""
+    """What to store for one value of metadata, as a built-in type.
+
+    _DROP for nothing; None, in an update, for nothing in the place of what is stored now.
+    """
     if value is None and op != "add":
-        return None  # deletes the key
+        return None
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
         return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
-        return int(value) if _INT64_MIN <= value <= _INT64_MAX else float(value)
+        return stored_integer(value, f"argument 'metadatas': {_not_a_value(op)}")
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else _DROP
+        return float(value) if math.isfinite(value) else _nothing(op)
     if isinstance(value, list) and value:
-        stored = [_stored_value(op, item) for item in value]
+        stored = [_stored_value("add", item) for item in value]
         if any(item is _DROP for item in stored):
-            return _DROP
+            return _nothing(op)
         if any(type(item) is not type(stored[0]) for item in stored):
             return [float(item) for item in stored]  # one of the integers did not fit
         return stored
+    raise TypeError(f"argument 'metadatas': {_not_a_value(op)}")
+
+
+def _nothing(op: str) -> Any:
+    return _DROP if op == "add" else None
+
+
+def _not_a_value(op: str) -> str:
     kind = "MetadataValue" if op == "add" else "UpdateMetadataValue"
-    raise TypeError(f"argument 'metadatas': Cannot convert Python object to {kind}")
+    return f"Cannot convert Python object to {kind}"
+
+
+def stored_integer(value: int, error: str) -> int | float:
+    """A built-in integer, or a float where 64 bits do not do."""
+    if _INT64_MIN <= value <= _INT64_MAX:
+        return int(value)
+    try:
+        return float(value)
+    except OverflowError as overflow:
+        raise TypeError(error) from overflow
 
 
 def stored_collection_metadata(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What to keep of the (checked) metadata of a collection: no None, NaN or infinity."""
+    """What to keep of the (checked) metadata of a collection: no None, and no NaN."""
     if metadata is None:
         return None
-    stored: dict[str, Any] = {}
-    for key, value in metadata.items():
-        if value is not None and (kept := _stored_value("add", value)) is not _DROP:
-            stored[key] = kept
+    stored = {k: v for k, v in metadata.items() if v is not None and v == v}  # noqa: PLR0124
     return stored or None
 
 

@@ -118,6 +118,13 @@ def test_metadata(collection):
     assert type(add({"a": np.float64(1.5)})["a"]) is float
     assert add({"a": float("nan")}) is None
     assert add({"a": float("inf"), "b": 1}) == {"b": 1}
+    assert add({"a": [1, 2**63]}) == {"a": [1.0, float(2**63)]}
+    assert add({"a": [1.0, float("nan")], "b": 1}) == {"b": 1}
+    collection.upsert(ids=["n"], embeddings=[[1, 2]], metadatas=[{"a": 1, "b": 1}])
+    collection.update(ids=["n"], metadatas=[{"a": float("nan")}])
+    assert collection.get(ids=["n"])["metadatas"] == [{"b": 1}]
+    with pytest.raises(TypeError, match="Cannot convert Python object"):
+        add({"a": 10**400})
     assert add({"chroma:x": 1}) == {}
     assert add({"chroma:x": 1, "b": 1}) == {"b": 1}
     for key in ("", "#a", "$a"):
@@ -152,6 +159,9 @@ def test_uris(collection):
     found = collection.get(ids=["u"], include=["uris", "metadatas"])
     assert found["uris"] == ["file:u"]
     assert found["metadatas"] == [{}]
+    with raises(TypeError, "argument 'uris': 'int' object cannot be converted to 'PyString'"):
+        collection.update(ids=["u"], embeddings=[[3, 4]], uris=[5])
+    assert collection.get(where={"chroma:uri": "file:u"})["ids"] == []
     collection.update(ids=["u"], uris=["file:w"])
     assert collection.get(ids=["u"], include=["uris"])["uris"] == ["file:w"]
 
@@ -164,7 +174,9 @@ def test_limits(collection, argument):
         TypeError, f"argument '{argument}': 'float' object cannot be interpreted as an integer"
     ):
         collection.get(**{argument: 1.5})
-    assert collection.get(**{argument: 2**70})["ids"] == (["a"] if argument == "limit" else [])
+    with raises(OverflowError, "out of range integral type conversion attempted"):
+        collection.get(**{argument: 2**32})
+    assert collection.get(**{argument: 2**32 - 1})["ids"] == (["a"] if argument == "limit" else [])
 
 
 def test_names(client):
@@ -208,7 +220,14 @@ def test_collection_metadata(client):
         with raises(errors.InvalidArgumentError, f"Validation error: metadata: {text}"):
             client.create_collection("abc", metadata=metadata)
     collection = client.create_collection("abc", metadata={"a": 1, "n": float("nan")})
-    assert collection.metadata == {"a": 1}
+    assert list(collection.metadata) == ["a", "n"]
+    assert client.get_collection("abc").metadata == {"a": 1}
+    numbers = {"f": np.float32(1.5), "i": np.int64(3), "b": np.True_, "big": 2**63}
+    stored = client.create_collection("numbers", metadata=numbers).metadata
+    assert stored == {"f": 1.5, "i": 3, "b": True, "big": float(2**63)}
+    assert [type(stored[key]) for key in numbers] == [float, int, bool, float]
+    with raises(ValueError, "Empty lists are not allowed as metadata values"):
+        client.create_collection("def", metadata={"a": []})
     collection.modify(metadata={"b": 2, "c": None})
     assert client.get_collection("abc").metadata == {"b": 2}
 
