@@ -8,7 +8,8 @@
  * the blocked kernels agree bit for bit with the single ones.
  *
  * Accuracy, against float64: |d - d64| <= 1e-5 d64 + 1e-6 s, where s = |x|^2+|q|^2 (l2),
- * |x||q| (ip), 1 (cosine), |x|_1+|q|_1 (l1).
+ * |x||q| (ip), 1 (cosine), |x|_1+|q|_1 (l1).  A distance above FLT_MAX is infinity; where terms
+ * of an inner product overflow on the way it may be NaN.
  */
 #ifndef VEX_INDEX_DIST_H
 #define VEX_INDEX_DIST_H
@@ -27,7 +28,7 @@ typedef enum vex_element {
 size_t vex_element_bytes(vex_element element);
 
 /* The three sums that the distances are made of: out[i] for rows i = 0..n-1 at
- * rows + i*stride (bytes, a multiple of the element size), against one query of dim floats. */
+ * rows + i*stride (bytes; nothing needs to be aligned), against one query of dim floats. */
 typedef void (*vex_row_kernel)(const void *rows, size_t stride, uint32_t n, const float *query,
                                uint32_t dim, float *out);
 /* The same for m queries (query j at queries + j*query_stride floats);

@@ -13,6 +13,7 @@
 #define LEVEL_NAME "avx2"
 #define LEVEL_TARGET __attribute__((target("avx2,fma,f16c")))
 #define LEVEL_INLINE static inline __attribute__((always_inline, target("avx2,fma,f16c")))
+#define LEVEL_HOLD(x) __asm__("" : "+x"(x))
 #define LANES 8
 #define SEGMENT 128
 #define ROW_BLOCK 4

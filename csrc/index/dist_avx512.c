@@ -14,6 +14,7 @@
 #define LEVEL_NAME "avx512"
 #define LEVEL_TARGET __attribute__((target(LEVEL_FEATURES)))
 #define LEVEL_INLINE static inline __attribute__((always_inline, target(LEVEL_FEATURES)))
+#define LEVEL_HOLD(x) (void)(x)
 #define LANES 16
 #define SEGMENT 256
 #define ROW_BLOCK 4

@@ -13,6 +13,7 @@
 #define LEVEL_NAME "neon"
 #define LEVEL_TARGET
 #define LEVEL_INLINE static inline __attribute__((always_inline))
+#define LEVEL_HOLD(x) (void)(x)
 #define LANES 8
 #define SEGMENT 128
 #define ROW_BLOCK 4

@@ -5,7 +5,6 @@
  * multiplication and addition gets the same result as one that does not.
  */
 #include "base/bytes.h"
-#include "codec/narrow.h"
 #include "index/dist.h"
 
 #include "base/poison.h"
@@ -14,6 +13,7 @@
 #define LEVEL_NAME "scalar"
 #define LEVEL_TARGET
 #define LEVEL_INLINE static inline __attribute__((always_inline))
+#define LEVEL_HOLD(x) (void)(x)
 #define LANES 4
 #define SEGMENT 4096
 #define ROW_BLOCK 1
@@ -34,9 +34,22 @@ LEVEL_INLINE elements load_f32(const uint8_t *from) {
     return x;
 }
 
+/* The bits of a float16 in the places of a float32's are its value times 2^-112, subnormal ones
+ * too; only the exponent of infinity and NaN needs help. */
+LEVEL_INLINE float widen(uint32_t half) {
+    uint32_t bits = (half & 0x7FFFu) << 13;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    value *= 0x1p112f;
+    memcpy(&bits, &value, sizeof bits);
+    bits |= (half & 0x8000u) << 16 | ((half & 0x7C00u) == 0x7C00u ? 0x7F800000u : 0);
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 LEVEL_INLINE elements load_f16(const uint8_t *from) {
-    return (elements){vex_f16_to_f32(vex_get16(from)), vex_f16_to_f32(vex_get16(from + 2)),
-                      vex_f16_to_f32(vex_get16(from + 4)), vex_f16_to_f32(vex_get16(from + 6))};
+    return (elements){widen(vex_get16(from)), widen(vex_get16(from + 2)),
+                      widen(vex_get16(from + 4)), widen(vex_get16(from + 6))};
 }
 
 LEVEL_INLINE elements load_u8(const uint8_t *from) {

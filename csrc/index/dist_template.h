@@ -9,6 +9,8 @@
  *   SEGMENT                   elements summed before the sum is put aside, a multiple of LANES
  *   ROW_BLOCK                 rows at a time against one query: 1 or 4
  *   TILE_ROWS, TILE_QUERIES   register block of the tile kernels: up to 4, and 1 or 4
+ *   LEVEL_HOLD(x)             what makes the compiler keep x, just loaded, in a register instead of
+ *                             loading it at each use, where loads are the bottleneck
  *   elements, sums            types: LANES float32 values, and the running sums of LANES chains
  *
  * and, marked LEVEL_INLINE:
@@ -29,12 +31,22 @@
 
 #include <string.h>
 
-#if defined(__clang__)
+#if defined(__has_feature)
+#define LEVEL_SANITIZED __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define LEVEL_SANITIZED 1
+#else
+#define LEVEL_SANITIZED 0
+#endif
+
+/* Unrolled code with a check at every load takes minutes to compile. */
+#if LEVEL_SANITIZED
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 4")
 #endif
-
 
 typedef enum metric { METRIC_DOT, METRIC_L2, METRIC_L1 } metric;
 
@@ -150,6 +162,7 @@ LEVEL_INLINE void block(const operands *o, const int n_rows, const int n_queries
         for (; i < end; i += LANES) {
             UNROLL for (int j = 0; j < n_queries; j++) {
                 query[j] = load_f32(q[j] + i * sizeof(float));
+                LEVEL_HOLD(query[j]);
             }
             UNROLL for (int r = 0; r < n_rows; r++) {
                 row[r] = load(x[r] + i * bytes, element);
@@ -201,8 +214,7 @@ LEVEL_INLINE void strip_kernel(operands o, uint32_t n, const vex_element element
     }
 }
 
-/* The strips' queries stay in the first-level cache while the rows, a block that fits the second
- * level, go by. */
+/* The queries of a strip stay in the first-level cache while the rows go by. */
 LEVEL_INLINE void tile_kernel(operands o, uint32_t n, uint32_t m, const vex_element element,
                               const metric kind) {
     for (; m >= TILE_QUERIES; m -= TILE_QUERIES) {

@@ -1,11 +1,14 @@
 /*
  * flat.c - exact search over one run of rows.
  *
- * The run is cut into spans of consecutive rows, each small enough to stay in the second-level
- * cache while all queries visit it.  Without a selection, or where at least half of a block is
+ * The run is cut into spans of consecutive rows, small enough to stay in the first-level cache
+ * while all queries visit them.  Without a selection, or where at least half of a block is
  * selected, a span is the whole block: computing a row too many is cheaper than leaving the
- * blocked kernels.  Elsewhere spans are the runs of selected rows, and since those lie scattered,
- * their rows are prefetched a few spans ahead.
+ * blocked kernels.  Elsewhere spans are the runs of selected rows.
+ *
+ * Spans are prefetched a few in advance.  Selected rows lie scattered, and even on contiguous rows
+ * the processor's own prefetcher falls behind the kernels, most of all on narrow elements.  Short
+ * spans make short bursts of prefetches, which overlap with computing; a long burst only waits.
  */
 #include "index/flat.h"
 
@@ -16,11 +19,11 @@
 
 #include "base/poison.h"
 
-#define BLOCK_ROWS 128u
-#define BLOCK_BYTES ((size_t)256 << 10) /* of rows */
-#define GROUP_QUERIES 32u               /* a workspace of BLOCK_ROWS * GROUP_QUERIES distances */
-#define SPANS_AHEAD 4u                  /* a power of two */
-#define PREFETCH_BYTES 8192u            /* per span: the processor finds the rest by itself */
+#define BLOCK_ROWS 128u      /* at most, ... */
+#define BLOCK_BYTES 4096u    /* and about so many bytes of rows, but 4 rows at least */
+#define GROUP_QUERIES 32u    /* a workspace of BLOCK_ROWS * GROUP_QUERIES distances */
+#define SPANS_AHEAD 4u       /* prefetched, a power of two */
+#define PREFETCH_BYTES 8192u /* per span: the processor finds the rest by itself */
 
 typedef struct scan {
     const vex_kernels *kernels;
@@ -103,7 +106,7 @@ static void prefetch(const scan *s, const row_span *span) {
     const char *rows = (const char *)s->run->rows + (size_t)span->first * s->run->stride;
     const size_t bytes = (size_t)span->n * s->run->stride;
     for (size_t i = 0; i < bytes && i < PREFETCH_BYTES; i += 64) {
-        __builtin_prefetch(rows + i, 0, 2);
+        __builtin_prefetch(rows + i, 0, 3);
         __asm__ volatile(""); /* GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop */
     }
 }
@@ -187,9 +190,7 @@ static vex_status visit_all(scan *s) {
             more = next_span(s, &cursor, next);
             if (more) {
                 tail++;
-                if (s->run->selected != NULL) {
-                    prefetch(s, next);
-                }
+                prefetch(s, next);
             }
         }
         if (head == tail) {
