@@ -37,33 +37,27 @@ MakePair = Callable[..., Pair]
 
 
 @pytest.fixture(scope="module")
-def make(clients: Pair) -> Iterator[MakePair]:
+def make(clients: Pair) -> MakePair:
     """make(**create_collection arguments) -> Pair of new, equal, empty collections."""
-    names = []
 
     def create(**kwargs: Any) -> Pair:
         name = f"contract-{uuid.uuid4().hex[:12]}"
-        names.append(name)
         kwargs.setdefault("embedding_function", None)
         return Pair(
             clients.theirs.create_collection(name, **kwargs),
             clients.ours.create_collection(name, **kwargs),
         )
 
-    yield create
-    for name in names:
-        clients.theirs.delete_collection(name)
-        clients.ours.delete_collection(name)
+    return create
 
 
-@pytest.fixture(autouse=True)
-def all_differences(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Tables show every difference; a random program stops at its first, to be shrunk."""
-    if request.module.__name__.endswith("test_sequences"):
-        yield
-    else:
-        with collected():
-            yield
+    if pyfuncitem.path.stem == "test_sequences":
+        return (yield)
+    with collected():
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -55,8 +55,18 @@ def test_first_embeddings(make: Any, method: str) -> None:
             continue
         pair = make()
         pair.call(method, ids=["a"], embeddings=embeddings)
-        pair.call(method, ids=["b"], embeddings=[[1, 2]])
+        if method != "update":  # the next test
+            pair.call(method, ids=["b"], embeddings=[[1, 2]])
         pair.same_state()
+
+
+def test_update_of_nothing(make: Any) -> None:
+    def dimension_after(collection: Any) -> Any:
+        collection.update(ids=["nobody"], embeddings=[[1, 2, 3]])
+        collection.add(ids=["a"], embeddings=[[1, 2]])
+        return collection.get(include=["embeddings"])["embeddings"]
+
+    make().apply("update of nothing, then add", dimension_after)
 
 
 @pytest.mark.parametrize("method", WRITES)
