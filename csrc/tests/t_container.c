@@ -292,6 +292,29 @@ TEST(container_hostile_numbers_are_safe) {
     dismiss(&p);
 }
 
+/* Numbers that agree with each other, and yet are wrong. */
+TEST(container_consistent_lies_are_refused) {
+    patient p = admit(500);
+    uint8_t *original = malloc(p.len), *footer = p.bytes + p.len - 64;
+    memcpy(original, p.bytes, p.len);
+    uint64_t table = vex_get64(footer), chunks = vex_get64(footer + 16);
+    for (int change = -1; change <= 1; change += 2) { /* a section more or less than there are */
+        vex_put32(footer + 8, vex_get32(footer + 8) + (uint32_t)change);
+        vex_put64(footer + 16, chunks + (uint64_t)(48 * change));
+        forge(&p);
+        CHECK_STATUS(diagnose(&p, p.len, false), VEX_ERR_CORRUPT);
+        memcpy(p.bytes, original, p.len);
+    }
+    uint8_t *second = p.bytes + table + 48; /* VECTORS, moved over INFO */
+    vex_put64(second + 8, 64);
+    vex_put64(second + 16, 100);
+    vex_put32(second + 36, vex_crc32c(0, p.bytes + 64, 100));
+    forge(&p);
+    CHECK_STATUS(diagnose(&p, p.len, false), VEX_ERR_CORRUPT);
+    free(original);
+    dismiss(&p);
+}
+
 TEST(container_of_a_later_release_is_refused) {
     patient p = admit(500);
     size_t table = (size_t)vex_get64(p.bytes + p.len - 64);

@@ -68,6 +68,27 @@ VFS_TEST(wal_streams_many_parts) {
     vex_wal_writer_close(writer);
 }
 
+/* A frame that is full with the list of parts almost so, and one that ends with it. */
+VFS_TEST(wal_frames_that_end_with_their_parts) {
+    vex_wal_writer *writer = create_log(vfs, root, 1);
+    vex_wal_reader *reader = open_log(vfs, root);
+    uint64_t lsn = 1;
+    for (uint32_t n = 58; n < 70; n++, lsn++) {
+        vex_iovec parts[71];
+        size_t total = MIB + 10, at = 0;
+        uint8_t *body = make_body(lsn, total);
+        for (uint32_t i = 0; i < n; at += parts[i++].len) {
+            parts[i] = (vex_iovec){body + at, i + 1 < n ? 15000 : MIB - at};
+        }
+        parts[n] = (vex_iovec){body + at, 10};
+        CHECK_OK(vex_wal_append(writer, lsn, parts, n + 1));
+        expect_record(reader, lsn, total);
+        free(body);
+    }
+    vex_wal_reader_close(reader);
+    vex_wal_writer_close(writer);
+}
+
 VFS_TEST(wal_refuses_impossible_records) {
     vex_wal_writer *writer = create_log(vfs, root, 5);
     vex_iovec none = {NULL, 0}, huge[2] = {{"x", SIZE_MAX}, {"x", 2}};

@@ -448,6 +448,7 @@ static void fail_appends(int sys_errno, bool persistent, bool short_write, size_
         CHECK_EQ(vex_wal_end(writer), end);
         CHECK_EQ(size_of(memory, "/" LOG_NAME), end);
         CHECK_OK(try_append(writer, lsn++, len));
+        CHECK(size_of(memory, "/" LOG_NAME) > vex_wal_end(writer)); /* reserved again */
     }
     vex_wal_writer_close(writer);
     vex_wal_reader *reader = open_log(memory, "/");
