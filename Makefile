@@ -88,13 +88,14 @@ format: $(EXTENSION) ## format C and Python
 	$(BIN)/ruff format $(LINT_PY)
 
 # $(call c_tests,name,compiler,flags) defines build/name/test_vexfs: the engine with asserts and
-# the C tests.  libzstd is the third codec provider of the tests, where it is installed.
+# the C tests, with the hooks that make calls fail.  libzstd is the third codec provider of the
+# tests, where it is installed.
 HASH := \#
 NO_ZSTD = $(if $(shell echo '$(HASH)include <zstd.h>' | $(1) -E - >/dev/null 2>&1 && echo yes),,-DVEX_TEST_NO_ZSTD)
 define c_tests
 build/$(1)/%.o: csrc/%.c Makefile | build/.c-tools
 	@mkdir -p $$(@D)
-	@$(2) $(C_STRICT) $(3) $$(call NO_ZSTD,$(2)) -MMD -MP -Icsrc -c $$< -o $$@
+	@$(2) $(C_STRICT) -DVEX_TESTING $(3) $$(call NO_ZSTD,$(2)) -MMD -MP -Icsrc -c $$< -o $$@
 build/$(1)/test_vexfs: $(patsubst csrc/%.c,build/$(1)/%.o,$(ENGINE_C) $(TESTS_C))
 	@$(2) $(3) $$^ -o $$@ -pthread -lm $$(if $$(call NO_ZSTD,$(2)),,-lzstd)
 -include $(patsubst csrc/%.c,build/$(1)/%.d,$(ENGINE_C) $(TESTS_C))
