@@ -51,26 +51,26 @@ static vex_status grow_slots(columns_builder *builder) {
     return VEX_OK;
 }
 
-static bool is_key(const column_builder *column, const vex_mp_value *key) {
-    return column->key_len == key->len && memcmp(column->key, key->bytes, key->len) == 0;
+static bool is_key(const column_builder *column, const uint8_t *key, size_t len) {
+    return column->key_len == len && memcmp(column->key, key, len) == 0;
 }
 
 /* The column of a key, made when it is new.  Rows mostly have the same keys in the same order, so
  * the pair's position in its map is tried first. */
-static vex_status find_column(columns_builder *builder, const vex_mp_value *key, size_t position,
-                              column_builder **out) {
-    if (position < builder->n && is_key(&builder->columns[position], key)) {
+static vex_status find_column(columns_builder *builder, const uint8_t *key, size_t len,
+                              size_t position, column_builder **out) {
+    if (position < builder->n && is_key(&builder->columns[position], key, len)) {
         *out = &builder->columns[position];
         return VEX_OK;
     }
     if (2 * (builder->n + 1) > builder->n_slots) {
         VEX_TRY(grow_slots(builder));
     }
-    uint64_t hash = vex_hash64(key->bytes, key->len);
+    uint64_t hash = vex_hash64(key, len);
     size_t at = hash & (builder->n_slots - 1);
     for (; builder->slots[at] != 0; at = (at + 1) & (builder->n_slots - 1)) {
         column_builder *column = &builder->columns[builder->slots[at] - 1];
-        if (column->hash == hash && is_key(column, key)) {
+        if (column->hash == hash && is_key(column, key, len)) {
             *out = column;
             return VEX_OK;
         }
@@ -78,7 +78,7 @@ static vex_status find_column(columns_builder *builder, const vex_mp_value *key,
     VEX_TRY(vex_grow((void **)&builder->columns, &builder->capacity, builder->n + 1,
                      sizeof *builder->columns));
     builder->columns[builder->n] =
-        (column_builder){.key = key->bytes, .key_len = (uint32_t)key->len, .hash = hash};
+        (column_builder){.key = key, .key_len = (uint32_t)len, .hash = hash};
     *out = &builder->columns[builder->n++];
     builder->slots[at] = (uint32_t)builder->n;
     return VEX_OK;
@@ -109,15 +109,16 @@ static column_entry make_entry(uint32_t row, const vex_value *value) {
 
 static vex_status add_row(columns_builder *builder, uint32_t row, const vex_payload *payload) {
     vex_mp_reader reader;
-    vex_mp_value key;
+    const uint8_t *key;
+    size_t len;
     vex_value value;
     uint32_t n = vex_metadata_start(&reader, payload->metadata, payload->metadata_len);
-    for (uint32_t i = 0; i < n && vex_metadata_next(&reader, &key, &value); i++) {
-        if (key.kind != VEX_MP_STR || value.type == VEX_VALUE_ABSENT) {
+    for (uint32_t i = 0; i < n && vex_metadata_next(&reader, &key, &len, &value); i++) {
+        if (key == NULL || value.type == VEX_VALUE_ABSENT) {
             continue;
         }
         column_builder *column = NULL;
-        VEX_TRY(find_column(builder, &key, i, &column));
+        VEX_TRY(find_column(builder, key, len, i, &column));
         if (column->n > 0 && column->entries[column->n - 1].row == row) {
             continue; /* a key twice in one map: the first counts, as when it is looked up */
         }

@@ -20,10 +20,12 @@ typedef enum vex_value_type {   /* also the tags of stored columns */
 typedef struct vex_value {
     vex_value_type type;
     bool boolean;
-    int64_t integer;
-    double number;
-    const uint8_t *bytes;   /* string, or the MessagePack array of a list (borrowed)             */
-    size_t len;
+    union {                 /* by type                                                            */
+        int64_t integer;
+        double number;
+        const uint8_t *bytes;   /* string, or the MessagePack array of a list (borrowed)         */
+    };
+    size_t len;             /* of bytes                                                           */
 } vex_value;
 
 /* A compiled pattern belongs to the provider that made it, whichever is registered later. */
@@ -80,10 +82,11 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value);
  * metadata, and for malformed bytes. */
 vex_value vex_value_read(vex_mp_reader *reader);
 
-/* Walk a metadata map (NULL = none): start gives the number of pairs, next reads one.  A key that
- * is no string comes back as VEX_MP_NIL; false when the bytes are malformed. */
+/* Walk a metadata map (NULL = none): start gives the number of pairs, next reads one.  *key is
+ * NULL when it is no string; false when the bytes are malformed. */
 uint32_t vex_metadata_start(vex_mp_reader *reader, const uint8_t *map, size_t map_len);
-bool vex_metadata_next(vex_mp_reader *reader, vex_mp_value *key, vex_value *value);
+bool vex_metadata_next(vex_mp_reader *reader, const uint8_t **key, size_t *key_len,
+                       vex_value *value);
 
 /* Value of `key` in a metadata map.  Should the key be there twice, the first that is not ABSENT
  * counts. */

@@ -224,27 +224,91 @@ uint32_t vex_metadata_start(vex_mp_reader *reader, const uint8_t *map, size_t ma
     return header.kind == VEX_MP_MAP ? header.count : 0;
 }
 
-bool vex_metadata_next(vex_mp_reader *reader, vex_mp_value *key, vex_value *value) {
-    vex_mp_reader start = *reader;
-    *key = vex_mp_next(reader);
-    if (key->kind != VEX_MP_STR) {
-        *reader = start;
-        vex_mp_skip(reader);
-        *key = (vex_mp_value){.kind = VEX_MP_NIL};
+/* Length of a value that its first byte tells alone; 0: not so. */
+static size_t length_by_tag(uint8_t tag) {
+    if (tag <= 0x7f || tag >= 0xe0) {
+        return 1;
     }
+    if (tag >= 0xa0 && tag <= 0xbf) {
+        return 1 + (size_t)(tag & 0x1f);
+    }
+    switch (tag) {
+    case 0xc0: /* nil, bools */
+    case 0xc2:
+    case 0xc3:
+        return 1;
+    case 0xcc:
+    case 0xd0:
+        return 2;
+    case 0xcd:
+    case 0xd1:
+        return 3;
+    case 0xca:
+    case 0xce:
+    case 0xd2:
+        return 5;
+    case 0xcb:
+    case 0xcf:
+    case 0xd3:
+        return 9;
+    default:
+        return 0;
+    }
+}
+
+/* Skip the next value; mostly a step of known length. */
+static void skip_value(vex_mp_reader *reader) {
+    vex_cursor *in = &reader->in;
+    size_t left = in->len - in->pos, len = left ? length_by_tag(in->data[in->pos]) : 0;
+    if (len == 0 || len > left || in->bad) {
+        vex_mp_skip(reader);
+    } else {
+        in->pos += len;
+    }
+}
+
+/* The next key: its bytes, or NULL when it is no string.  Most are short strings, whose first
+ * byte is 0xa0 + length. */
+static const uint8_t *read_key(vex_mp_reader *reader, size_t *len) {
+    const vex_mp_reader start = *reader;
+    const uint8_t *at = start.in.data + start.in.pos;
+    size_t left = start.in.len - start.in.pos;
+    if (left > 0 && *at >= 0xa0 && *at <= 0xbf && (size_t)(*at & 0x1f) < left && !start.in.bad) {
+        *len = *at & 0x1f;
+        reader->in.pos += 1 + *len;
+        return at + 1;
+    }
+    vex_mp_value key = vex_mp_next(reader);
+    if (key.kind == VEX_MP_STR) {
+        *len = key.len;
+        return key.bytes;
+    }
+    *reader = start;
+    vex_mp_skip(reader);
+    return NULL;
+}
+
+bool vex_metadata_next(vex_mp_reader *reader, const uint8_t **key, size_t *key_len,
+                       vex_value *value) {
+    *key = read_key(reader, key_len);
     *value = vex_value_read(reader);
     return !vex_mp_bad(reader);
 }
 
+/* This is what a filter does for each record in memory: other keys' values are only skipped. */
 vex_value vex_metadata_find(const uint8_t *map, size_t map_len, const uint8_t *key,
                             size_t key_len) {
     vex_mp_reader reader;
-    vex_mp_value name;
-    vex_value value;
     uint32_t n = vex_metadata_start(&reader, map, map_len);
-    for (uint32_t i = 0; i < n && vex_metadata_next(&reader, &name, &value); i++) {
-        if (value.type != VEX_VALUE_ABSENT && name.kind == VEX_MP_STR && name.len == key_len &&
-            memcmp(name.bytes, key, key_len) == 0) {
+    for (uint32_t i = 0; i < n && !vex_mp_bad(&reader); i++) {
+        size_t len = 0;
+        const uint8_t *name = read_key(&reader, &len);
+        if (name == NULL || len != key_len || memcmp(name, key, len) != 0) {
+            skip_value(&reader);
+            continue;
+        }
+        vex_value value = vex_value_read(&reader);
+        if (value.type != VEX_VALUE_ABSENT) {
             return value;
         }
     }

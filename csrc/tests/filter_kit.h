@@ -55,8 +55,8 @@ static inline void kit_put(vex_buf *out, const char *form, ...) {
 
 /* ---- at random, from few values, so that much matches ---- */
 
-static const char *const kit_keys[] = {
-    "a", "b", "c", "mixed", "list", "rare", "\xd0\xba\xd0\xbb", "", "constant"};
+static const char *const kit_keys[] = {"a", "b", "c", "mixed", "list", "rare", "\xd0\xba", "",
+                                       "a key of more than thirty-one bytes", "constant"};
 #define KIT_KEYS (sizeof kit_keys / sizeof kit_keys[0])
 
 static inline void kit_random_int(vex_buf *out) {

@@ -405,6 +405,51 @@ TEST(columns_refuse_contradictions) {
     free_table(&t);
 }
 
+/* Offsets of a dictionary that do not ascend, or leave the column, are not followed. */
+TEST(columns_damaged_dictionary) {
+    table t = make_table(40);
+    for (uint32_t i = 0; i < t.n; i++) {
+        kit_put(&t.maps[i], "msai", 1u, "l", 1u, (long long)i);
+    }
+    build_table(&t);
+    vex_buf leaf_bytes = {0};
+    kit_put(&leaf_bytes, "aisi", 3u, (long long)VEX_F_CONTAINS, "l", 99LL);
+    vex_filter filter = parse_leaf(&leaf_bytes);
+    uint8_t *data = malloc(t.section.len);
+    uint64_t entry = vex_get64(t.section.data + 16);
+    uint64_t dictionary = vex_get64(t.section.data + entry + 48);
+    for (int round = 0; round < 400; round++) {
+        void *opened = NULL;
+        uint64_t matches[1];
+        uint32_t i = test_random_below(40);
+        memcpy(data, t.section.data, t.section.len);
+        uint8_t *from = data + dictionary + (size_t)i * 4;
+        switch (round % 4) {
+        case 0:
+            vex_put32(from + 4, vex_get32(from)); /* an entry without even a tag */
+            break;
+        case 1:
+            vex_put32(from + 4, 0);
+            break;
+        case 2:
+            vex_put32(from + 4, UINT32_MAX - test_random_below(2));
+            break;
+        default: /* one byte past the column */
+            vex_put32(from + 4, (uint32_t)(vex_get64(data + entry + 56) - dictionary - 41 * 4 + 1));
+            break;
+        }
+        put_crcs(data, t.section.len);
+        CHECK_OK(open_section(data, t.section.len, t.n, &opened));
+        vex_bits_fill(matches, t.n);
+        CHECK_STATUS(vex_columns_match(opened, filter.root, matches), VEX_ERR_CORRUPT);
+        vex_columns_plugin()->unload(opened);
+    }
+    vex_filter_clear(&filter);
+    vex_buf_clear(&leaf_bytes);
+    free(data);
+    free_table(&t);
+}
+
 TEST(columns_truncated) {
     table t = random_table(70);
     for (size_t len = 0; len < t.section.len; len++) {
