@@ -360,6 +360,34 @@ TEST(payfile_verify_checks_the_index) {
     vex_vfs_memory_destroy(vfs);
 }
 
+/* Ids whose hashes are equal are told apart by their bytes. */
+TEST(payfile_equal_hashes) {
+    vex_vfs *vfs;
+    CHECK_OK(vex_vfs_memory_create(&vfs));
+    rows made = make_rows(9, 0);
+    vex_file_entry entry;
+    vex_payfile *file;
+    CHECK_OK(vex_payfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 1, 1, false, &entry));
+    CHECK_OK(vex_payfile_open(vfs, "/", kit_uuid, &entry, &file));
+    const uint64_t *original = file->id_hashes, same_hashes[9] = {5, 5, 5, 5, 5, 5, 5, 5, 5};
+    file->id_hashes = same_hashes;
+    for (uint32_t i = 0; i < made.n; i++) {
+        uint32_t row = 0;
+        const vex_payload *there = &made.rows[i];
+        CHECK_OK(vex_payfile_find_id(file, there->id, there->id_len, 5, &row));
+        CHECK_EQ(row, i);
+        char other[200];
+        memcpy(other, there->id, there->id_len);
+        other[0] = 'x';
+        CHECK_OK(vex_payfile_find_id(file, other, there->id_len, 5, &row));
+        CHECK_EQ(row, UINT32_MAX);
+    }
+    file->id_hashes = original;
+    vex_payfile_release(file);
+    free_rows(&made);
+    vex_vfs_memory_destroy(vfs);
+}
+
 /* ---- threads ---- */
 
 static const rows *shared_rows;

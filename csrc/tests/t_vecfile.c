@@ -107,6 +107,13 @@ TEST(vecfile_stride) {
         CHECK_EQ(file->element, cases[i][0]);
         CHECK_EQ(file->stride, cases[i][2]);
         CHECK_EQ((uint64_t)(file->vectors - file->container.map) % 4096, 0);
+        static const uint8_t zeros[64];
+        static const uint32_t element_bytes[] = {4, 2, 1};
+        uint32_t used = file->dimension * element_bytes[file->element];
+        for (uint32_t row = 0; row < file->rows; row++) { /* no leftovers of memory on disk */
+            const uint8_t *padding = file->vectors + (size_t)row * file->stride + used;
+            CHECK(memcmp(padding, zeros, file->stride - used) == 0);
+        }
         vex_vecfile_release(file);
         free_rows(&made);
     }
