@@ -4,8 +4,8 @@ This class is chromadb's `ServerAPI`, so chromadb's own Client and Collection ru
 They have checked the shape of every argument; this module does what Chroma's server does: the
 meaning, and the errors with Chroma's classes and texts (a few are odd, but programs match them).
 
-Data operations never touch the catalog after the first: an open collection is kept with the view
-of its schema that filters need, and the engine knows when it was deleted.
+Data operations rarely touch the catalog: collections used lately are kept open, with the view of
+their schema that filters need, and the engine knows when one was deleted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import dataclasses
 import json
 import operator
 import os
+import resource
+import sys
 import threading
 import time
 import weakref
@@ -100,10 +102,11 @@ _running: weakref.WeakSet[VexfsAPI] = weakref.WeakSet()
 class _Open:
     """An open collection: the engine's handle, and what its schema allows."""
 
-    __slots__ = ("engine", "indexes")
+    __slots__ = ("engine", "indexes", "used")
 
     def __init__(self, engine: _engine.Collection, entry: CatalogEntry) -> None:
         self.engine = engine
+        self.used = False  # since the last look for one to close
         self.indexes = _config.IndexView(entry.schema)
 
 
@@ -140,6 +143,7 @@ class VexfsAPI(ServerAPI):
         self._stopped = False
         self._switching = threading.RLock()
         self._collections: dict[UUID, _Open] = {}
+        self._most_open = _most_open_collections(system.settings.is_persistent)
         self._opening = threading.Lock()
 
     # -- life ------------------------------------------------------------------------------------
@@ -442,6 +446,7 @@ class VexfsAPI(ServerAPI):
         """The open collection, opened now if need be.  Raises NotFoundError."""
         found = self._collections.get(id)
         if found is not None:
+            found.used = True
             return found
         catalog, database = self._opened()
         with self._opening:
@@ -452,8 +457,18 @@ class VexfsAPI(ServerAPI):
                 if entry is None:
                     raise NotFoundError(f"Collection [{id}] does not exist.")
                 found = _Open(database.open_collection(id), entry)
+                self._make_room()
                 self._collections[id] = found
             return found
+
+    def _make_room(self) -> None:
+        """Close collections that were not used lately: each holds file descriptors."""
+        while len(self._collections) >= self._most_open:
+            id, oldest = next(iter(self._collections.items()))
+            self._forget(id)
+            if oldest.used:  # a second chance, as the youngest
+                oldest.used = False
+                self._collections[id] = oldest
 
     def _forget(self, id: UUID) -> None:
         self._collections.pop(id, None)  # closed when the last running call lets go of it
@@ -831,6 +846,17 @@ def _check_directory(path: Path, *, read_only: bool) -> None:
         )
     if read_only:
         raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")
+
+
+def _most_open_collections(is_persistent: bool) -> int:
+    """An eighth of the file descriptors that the process may have; a collection takes about two.
+
+    In memory there is nothing to save by closing one.
+    """
+    if not is_persistent:
+        return sys.maxsize
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if allowed == resource.RLIM_INFINITY else max(16, min(1024, allowed // 8))
 
 
 def _count(name: str, value: Any) -> int | None:

@@ -352,3 +352,46 @@ def test_clients_made_at_once_by_threads_all_work(tmp_path):
     for thread in threads:
         thread.join()
     assert not errors
+
+
+def test_more_collections_than_are_kept_open(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path, durability="off")
+    api = client._server
+    assert 16 <= api._most_open <= 1024
+    api._most_open = 8
+    collections = [fill(client, f"name-{i}") for i in range(30)]
+    for i, collection in enumerate(collections):
+        collection.add(ids=["c"], embeddings=[[i, 1]])
+        assert len(api._collections) <= 8
+    favourite = collections[0]
+    for i, collection in enumerate(collections):
+        found = collection.get(ids=["c"], include=["embeddings"])
+        assert found["embeddings"].tolist() == [[float(i), 1.0]]
+        assert favourite.count() == 3
+        assert favourite.id in api._collections
+    assert [c.name for c in client.list_collections()] == [c.name for c in collections]
+
+
+def test_many_collections_in_memory_keep_their_records():
+    client = vexfs_chroma.EphemeralClient()
+    collections = [fill(client, f"name-{i}") for i in range(1100)]
+    assert all(collection.count() == 2 for collection in collections)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_goes_on(tmp_path):
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    collection = fill(client)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            collection.add(ids=["child"], embeddings=[[5, 5]])
+            made = client.create_collection("made-by-child", embedding_function=None)
+            code = 0 if (collection.count(), made.count()) == (3, 0) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    collection.add(ids=["parent"], embeddings=[[6, 6]])
+    assert collection.get()["ids"] == ["a", "b", "child", "parent"]
+    assert client.count_collections() == 2
