@@ -812,6 +812,7 @@ def _open_storage(path: str | None, options: _options.Options) -> tuple[Catalog,
         read_only=options.read_only,
         create=not options.read_only,
         busy_timeout=options.busy_timeout,
+        memtable_rows=options.memtable_rows,
     )
     try:
         catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)

@@ -6,6 +6,8 @@ They are keyword arguments of our client functions, or environment variables, in
                                        "normal": when the operating system has it; "off": at once
     read_only      VEXFS_READ_ONLY     1: never write, not even a lock
     busy_timeout   VEXFS_BUSY_TIMEOUT  seconds to wait for another process (default 30)
+    memtable_rows  VEXFS_MEMTABLE_ROWS records kept in memory before they are sealed into files
+                                       (environment only; default 50,000)
 
 chromadb shares one System among all clients of a directory, made from a Settings object that has no
 room for them, so what a client function was given waits here until the System starts.
@@ -39,6 +41,7 @@ class Options:
     durability: str = "full"
     read_only: bool = False
     busy_timeout: float = 30.0
+    memtable_rows: int = 0
 
 
 _given: ContextVar[dict[str, Any]] = ContextVar("vexfs_options", default={})  # noqa: B039
@@ -99,6 +102,12 @@ def _from_environment() -> dict[str, Any]:
         if read_only.lower() not in {"0", "1", "false", "true", "no", "yes"}:
             raise InvalidArgumentError(f"VEXFS_READ_ONLY must be 0 or 1, got {read_only!r}")
         found["read_only"] = read_only.lower() in {"1", "true", "yes"}
+    if rows := os.environ.get("VEXFS_MEMTABLE_ROWS"):
+        if not (rows.isascii() and rows.isdigit() and 0 < int(rows) < 2**31):
+            raise InvalidArgumentError(
+                f"VEXFS_MEMTABLE_ROWS must be a positive number, got {rows!r}"
+            )
+        found["memtable_rows"] = int(rows)
     if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):
         try:
             found["busy_timeout"] = float(timeout)
