@@ -41,6 +41,8 @@ typedef struct vex_payfile {
     uint64_t id_bytes_len;
     const uint64_t *id_hashes;         /* ascending                                               */
     const uint32_t *id_rows;           /* row of each hash                                        */
+    uint64_t *id_filter;               /* see vex_payfile_may_have                                */
+    uint32_t id_filter_words;
     bool has_documents, has_metadata, has_uris;
     vex_block_column documents, metadata, uris;
     void *plugin_state[VEX_PLUGINS_MAX];
@@ -61,6 +63,22 @@ vex_payfile *vex_payfile_acquire(vex_payfile *file);
 void vex_payfile_release(vex_payfile *file); /* NULL is fine */
 
 uint32_t vex_payfile_find_seq(const vex_payfile *file, uint64_t seq);       /* or UINT32_MAX      */
+
+/* Bits of one filter word that an id with this hash has set. */
+static inline uint64_t vex_id_filter_bits(uint64_t hash) {
+    return 1ULL << (hash & 63) | 1ULL << (hash >> 6 & 63) | 1ULL << (hash >> 12 & 63) |
+           1ULL << (hash >> 18 & 63);
+}
+static inline uint32_t vex_id_filter_word(uint64_t hash, uint32_t n_words) {
+    return (uint32_t)((unsigned __int128)hash * n_words >> 64);
+}
+/* May an id with this hash be in the file?  One look into a Bloom filter in memory (16 bits per
+ * row, about 1 in 100 wrong guesses): a new id must be looked for in every file, and walking
+ * their indexes would cost ten cache misses each. */
+static inline bool vex_payfile_may_have(const vex_payfile *file, uint64_t hash) {
+    uint64_t bits = vex_id_filter_bits(hash);
+    return (file->id_filter[vex_id_filter_word(hash, file->id_filter_words)] & bits) == bits;
+}
 /* Row of an id (hash = vex_hash64 of it), or UINT32_MAX.  Offsets are checked: CORRUPT. */
 vex_status vex_payfile_find_id(const vex_payfile *file, const void *id, size_t len, uint64_t hash,
                                uint32_t *row);

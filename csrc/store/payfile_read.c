@@ -42,6 +42,22 @@ static vex_status read_keys(vex_payfile *file) {
     return VEX_OK;
 }
 
+#define ROWS_PER_FILTER_WORD 4
+
+static vex_status make_filter(vex_payfile *file) {
+    file->id_filter_words = file->rows / ROWS_PER_FILTER_WORD + 1;
+    file->id_filter = vex_calloc(file->id_filter_words, sizeof *file->id_filter);
+    if (file->id_filter == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to open a payload file");
+    }
+    for (uint32_t i = 0; i < file->rows; i++) {
+        uint64_t hash = file->id_hashes[i];
+        file->id_filter[vex_id_filter_word(hash, file->id_filter_words)] |=
+            vex_id_filter_bits(hash);
+    }
+    return VEX_OK;
+}
+
 static vex_status open_column(vex_payfile *file, uint32_t kind, bool *present,
                               vex_block_column *column) {
     const vex_section *section = vex_container_find(&file->container, kind);
@@ -103,6 +119,7 @@ vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
     VEX_TRY_DONE(status, read_info(file));
     VEX_TRY_DONE(status, read_keys(file));
     VEX_TRY_DONE(status, check_entry(file, entry));
+    VEX_TRY_DONE(status, make_filter(file));
     VEX_TRY_DONE(status, open_columns(file));
     open_plugins(file);
     *out = file;
@@ -134,6 +151,7 @@ void vex_payfile_release(vex_payfile *file) {
     if (file->container.path != NULL) {
         vex_container_close(&file->container);
     }
+    vex_free(file->id_filter);
     vex_free(file);
 }
 
@@ -174,6 +192,10 @@ vex_status vex_payfile_id(const vex_payfile *file, uint32_t row, const uint8_t *
 
 vex_status vex_payfile_find_id(const vex_payfile *file, const void *id, size_t len, uint64_t hash,
                                uint32_t *row) {
+    if (!vex_payfile_may_have(file, hash)) {
+        *row = UINT32_MAX;
+        return VEX_OK;
+    }
     /* Hashes are uniform: this one is near its share of the rows. */
     uint32_t guess = (uint32_t)((unsigned __int128)hash * file->rows >> 64);
     uint32_t at = vex_lower_bound(file->id_hashes, file->rows, hash, guess);

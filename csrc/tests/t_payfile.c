@@ -360,6 +360,25 @@ TEST(payfile_verify_checks_the_index) {
     vex_vfs_memory_destroy(vfs);
 }
 
+TEST(payfile_filter_knows_strangers) {
+    vex_vfs *vfs;
+    CHECK_OK(vex_vfs_memory_create(&vfs));
+    rows made = make_rows(5000, 0);
+    vex_file_entry entry;
+    vex_payfile *file;
+    CHECK_OK(vex_payfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 1, 1, false, &entry));
+    CHECK_OK(vex_payfile_open(vfs, "/", kit_uuid, &entry, &file));
+    uint32_t strangers = 0;
+    for (uint32_t i = 0; i < made.n; i++) {
+        CHECK(vex_payfile_may_have(file, vex_hash64(made.rows[i].id, made.rows[i].id_len)));
+        strangers += vex_payfile_may_have(file, test_random());
+    }
+    CHECK(strangers < made.n / 40);
+    vex_payfile_release(file);
+    free_rows(&made);
+    vex_vfs_memory_destroy(vfs);
+}
+
 /* Ids whose hashes are equal are told apart by their bytes. */
 TEST(payfile_equal_hashes) {
     vex_vfs *vfs;
@@ -371,6 +390,7 @@ TEST(payfile_equal_hashes) {
     CHECK_OK(vex_payfile_open(vfs, "/", kit_uuid, &entry, &file));
     const uint64_t *original = file->id_hashes, same_hashes[9] = {5, 5, 5, 5, 5, 5, 5, 5, 5};
     file->id_hashes = same_hashes;
+    memset(file->id_filter, 0xff, file->id_filter_words * sizeof *file->id_filter);
     for (uint32_t i = 0; i < made.n; i++) {
         uint32_t row = 0;
         const vex_payload *there = &made.rows[i];
