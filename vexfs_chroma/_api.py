@@ -634,26 +634,26 @@ class VexfsAPI(ServerAPI):
         with self._using(collection_id, "Error getting collection: ") as collection:
             if clause is not None:
                 clause.check(collection.indexes)
+            columns = {
+                "documents": "documents" in include,
+                "metadatas": "metadatas" in include or "data" in include,  # as in Chroma
+                "uris": "uris" in include,
+                "vectors": "embeddings" in include,
+            }
+            condition = None if clause is None else clause.filter
             try:
                 rows = collection.engine.query(
-                    queries,
-                    n_results,
-                    ids=ids,
-                    filter=None if clause is None else clause.filter,
-                    documents="documents" in include,
-                    metadatas="metadatas" in include or "data" in include,  # as in Chroma
-                    uris="uris" in include,
-                    vectors="embeddings" in include,
+                    queries, n_results, ids=ids, filter=condition, **columns
                 )
             except InvalidArgumentError as error:
                 raise _records.why_refused(collection.engine, (), queries, error) from error
             except NotFoundError as error:
-                if ids is None:
-                    raise
-                collection.engine.info()  # raises the same when it is the collection that is gone
-                raise InternalError(
-                    "Error executing plan: Internal error: Error finding id"
-                ) from error
+                # The collection, or an id.  info() raises the same when it is the collection.
+                if collection.engine.info().dimension:
+                    raise InternalError(
+                        "Error executing plan: Internal error: Error finding id"
+                    ) from error
+                rows = collection.engine.query(queries, n_results, ids=None, filter=None, **columns)
             metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
         counts = rows.counts
         distances = None

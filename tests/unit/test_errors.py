@@ -106,6 +106,13 @@ def test_ids(collection):
     assert collection.query(query_embeddings=[[1, 2]], ids=[])["ids"] == [[]]
 
 
+def test_a_collection_that_was_never_filled_finds_nothing(client):
+    collection = client.create_collection("empty", embedding_function=None)
+    found = collection.query(query_embeddings=[[1, 2], [3, 4]], ids=["a"], include=["embeddings"])
+    assert found["ids"] == [[], []]
+    assert [e.shape for e in found["embeddings"]] == [(0,), (0,)]
+
+
 def test_metadata(collection):
     def add(metadata):
         collection.upsert(ids=["m"], embeddings=[[1, 2]], metadatas=[metadata])
