@@ -251,6 +251,38 @@ TEST(batch_survives_bit_flips_and_hostile_numbers) {
     }
 }
 
+TEST(batch_columns_that_lie_are_refused) {
+    static const struct {
+        size_t at; /* in the entry of column IDS */
+        uint64_t value;
+    } lies[] = {
+        {0, 2},                  /* a second SEQS */
+        {8, 0},                  /* over the header */
+        {8, 48},                 /* over the table */
+        {8, 48 + 3 * 24 + 8 + 4} /* not aligned */
+    };
+    vex_batch batch = {.next_seq = 2}, decoded = {0};
+    vex_op op = {.kind = VEX_OP_DELETE, .payload = {.id = (const uint8_t *)"x", .id_len = 1}};
+    CHECK_OK(vex_batch_add(&batch, &op));
+    vex_buf whole = encode(&batch);
+    uint8_t *ids = whole.data + 48 + 2 * 24, kept[24];
+    memcpy(kept, ids, 24);
+    CHECK_EQ(vex_get64(ids + 16), 8 + 1);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        vex_put32(ids + lies[i].at, (uint32_t)lies[i].value);
+        CHECK_STATUS(vex_batch_decode(whole.data, whole.len, &decoded), VEX_ERR_CORRUPT);
+        memcpy(ids, kept, 24);
+    }
+    for (uint64_t len = 0; len <= 16; len++) { /* 9 is right: no byte less, no byte more */
+        vex_put64(ids + 16, len);
+        CHECK_EQ(vex_batch_decode(whole.data, whole.len, &decoded),
+                 len == 9 ? VEX_OK : VEX_ERR_CORRUPT);
+        vex_batch_clear(&decoded);
+    }
+    vex_buf_clear(&whole);
+    vex_batch_clear(&batch);
+}
+
 TEST(batch_of_a_later_release_is_refused) {
     vex_batch batch = {.next_seq = 2}, decoded = {0};
     vex_op op = {.kind = VEX_OP_DELETE, .payload = {.id = (const uint8_t *)"x", .id_len = 1}};

@@ -311,8 +311,45 @@ TEST(container_consistent_lies_are_refused) {
     vex_put32(second + 36, vex_crc32c(0, p.bytes + 64, 100));
     forge(&p);
     CHECK_STATUS(diagnose(&p, p.len, false), VEX_ERR_CORRUPT);
+    memcpy(p.bytes, original, p.len);
+    second[36] ^= 1; /* a checksum that the chunks do not bear out */
+    forge(&p);
+    CHECK_STATUS(diagnose(&p, p.len, false), VEX_ERR_CORRUPT);
     free(original);
     dismiss(&p);
+}
+
+/* A file whose chunk table was cut out: nothing is read past the end of the mapping. */
+TEST(container_without_its_chunk_table_is_refused) {
+    patient p = admit(3 << 20);
+    uint8_t *footer = p.bytes + p.len - 64;
+    uint64_t chunks = vex_get64(footer + 16);
+    vex_put64(footer + 32, chunks + 64);
+    memmove(p.bytes + chunks, footer, 64);
+    p.len = (size_t)chunks + 64;
+    forge(&p);
+    CHECK_STATUS(diagnose(&p, p.len, false), VEX_ERR_CORRUPT);
+    dismiss(&p);
+}
+
+/* Verifying reads the file, whatever the mapping shows. */
+VFS_TEST(container_changed_while_open_is_found) {
+    static const size_t from_end[] = {1, 30, 70, 100, 200, 5000};
+    for (uint64_t i = 0; i < 6; i++) {
+        vex_container c;
+        uint8_t byte;
+        vex_iovec part = {&byte, 1};
+        vex_file_entry entry = make_file(vfs, root, 1 + i, 1000);
+        CHECK_OK(vex_container_open(vfs, root, uuid, VEX_KIND_PAYLOAD, 1 + i, &entry, &c));
+        CHECK_OK(vex_container_verify(&c));
+        vex_file *file = open_file(vfs, c.path, VEX_FILE_WRITE);
+        CHECK_OK(vex_file_read_exact(vfs, file, c.path, &byte, 1, c.size - from_end[i]));
+        byte ^= 4;
+        CHECK_OK(vfs->file_write(vfs, file, &part, 1, c.size - from_end[i]));
+        vfs->file_close(vfs, file);
+        CHECK_STATUS(vex_container_verify(&c), VEX_ERR_CORRUPT);
+        vex_container_close(&c);
+    }
 }
 
 TEST(container_of_a_later_release_is_refused) {
