@@ -283,6 +283,22 @@ TEST(batch_columns_that_lie_are_refused) {
     vex_batch_clear(&batch);
 }
 
+/* A column given twice, where the second would do as well as the first. */
+TEST(batch_column_given_twice_is_refused) {
+    vex_batch batch = {.next_seq = 2}, decoded = {0};
+    vex_op op = {
+        .kind = VEX_OP_PAYLOAD,
+        .payload = {.id = byte_pool, .id_len = 2, .document = byte_pool, .document_len = 2}};
+    CHECK_OK(vex_batch_add(&batch, &op));
+    vex_buf whole = encode(&batch);
+    uint8_t *document = whole.data + 48 + 3 * 24;
+    CHECK_EQ(vex_get32(document), 5);
+    vex_put32(document, 3); /* a second IDS */
+    CHECK_STATUS(vex_batch_decode(whole.data, whole.len, &decoded), VEX_ERR_CORRUPT);
+    vex_buf_clear(&whole);
+    vex_batch_clear(&batch);
+}
+
 TEST(batch_of_a_later_release_is_refused) {
     vex_batch batch = {.next_seq = 2}, decoded = {0};
     vex_op op = {.kind = VEX_OP_DELETE, .payload = {.id = (const uint8_t *)"x", .id_len = 1}};
