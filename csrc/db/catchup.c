@@ -166,6 +166,8 @@ static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, rep
 
 static void replace_state(vex_collection *collection, vex_snapshot *snapshot,
                           vex_manifest *manifest, vex_key_set *keys) {
+    vex_snapshot_release(collection->sealed);
+    collection->sealed = NULL;
     vex_snapshot_release(collection->latest);
     collection->latest = snapshot;
     vex_manifest_clear(&collection->manifest);
@@ -267,24 +269,36 @@ vex_status vex_collection_load(vex_collection *collection) {
 
 /* ---- following other processes ---- */
 
-/* Under write_mu: move `latest` to what `limit` says is committed, and publish it. */
+/* Replay the log behind `known`. */
+static vex_status follow_log(vex_collection *collection, replay_limit limit) {
+    vex_snapshot *next = NULL;
+    VEX_TRY(vex_snapshot_copy(collection->latest, &next));
+    vex_status status = replay(collection, next, limit);
+    if (status != VEX_OK) {
+        vex_snapshot_release(next);
+        return status;
+    }
+    vex_snapshot_release(collection->latest);
+    collection->latest = next;
+    return VEX_OK;
+}
+
+/* Under write_mu: move `latest` to what is committed, and publish it.  A failure leaves `known`
+ * and the memtable ahead of `latest`, so the next use loads everything anew. */
 static vex_status follow(vex_collection *collection, uint64_t generation, replay_limit limit) {
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
-    if (generation != collection->known.generation) {
-        VEX_TRY(load(collection));
-    } else {
-        vex_snapshot *next = NULL;
-        VEX_TRY(vex_snapshot_copy(collection->latest, &next));
-        vex_status status = replay(collection, next, limit);
-        if (status != VEX_OK) {
-            vex_snapshot_release(next);
-            return status;
-        }
-        vex_snapshot_release(collection->latest);
-        collection->latest = next;
-    }
+    bool anew = collection->stale || generation != collection->known.generation;
+    collection->stale = true;
+    VEX_TRY(anew ? load(collection) : follow_log(collection, limit));
+    collection->stale = false;
     return vex_publish(collection, collection->latest, &collection->known);
+}
+
+/* Has another process committed more than `known`? */
+static bool is_behind(const vex_collection *collection, const vex_head *head) {
+    return collection->stale || head->generation != collection->known.generation ||
+           head->lsn > collection->known.lsn;
 }
 
 vex_status vex_collection_refresh(vex_collection *collection) {
@@ -307,9 +321,7 @@ vex_status vex_collection_refresh(vex_collection *collection) {
     }
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = read_head(collection, &head, &valid);
-    const vex_head *known = &collection->known;
-    if (status == VEX_OK && valid && !collection->poisoned &&
-        (head.generation != known->generation || head.lsn > known->lsn)) {
+    if (status == VEX_OK && valid && !collection->poisoned && is_behind(collection, &head)) {
         status = follow(collection, head.generation,
                         (replay_limit){true, head.wal_number, head.wal_end});
     }
@@ -411,15 +423,14 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     if (vex_db_volatile(collection->db)) {
         return VEX_OK;
     }
-    vex_head head;
+    vex_head head = {0};
     bool valid = false;
     VEX_TRY(open_head(collection));
     VEX_TRY(read_head(collection, &head, &valid));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
-    if (valid &&
-        (head.generation != collection->known.generation || head.lsn > collection->known.lsn)) {
+    if (collection->stale || (valid && is_behind(collection, &head))) {
         VEX_TRY(follow(collection, head.generation,
-                       (replay_limit){true, head.wal_number, head.wal_end}));
+                       (replay_limit){valid, head.wal_number, head.wal_end}));
     }
     bool ours = collection->wal != NULL && collection->syncing > 0;
     bool clean = ours;

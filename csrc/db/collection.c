@@ -90,6 +90,7 @@ static void free_state(vex_collection *collection) {
         vfs->file_close(vfs, collection->head_file);
     }
     vex_snapshot_release(collection->published);
+    vex_snapshot_release(collection->sealed);
     vex_snapshot_release(collection->latest);
     vex_manifest_clear(&collection->manifest);
     vex_key_set_clear(&collection->keys);
@@ -139,6 +140,9 @@ void vex_collection_release(vex_collection *collection) {
     close_cleanly(collection);
     pthread_mutex_lock(&db->collections_mu);
     last = --collection->handles == 0;
+    if (vex_db_volatile(db) && !atomic_load(&collection->dropped)) {
+        last = false; /* in memory this is the only copy: it lives until it is dropped */
+    }
     if (last) {
         unlink_from_db(collection);
     }
@@ -263,6 +267,10 @@ static vex_status drop_open(vex_db *db, const char *dir, vex_collection *there) 
         atomic_store(&there->dropped, true);
     }
     pthread_mutex_unlock(&there->write_mu);
+    if (status == VEX_OK && there->handles == 0) { /* kept in memory without a handle */
+        unlink_from_db(there);
+        free_state(there);
+    }
     return status;
 }
 

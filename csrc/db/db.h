@@ -86,10 +86,12 @@ struct vex_collection {
     vex_key_set keys;
     vex_wal_writer *wal;       /* NULL until the first write here since catching up               */
     vex_wal_reader *tail;      /* where catching up goes on; NULL while this process writes        */
+    vex_snapshot *sealed;      /* state when the newest sealed memtable was sealed; NULL if none  */
     uint64_t seal_wal[VEX_MEMTABLES_MAX]; /* first log after sealed memtable i                     */
     uint32_t syncing;          /* writers between append and end of sync                          */
     uint32_t batches_since_sync;
     bool poisoned;
+    bool stale;                /* catching up failed half-way: load anew before the next use      */
     vex_head known;            /* state of `latest` in terms of files                             */
 
     pthread_mutex_t publish_mu;

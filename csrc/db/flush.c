@@ -65,10 +65,13 @@ static vex_status seal(vex_collection *collection) {
     next->mems[next->n_mems++] = (vex_mem_source){.table = table};
     collection->latest = next;
     vex_snapshot_release(latest);
+    vex_snapshot_release(collection->sealed);
+    collection->sealed = vex_snapshot_acquire(next);
     return vex_publish(collection, next, &collection->known);
 }
 
-/* The first step: fix what is to be written.  *sealed NULL when there is nothing to do. */
+/* The first step: fix what is to be written: the state at the newest seal, not `latest`, which
+ * may hold rows that only the log has.  *sealed NULL when there is nothing to do. */
 static vex_status begin(vex_collection *collection, bool everything, vex_snapshot **sealed,
                         vex_manifest *base, vex_buf *keys, uint64_t *wal_first) {
     VEX_TRY(vex_lease_acquire(collection->db));
@@ -77,14 +80,14 @@ static vex_status begin(vex_collection *collection, bool everything, vex_snapsho
     if (status == VEX_OK && (everything || vex_collection_wants_flush(collection))) {
         wait_for_syncs(collection);
         status = collection->poisoned ? vex_collection_take_over(collection) : seal(collection);
-        if (status == VEX_OK && collection->latest->n_mems > 1) {
+        if (status == VEX_OK && collection->sealed != NULL) {
             status = vex_manifest_copy(base, &collection->manifest);
             if (status == VEX_OK) {
                 status = vex_key_set_encode(&collection->keys, keys);
             }
             if (status == VEX_OK) {
-                *wal_first = collection->seal_wal[collection->latest->n_mems - 2];
-                *sealed = vex_snapshot_acquire(collection->latest);
+                *wal_first = collection->seal_wal[collection->sealed->n_mems - 2];
+                *sealed = vex_snapshot_acquire(collection->sealed);
             }
         }
     }
@@ -111,6 +114,8 @@ static vex_status commit(vex_collection *collection, const vex_snapshot *sealed,
         vex_snapshot_release(next);
         return status;
     }
+    vex_snapshot_release(collection->sealed); /* seals happen under MAINT, so there is no newer */
+    collection->sealed = NULL;
     memmove(collection->seal_wal, collection->seal_wal + n_flush,
             (VEX_MEMTABLES_MAX - n_flush) * sizeof collection->seal_wal[0]);
     vex_manifest_clear(&collection->manifest);

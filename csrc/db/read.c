@@ -277,7 +277,9 @@ static vex_status run_query(flat_query *search, const vex_selection *selection, 
                         (unsigned)snapshot->dimension, (unsigned)search->dimension);
     }
     vex_status status = set_up(search);
-    if (status == VEX_OK) {
+    /* A collection that never had a vector finds nothing, whichever ids are asked for. */
+    bool selects = selection != NULL && (snapshot->dimension != 0 || selection->filter != NULL);
+    if (status == VEX_OK && selects) {
         status = select_rows(search, selection, &vectors);
     }
     if (status == VEX_OK && snapshot->dimension != 0) {

@@ -56,16 +56,15 @@ static vex_status select_all(const vex_snapshot *snapshot, uint64_t offset, int6
                              vex_refs *out) {
     vex_seq_cursor *cursor = NULL;
     vex_row_ref ref;
-    uint64_t at = 0, end = limit < 0 ? UINT64_MAX : offset + (uint64_t)limit;
+    uint64_t wanted = limit < 0 ? UINT64_MAX : (uint64_t)limit;
     if (offset >= snapshot->live_rows || limit == 0) {
         return VEX_OK;
     }
     VEX_TRY(vex_seq_cursor_create(snapshot, &cursor));
     vex_status status = VEX_OK;
-    while (status == VEX_OK && at < end && vex_seq_cursor_next(cursor, &ref)) {
-        if (at++ >= offset) {
-            status = push(out, &ref);
-        }
+    (void)vex_seq_cursor_skip(cursor, offset);
+    while (status == VEX_OK && out->n < wanted && vex_seq_cursor_next(cursor, &ref)) {
+        status = push(out, &ref);
     }
     vex_seq_cursor_destroy(cursor);
     return status;

@@ -230,6 +230,21 @@ TEST(db_story_with_background_sealing) {
     story(test_directory(), 1, false, true);
 }
 
+TEST(db_in_memory_outlives_its_handles) {
+    vex_db *db = open_db(NULL, 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    CHECK_OK(vex_collection_close(collection));
+    collection = open_collection(db, VEX_SPACE_L2);
+    check_ids(collection, NULL, "a,b,c");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_collection_drop(db, uuid));
+    collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_EQ(count(collection), 0);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
 TEST(db_bad_input_changes_nothing) {
     vex_db *db = open_db(NULL, 0);
     vex_collection *collection = open_collection(db, VEX_SPACE_COSINE);
