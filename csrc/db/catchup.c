@@ -103,6 +103,13 @@ static vex_status torn_in_the_middle(const vex_collection *collection, uint64_t 
                        "the log is damaged before its committed end");
 }
 
+static vex_status missing_records(const vex_collection *collection, uint64_t lsn, uint64_t after) {
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, collection->dir, 0, 0,
+                       "the logs go from record %llu to %llu: what lay between is lost; restore "
+                       "the collection from a backup",
+                       (unsigned long long)after, (unsigned long long)lsn);
+}
+
 /* Open the reader at `number`, skipping what `offset` says is known already. */
 static vex_status position_reader(vex_collection *collection, uint64_t number, uint64_t offset) {
     vex_db *db = collection->db;
@@ -139,7 +146,9 @@ static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, rep
         uint64_t end = limit.known && last_log ? limit.wal_end : UINT64_MAX;
         status = vex_wal_reader_next(collection->tail, end, &step, &body, &lsn);
         if (status == VEX_OK && step == VEX_WAL_RECORD) {
-            if (lsn > snapshot->lsn) { /* else it is in the files already */
+            if (lsn > snapshot->lsn + 1) {
+                status = missing_records(collection, lsn, snapshot->lsn);
+            } else if (lsn > snapshot->lsn) { /* else it is in the files already */
                 status = replay_record(collection, snapshot, &body, lsn);
             }
             known->wal_end = vex_wal_reader_offset(collection->tail);
@@ -402,8 +411,10 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         if (!clean) {
             VEX_TRY(recover_log(collection));
         }
+        /* Another process may have published without syncing (durability normal). */
+        uint64_t synced_lsn = clean ? 0 : known->lsn;
         VEX_TRY(vex_wal_resume(db->vfs, collection->dir, db->uuid, known->wal_number,
-                               known->wal_end, known->lsn, known->lsn, &collection->wal));
+                               known->wal_end, known->lsn, synced_lsn, &collection->wal));
     }
     known->wal_end = vex_wal_end(collection->wal);
     vex_wal_reader_close(collection->tail);
