@@ -73,7 +73,7 @@ from vexfs_chroma import _config, _engine, _options, _records
 from vexfs_chroma._catalog import FILE_NAME as CATALOG_FILE
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
-from vexfs_chroma._errors import ForeignDatabaseError
+from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
 from vexfs_chroma._names import (
     check_collection_metadata,
     check_database_name,
@@ -427,7 +427,8 @@ class VexfsAPI(ServerAPI):
     def _model(self, entry: CatalogEntry) -> CollectionModel:
         """The collection as clients see it: the catalog's part and what the engine has seen."""
         dimension, schema = None, entry.schema
-        with contextlib.suppress(NotFoundError):  # deleted meanwhile, or its directory is lost
+        # Deleted meanwhile, or damaged: that is told when it is used, and hides no other.
+        with contextlib.suppress(NotFoundError, CorruptionError):
             engine = self._open(entry.id, entry).engine
             dimension = engine.info().dimension or None
             schema = _config.grown_schema(schema, engine.metadata_keys())
@@ -842,8 +843,8 @@ def _check_directory(path: Path, *, read_only: bool) -> None:
     if (path / "chroma.sqlite3").exists():
         raise ForeignDatabaseError(
             f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not read; "
-            "nothing was changed. Convert it into a new directory with 'vexctl import chroma', or "
-            "give another path"
+            "nothing was changed. Give another path, and copy the records over with chromadb's get() "
+            "and add()"
         )
     if read_only:
         raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")

@@ -183,7 +183,8 @@ class Catalog:
                         "it; it was left alone",
                         id,
                     )
-            db.execute("DELETE FROM dropped")
+            if noted:  # a full disk must not keep anybody from opening
+                db.execute("DELETE FROM dropped")
             for id in known - held:
                 logger.warning(
                     "collection %s has a catalog entry but no directory; restore it from a "

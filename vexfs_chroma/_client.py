@@ -55,7 +55,7 @@ def PersistentClient(  # noqa: N802
         settings: Settings of chromadb; path, persistence and implementation are set in it.
         tenant: The tenant to use.
         database: The database to use.
-        durability: "full" (default), "normal" or "off"; see docs/durability.
+        durability: "full" (default), "normal" or "off"; see "Durability" in the README.
         read_only: Never write; also works on read-only media.
         busy_timeout: Seconds to wait while another process writes (default 30).
     """

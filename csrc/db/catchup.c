@@ -209,6 +209,11 @@ static vex_status load_once(vex_collection *collection, replay_limit limit) {
     VEX_TRY_DONE(status, status);
     VEX_TRY_DONE(status,
                  vex_manifest_read(db->vfs, collection->dir, db->uuid, generation, &manifest));
+    if (memcmp(manifest.collection, collection->uuid, sizeof collection->uuid) != 0) {
+        status = VEX_FAIL_AT(VEX_ERR_CORRUPT, collection->dir, 0, 0,
+                             "the directory holds another collection; give it its name back");
+        goto done;
+    }
     VEX_TRY_DONE(status,
                  vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest, &snapshot));
     VEX_TRY_DONE(status, vex_key_set_decode(&keys, manifest.keys.data, manifest.keys.len));
@@ -234,25 +239,40 @@ done:
     return status;
 }
 
+/* A file that the newest manifest lists is not there. */
+static vex_status missing_file(void) {
+    char path[sizeof vex_last_error()->path];
+    memcpy(path, vex_last_error()->path, sizeof path);
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, 0,
+                       "the file is missing; restore the collection from a backup");
+}
+
 static vex_status load(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
     vex_status status = VEX_OK;
     for (int attempt = 0; attempt < LOAD_TRIES; attempt++) {
         vex_head head;
         bool valid = false;
+        uint64_t before = 0, after = 0;
         VEX_TRY(read_head(collection, &head, &valid));
-        replay_limit limit = {valid, valid ? head.wal_number : 0, valid ? head.wal_end : 0};
-        status = load_once(collection, limit);
-        uint64_t newest = 0;
+        VEX_TRY(vex_manifest_newest(vfs, collection->dir, &before));
+        status = load_once(collection, (replay_limit){valid, valid ? head.wal_number : 0,
+                                                      valid ? head.wal_end : 0});
         if (status != VEX_ERR_NOT_FOUND && status != VEX_ERR_CORRUPT) {
             break;
         }
-        /* Files of an older generation may have been removed under us: only a failure with the
-         * newest generation counts. */
-        VEX_TRY(vex_manifest_newest(collection->db->vfs, collection->dir, &newest));
-        if (newest == collection->known.generation || newest == 0) {
-            return newest == 0 ? VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
-                                             "the collection does not exist")
-                               : status;
+        status = status == VEX_ERR_NOT_FOUND ? missing_file() : status;
+        /* Files of an older generation may have been removed under us: a failure counts only
+         * when there was no newer one all the time. */
+        const vex_error failure = *vex_last_error();
+        vex_file_stat stat;
+        if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
+            return gone(collection);
+        }
+        VEX_TRY(vex_manifest_newest(vfs, collection->dir, &after));
+        if (before == after) {
+            return VEX_FAIL_AT(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                               failure.message);
         }
     }
     return status;

@@ -96,6 +96,7 @@ static vex_status scan_file(flat_query *search, uint32_t number) {
     const vex_vecfile *file = source->file;
     uint64_t *live = NULL;
     const uint64_t *selected = NULL;
+    VEX_TRY(vex_vecfile_check_vectors(source->file));
     if (search->matches != NULL) {
         selected = search->matches->vecs[number];
         if (selected == NULL) {

@@ -127,6 +127,27 @@ static vex_status refuse_chroma(vex_vfs *vfs, const char *path) {
     return VEX_OK;
 }
 
+static vex_status note_entry(void *context, const char *name) {
+    (void)name;
+    *(bool *)context = true;
+    return VEX_OK;
+}
+
+/* A directory with collections but without its superblock is a damaged database, not a new one. */
+static vex_status refuse_orphans(const vex_db *db) {
+    char path[VEX_PATH_MAX];
+    bool holds_something = false;
+    VEX_TRY(vex_path_join(path, db->path, "collections"));
+    vex_status status = db->vfs->dir_list(db->vfs, path, note_entry, &holds_something);
+    if (status == VEX_ERR_NOT_FOUND || (status == VEX_OK && !holds_something)) {
+        return VEX_OK;
+    }
+    VEX_TRY(status);
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, db->path, 0, 0,
+                       "there are collections, but the file " VEX_SUPERBLOCK_NAME
+                       " is missing; restore it from a backup");
+}
+
 static vex_status make_collections_directory(vex_db *db) {
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, db->path, "collections"));
@@ -169,7 +190,10 @@ static vex_status read_or_create(vex_db *db) {
         VEX_TRY(vex_lease_acquire(db));
         status = vex_superblock_read(db->vfs, db->path, &super);
         if (status == VEX_ERR_NOT_FOUND) {
-            status = make_collections_directory(db);
+            status = refuse_orphans(db);
+            if (status == VEX_OK) {
+                status = make_collections_directory(db);
+            }
             if (status == VEX_OK) {
                 status = vex_superblock_create(db->vfs, db->path, &super);
             }

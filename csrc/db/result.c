@@ -75,6 +75,9 @@ vex_status vex_result_builder_add(vex_result_builder *builder, const vex_row_ref
             return VEX_FAIL(VEX_ERR_CORRUPT, "record %llu has no vector",
                             (unsigned long long)ref->seq);
         }
+        if (!vector->in_memory) {
+            VEX_TRY(vex_vecfile_check_vectors(builder->snapshot->vecs[vector->source].file));
+        }
         vex_snapshot_read_vector(builder->snapshot, vector,
                                  builder->vectors + row * builder->snapshot->dimension);
     }

@@ -37,6 +37,7 @@ ASSERT_OFFSET(vexfs_batch_insert_request, flags, 24);
 #endif
 
 #define VERSION "0.1.0"
+#define INFO_BYTES 16   /* of a vector file: u32 dimension, element, stride, rows */
 #define FOOTER_BYTES 64 /* of a container; its first field is the section table's offset */
 
 const char *vex_version(void) {
@@ -80,21 +81,26 @@ vex_status vex_file_info(const char *path, vexfs_vector_file_info *out) {
         return VEX_FAIL_AT(VEX_ERR_INVALID, path, 0, 0,
                            "not the name of a vector file (vec-*.vxv)");
     }
-    vex_vecfile *file = NULL;
-    const vex_file_entry any = {.kind = VEX_KIND_VECTORS, .file_no = file_no};
-    VEX_TRY(vex_vecfile_open(vex_vfs_posix(), dir, NULL, &any, &file));
-    const vex_section *vectors = vex_container_find(&file->container, VEX_SECTION_VECTORS);
-    *out = (vexfs_vector_file_info){
-        .dimensions = file->dimension,
-        .element_type = file->element,
-        .vector_count = file->rows,
-        .storage_format = VEX_FORMAT_MAJOR,
-        .data_offset = vectors ? vectors->offset : 0,
-        .index_offset = vex_get64(file->container.map + file->container.size - FOOTER_BYTES),
-        .compression_type = 0,
-        .alignment_bytes = 4096};
-    vex_vecfile_release(file);
-    return VEX_OK;
+    vex_container file;
+    const vex_section *info = NULL, *vectors = NULL;
+    VEX_TRY(vex_container_open(vex_vfs_posix(), dir, NULL, VEX_KIND_VECTORS, file_no, NULL, &file));
+    vex_status status = vex_container_need(&file, VEX_SECTION_INFO, INFO_BYTES, &info);
+    if (status == VEX_OK) {
+        status = vex_container_need(&file, VEX_SECTION_VECTORS, UINT64_MAX, &vectors);
+    }
+    if (status == VEX_OK) {
+        *out =
+            (vexfs_vector_file_info){.dimensions = vex_get32(info->data),
+                                     .element_type = vex_get32(info->data + 4),
+                                     .vector_count = vex_get32(info->data + 12),
+                                     .storage_format = VEX_FORMAT_MAJOR,
+                                     .data_offset = vectors->offset,
+                                     .index_offset = vex_get64(file.map + file.size - FOOTER_BYTES),
+                                     .compression_type = 0,
+                                     .alignment_bytes = 4096};
+    }
+    vex_container_close(&file);
+    return status;
 }
 
 /* ---- search and insert with flat structs ---- */

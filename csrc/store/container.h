@@ -64,7 +64,7 @@ typedef struct vex_container {
 } vex_container;
 
 /* Open and map.  `entry` gives the expected kind, number, size and crc (NULL: not checked, for
- * tools). */
+ * tools; a NULL uuid likewise). */
 vex_status vex_container_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                               vex_file_kind kind, uint64_t file_no, const vex_file_entry *entry,
                               vex_container *out);

@@ -27,8 +27,8 @@ static vex_status check_header(vex_container *c, const uint8_t uuid[16], vex_fil
     if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR) {
         return later_release(c, AT_MAJOR);
     }
-    if (memcmp(header + AT_UUID, uuid, 16) != 0 || vex_get32(header + AT_KIND) != kind ||
-        vex_get64(header + AT_FILE_NO) != file_no) {
+    if ((uuid != NULL && memcmp(header + AT_UUID, uuid, 16) != 0) ||
+        vex_get32(header + AT_KIND) != kind || vex_get64(header + AT_FILE_NO) != file_no) {
         return damaged(c, AT_KIND, "it is another file under this name");
     }
     c->kind = kind;

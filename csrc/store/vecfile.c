@@ -4,6 +4,7 @@
 #include "store/vecfile.h"
 
 #include "base/bytes.h"
+#include "base/crc32c.h"
 #include "codec/narrow.h"
 #include "store/section.h"
 
@@ -210,6 +211,19 @@ vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
 done:
     vex_vecfile_release(file);
     return status;
+}
+
+vex_status vex_vecfile_check_vectors(vex_vecfile *file) {
+    if (VEX_LIKELY(atomic_load_explicit(&file->vectors_checked, memory_order_relaxed))) {
+        return VEX_OK;
+    }
+    const vex_section *vectors = vex_container_find(&file->container, VEX_SECTION_VECTORS);
+    if (vex_crc32c(0, vectors->data, (size_t)vectors->len) != vectors->crc) {
+        return VEX_FAIL_AT(VEX_ERR_CORRUPT, file->container.path, vectors->offset, 0,
+                           "the vectors are damaged; restore the collection from a backup");
+    }
+    atomic_store_explicit(&file->vectors_checked, 1, memory_order_relaxed);
+    return VEX_OK;
 }
 
 vex_status vex_vecfile_verify(const vex_vecfile *file) {

@@ -20,6 +20,7 @@ typedef struct vex_vecfile {
     const uint64_t *seqs;
     const float *norms;
     const uint8_t *vectors;
+    atomic_uchar vectors_checked;
 } vex_vecfile;
 
 /* A row to write; vectors are float32. */
@@ -40,6 +41,8 @@ vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
                             const vex_file_entry *entry, vex_vecfile **out);
 /* Read the whole file again and check it: VEX_ERR_CORRUPT. */
 vex_status vex_vecfile_verify(const vex_vecfile *file);
+/* The checksum of the vectors, the first time only: before the first of them is used. */
+vex_status vex_vecfile_check_vectors(vex_vecfile *file);
 vex_vecfile *vex_vecfile_acquire(vex_vecfile *file);
 void vex_vecfile_release(vex_vecfile *file); /* NULL is fine */
 

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/msgpack.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -450,5 +451,97 @@ TEST(db_simple_requests) {
     search.search_type = VEX_SPACE_IP;
     CHECK_STATUS(vex_search_simple(collection, &search), VEX_ERR_INVALID);
     CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+/* ---- damage ---- */
+
+/* Path of the only file in the collection's directory whose name begins with `prefix`. */
+static const char *find_file(const char *prefix) {
+    static char path[1024];
+    char directory[512];
+    snprintf(directory, sizeof directory, "%s/collections/0102030405060708090a0b0c0d0e0f10",
+             test_directory());
+    DIR *entries = opendir(directory);
+    CHECK(entries != NULL);
+    path[0] = '\0';
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0) {
+            snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+        }
+    }
+    closedir(entries);
+    CHECK(path[0] != '\0');
+    return path;
+}
+
+static void make_sealed(void) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_damaged_vectors_are_noticed) {
+    make_sealed();
+    const char *path = find_file("vec-");
+    vexfs_vector_file_info info;
+    CHECK_OK(vex_file_info(path, &info));
+    FILE *file = fopen(path, "r+");
+    CHECK(file != NULL && fseek(file, (long)info.data_offset, SEEK_SET) == 0);
+    int byte = fgetc(file);
+    CHECK(fseek(file, (long)info.data_offset, SEEK_SET) == 0 && fputc(byte ^ 1, file) != EOF);
+    fclose(file);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = NULL;
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    CHECK_EQ(count(collection), 3);
+    const float query[2] = {0, 0};
+    vex_result *result = NULL;
+    CHECK_STATUS(vex_query(collection, NULL, query, 1, 2, 1, 0, &result), VEX_ERR_CORRUPT);
+    CHECK(strstr(vex_last_error()->path, "vec-") != NULL);
+    CHECK_STATUS(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_VECTORS, &result), VEX_ERR_CORRUPT);
+    CHECK_OK(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_DOCUMENTS, &result));
+    vex_result_free(result);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_missing_files_are_damage) {
+    const char *prefixes[] = {"vec-", "pay-", "manifest-"};
+    for (int i = 0; i < 3; i++) {
+        make_sealed();
+        CHECK(remove(find_file(prefixes[i])) == 0);
+        vex_db *db = open_db(test_directory(), 0);
+        vex_collection *collection = NULL;
+        CHECK_STATUS(vex_collection_open(db, uuid, &collection), VEX_ERR_CORRUPT);
+        CHECK(strstr(vex_last_error()->message, "missing") != NULL);
+        CHECK_OK(vex_collection_drop(db, uuid));
+        CHECK_OK(vex_db_close(db));
+    }
+}
+
+TEST(db_missing_superblock_is_damage) {
+    char path[1024];
+    make_sealed();
+    snprintf(path, sizeof path, "%s/VEXFS", test_directory());
+    CHECK(remove(path) == 0);
+    vex_db *db = NULL;
+    CHECK_STATUS(vex_db_open(test_directory(), NULL, &db), VEX_ERR_CORRUPT);
+}
+
+TEST(db_swapped_directory_is_damage) {
+    char from[1024], to[1024];
+    static const uint8_t other[16] = {9};
+    make_sealed();
+    snprintf(from, sizeof from, "%s/collections/0102030405060708090a0b0c0d0e0f10",
+             test_directory());
+    snprintf(to, sizeof to, "%s/collections/09000000000000000000000000000000", test_directory());
+    CHECK(rename(from, to) == 0);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = NULL;
+    CHECK_STATUS(vex_collection_open(db, other, &collection), VEX_ERR_CORRUPT);
     CHECK_OK(vex_db_close(db));
 }
