@@ -843,8 +843,8 @@ def _check_directory(path: Path, *, read_only: bool) -> None:
     if (path / "chroma.sqlite3").exists():
         raise ForeignDatabaseError(
             f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not read; "
-            "nothing was changed. Give another path, and copy the records over with chromadb's get() "
-            "and add()"
+            "nothing was changed. Give another path, and copy the records over with chromadb's "
+            "get() and add()"
         )
     if read_only:
         raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")
