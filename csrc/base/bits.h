@@ -30,6 +30,22 @@ static inline void vex_bits_fill(uint64_t *words, size_t n) {
         words[whole] = (1ULL << (n % 64)) - 1;
     }
 }
+/* Is a bit of [from, end) set? */
+static inline bool vex_bits_any(const uint64_t *words, size_t from, size_t end) {
+    if (from >= end) {
+        return false;
+    }
+    size_t first = from / 64, last = (end - 1) / 64;
+    uint64_t head = ~0ULL << (from % 64), tail = ~0ULL >> (63 - (end - 1) % 64);
+    if (first == last) {
+        return (words[first] & head & tail) != 0;
+    }
+    uint64_t any = (words[first] & head) | (words[last] & tail);
+    for (size_t i = first + 1; i < last; i++) {
+        any |= words[i];
+    }
+    return any != 0;
+}
 static inline uint64_t vex_bits_count(const uint64_t *words, size_t n_words) {
     uint64_t total = 0;
     for (size_t i = 0; i < n_words; i++) {

@@ -137,6 +137,12 @@ void vex_collection_destroy(vex_collection *collection);
 /* Reference to the state readers see. */
 vex_snapshot *vex_collection_snapshot(vex_collection *collection);
 
+/* ---- read.c ---- */
+/* Every read's frame: enter the database, see what other processes committed, take the snapshot
+ * that readers see; and give both back. */
+vex_status vex_read_begin(vex_collection *collection, vex_snapshot **snapshot);
+void vex_read_end(vex_collection *collection, vex_snapshot *snapshot);
+
 /* ---- catchup.c ---- */
 /* Load from disk for the first time (write_mu not needed yet). */
 vex_status vex_collection_load(vex_collection *collection);

@@ -76,7 +76,8 @@ vex_status vex_result_builder_add(vex_result_builder *builder, const vex_row_ref
                             (unsigned long long)ref->seq);
         }
         if (!vector->in_memory) {
-            VEX_TRY(vex_vecfile_check_vectors(builder->snapshot->vecs[vector->source].file));
+            VEX_TRY(vex_vecfile_check_rows(builder->snapshot->vecs[vector->source].file,
+                                           vector->row, 1));
         }
         vex_snapshot_read_vector(builder->snapshot, vector,
                                  builder->vectors + row * builder->snapshot->dimension);

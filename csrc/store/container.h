@@ -75,6 +75,8 @@ const vex_section *vex_container_find(const vex_container *container, uint32_t k
  * (UINT64_MAX: any). */
 vex_status vex_container_need(const vex_container *container, uint32_t kind,
                               uint64_t expected_len, const vex_section **out);
+/* Check one 64 KiB chunk of the mapping against its checksum. */
+vex_status vex_container_check_chunk(const vex_container *container, uint32_t chunk);
 /* Read the file with file_read (not the mapping) and check every chunk and section checksum. */
 vex_status vex_container_verify(const vex_container *container);
 

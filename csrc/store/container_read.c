@@ -193,6 +193,26 @@ vex_status vex_container_need(const vex_container *container, uint32_t kind, uin
 
 /* ---- verifying ---- */
 
+/* Bytes of a chunk: the last one ends at the tables. */
+static size_t chunk_len(const layout *l, uint32_t chunk) {
+    uint64_t left = l->table - (uint64_t)chunk * CHUNK_BYTES;
+    return left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+}
+
+static uint32_t chunk_crc(const vex_container *c, const layout *l, uint32_t chunk) {
+    return vex_get32(c->map + l->chunks + (size_t)chunk * 4);
+}
+
+vex_status vex_container_check_chunk(const vex_container *container, uint32_t chunk) {
+    layout l = layout_of(container);
+    uint64_t at = (uint64_t)chunk * CHUNK_BYTES;
+    if (vex_crc32c(0, container->map + at, chunk_len(&l, chunk)) !=
+        chunk_crc(container, &l, chunk)) {
+        return damaged(container, at, "wrong checksum of a 64 KiB chunk");
+    }
+    return VEX_OK;
+}
+
 /* Continue the section checksums over the bytes [at, at + len) of the file. */
 typedef struct section_check {
     uint32_t next; /* section that is not yet complete */
@@ -226,9 +246,9 @@ static vex_status verify_file(const vex_container *c, vex_file *file, uint8_t *c
     section_check check = {0};
     for (uint32_t i = 0; i < l.n_chunks; i++) {
         uint64_t at = (uint64_t)i * CHUNK_BYTES;
-        size_t len = l.table - at < CHUNK_BYTES ? (size_t)(l.table - at) : CHUNK_BYTES;
+        size_t len = chunk_len(&l, i);
         VEX_TRY(vex_file_read_exact(c->vfs, file, c->path, chunk, len, at));
-        if (vex_crc32c(0, chunk, len) != vex_get32(c->map + l.chunks + (size_t)i * 4)) {
+        if (vex_crc32c(0, chunk, len) != chunk_crc(c, &l, i)) {
             return damaged(c, at, "wrong checksum of a 64 KiB chunk");
         }
         VEX_TRY(check_sections(c, &check, chunk, at, len));

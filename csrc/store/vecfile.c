@@ -4,7 +4,6 @@
 #include "store/vecfile.h"
 
 #include "base/bytes.h"
-#include "base/crc32c.h"
 #include "codec/narrow.h"
 #include "store/section.h"
 
@@ -181,7 +180,7 @@ static vex_status read_sections(vex_vecfile *file) {
     VEX_TRY(
         vex_container_need(&file->container, VEX_SECTION_VECTORS, rows * file->stride, &section));
     file->vectors = section->data;
-    return VEX_OK;
+    return vex_lazy_section_init(&file->lazy_vectors, &file->container, section);
 }
 
 static vex_status check_entry(const vex_vecfile *file, const vex_file_entry *entry) {
@@ -213,19 +212,6 @@ done:
     return status;
 }
 
-vex_status vex_vecfile_check_vectors(vex_vecfile *file) {
-    if (VEX_LIKELY(atomic_load_explicit(&file->vectors_checked, memory_order_relaxed))) {
-        return VEX_OK;
-    }
-    const vex_section *vectors = vex_container_find(&file->container, VEX_SECTION_VECTORS);
-    if (vex_crc32c(0, vectors->data, (size_t)vectors->len) != vectors->crc) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, file->container.path, vectors->offset, 0,
-                           "the vectors are damaged; restore the collection from a backup");
-    }
-    atomic_store_explicit(&file->vectors_checked, 1, memory_order_relaxed);
-    return VEX_OK;
-}
-
 vex_status vex_vecfile_verify(const vex_vecfile *file) {
     VEX_TRY(vex_container_verify(&file->container));
     return vex_section_check_seqs(&file->container, file->seqs, file->rows);
@@ -243,6 +229,7 @@ void vex_vecfile_release(vex_vecfile *file) {
     if (file->container.path != NULL) {
         vex_container_close(&file->container);
     }
+    vex_lazy_section_clear(&file->lazy_vectors);
     vex_free(file);
 }
 

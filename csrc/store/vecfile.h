@@ -9,9 +9,7 @@
 #ifndef VEX_STORE_VECFILE_H
 #define VEX_STORE_VECFILE_H
 
-#include "store/container.h"
-
-#include <stdatomic.h>
+#include "store/lazy_section.h"
 
 typedef struct vex_vecfile {
     atomic_uint refs;
@@ -20,7 +18,7 @@ typedef struct vex_vecfile {
     const uint64_t *seqs;
     const float *norms;
     const uint8_t *vectors;
-    atomic_uchar vectors_checked;
+    vex_lazy_section lazy_vectors;
 } vex_vecfile;
 
 /* A row to write; vectors are float32. */
@@ -41,8 +39,12 @@ vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
                             const vex_file_entry *entry, vex_vecfile **out);
 /* Read the whole file again and check it: VEX_ERR_CORRUPT. */
 vex_status vex_vecfile_verify(const vex_vecfile *file);
-/* The checksum of the vectors, the first time only: before the first of them is used. */
-vex_status vex_vecfile_check_vectors(vex_vecfile *file);
+/* Check the bytes of rows [row, row + n) that were not checked before: VEX_ERR_CORRUPT.  To be
+ * called before their vectors are used. */
+static inline vex_status vex_vecfile_check_rows(vex_vecfile *file, uint32_t row, uint32_t n) {
+    return vex_lazy_section_check(&file->lazy_vectors, (uint64_t)row * file->stride,
+                                  (uint64_t)n * file->stride);
+}
 vex_vecfile *vex_vecfile_acquire(vex_vecfile *file);
 void vex_vecfile_release(vex_vecfile *file); /* NULL is fine */
 

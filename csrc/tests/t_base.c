@@ -36,6 +36,17 @@ TEST(status_names) {
     CHECK(strcmp(vex_status_name(7), "VEX_ERR_?") == 0);
 }
 
+TEST(base_bits_any) {
+    uint64_t words[4];
+    for (int round = 0; round < 2000; round++) {
+        memset(words, 0, sizeof words);
+        size_t bit = test_random_below(256), from = test_random_below(257),
+               end = test_random_below(257);
+        vex_bit_set(words, bit);
+        CHECK_EQ(vex_bits_any(words, from, end), from <= bit && bit < end);
+    }
+}
+
 TEST(status_fail_fills_the_error) {
     CHECK_EQ(vex_fail_at(VEX_ERR_CORRUPT, "/a/b", 4096, 5, "row %d", 7), VEX_ERR_CORRUPT);
     const vex_error *error = vex_last_error();

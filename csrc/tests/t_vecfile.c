@@ -213,6 +213,42 @@ TEST(vecfile_every_byte_damaged) {
     vex_vfs_memory_destroy(vfs);
 }
 
+TEST(vecfile_rows_are_checked_when_used) {
+    enum { ROWS = 2000, DIMENSION = 100, CHUNK = 64 << 10 };
+    vex_vfs *vfs;
+    CHECK_OK(vex_vfs_memory_create(&vfs));
+    rows made = make_rows(ROWS, DIMENSION, VEX_ELEMENT_F32, 1);
+    vex_file_entry entry;
+    vex_vecfile *file;
+    CHECK_OK(
+        vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, ROWS, DIMENSION, 1, 1, true, &entry));
+    CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
+    uint64_t start = file->lazy_vectors.section->offset, stride = file->stride;
+    uint64_t damaged_chunk = 3 + test_random_below(8);
+    CHECK_OK(vex_vecfile_check_rows(file, 0, 10));
+    CHECK(!vex_lazy_section_is_checked(&file->lazy_vectors));
+    CHECK_OK(vex_vecfile_check_rows(file, 0, ROWS));
+    CHECK(vex_lazy_section_is_checked(&file->lazy_vectors));
+    vex_vecfile_release(file);
+    kit_xor_byte(vfs, kit_path("/", VEX_KIND_VECTORS, 1),
+                 damaged_chunk * CHUNK + test_random_below(CHUNK), 1);
+    CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t row = 0; row < ROWS; row++) {
+            uint64_t first = (start + row * stride) / CHUNK;
+            uint64_t last = (start + (row + 1) * stride - 1) / CHUNK;
+            bool damaged = first <= damaged_chunk && damaged_chunk <= last;
+            CHECK_STATUS(vex_vecfile_check_rows(file, row, 1), damaged ? VEX_ERR_CORRUPT : VEX_OK);
+        }
+    }
+    CHECK_EQ(atomic_load(&file->lazy_vectors.unchecked), 1);
+    CHECK_STATUS(vex_vecfile_check_rows(file, 0, ROWS), VEX_ERR_CORRUPT);
+    CHECK_OK(vex_vecfile_check_rows(file, ROWS - 1, 0));
+    vex_vecfile_release(file);
+    free_rows(&made);
+    vex_vfs_memory_destroy(vfs);
+}
+
 TEST(vecfile_damage_behind_checksums) {
     vex_vfs *vfs;
     CHECK_OK(vex_vfs_memory_create(&vfs));

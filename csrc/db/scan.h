@@ -1,0 +1,25 @@
+/*
+ * scan.h - exact search over a whole snapshot: every live row, or every selected one.
+ */
+#ifndef VEX_DB_SCAN_H
+#define VEX_DB_SCAN_H
+
+#include "filter/match.h"
+#include "index/flat.h"
+#include "store/snapshot.h"
+
+typedef struct vex_scan {
+    const vex_snapshot *snapshot;
+    const vex_kernels *kernels;
+    const float *queries;              /* n * dimension, dense                                    */
+    uint32_t n, dimension;
+    const float *norm2;                /* |q|^2 per query                                         */
+    const vex_vector_matches *matches; /* NULL: every live row                                    */
+    vex_topk *top;                     /* one per query; hit.source is a vector file's number, or
+                                          n_vecs + a memtable's                                   */
+} vex_scan;
+
+/* Offer every row to every query.  Errors: CORRUPT, NO_MEMORY. */
+vex_status vex_scan_run(vex_scan *scan);
+
+#endif
