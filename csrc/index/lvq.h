@@ -1,0 +1,128 @@
+/*
+ * lvq.h - code rows: the short form of the vectors that a graph is built and walked on.
+ *
+ * Row of `stride` = align64(dim * element bytes + 16) bytes:
+ *   off 0          the elements          LVQ8 u8, F16 binary16, F32 float32
+ *   ...            zeros
+ *   off stride-16  f32 s, f32 lo, f32 norm2 (|x|^2 of the vector itself), u32 sum of the codes
+ * LVQ8: x ~ lo + s * code, with lo = min x and s = (max x - min x) / 255 of that vector alone, so
+ * a row never depends on other rows.  A vector of integers 0..255 has lo = 0, s = 1 and loses
+ * nothing: its distances are exact while they and the norms stay below 2^24.
+ * F16 and F32: s = 1, lo = 0, sum = 0.  F16 is for values within +-65504.
+ *
+ * A query is quantised like a row.  Distances of LVQ8 are made of one integer sum per pair, the
+ * same on every SIMD level, and of float64 arithmetic in one order: bit-identical everywhere.
+ * Those of F16 and F32 come from the kernels of dist.h.  They are always finite: what overflows
+ * or is NaN counts as FLT_MAX.
+ *
+ * Rows are 64-byte multiples, but need no alignment.  L1 has no code rows: it is searched exactly.
+ */
+#ifndef VEX_INDEX_LVQ_H
+#define VEX_INDEX_LVQ_H
+
+#include "index/dist.h"
+
+#include <stdbool.h>
+
+typedef enum vex_code_kind {
+    VEX_CODE_LVQ8 = 1, VEX_CODE_F16 = 2, VEX_CODE_F32 = 3
+} vex_code_kind;
+
+#define VEX_CODE_TAIL_BYTES 16u
+
+typedef struct vex_code_tail {
+    float s, lo, norm2;
+    uint32_t sum;
+} vex_code_tail;
+
+/* What the rows of one collection are.  All members are constant, so it may be shared freely. */
+typedef struct vex_codes {
+    vex_code_kind kind;
+    uint32_t space, dim;     /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
+    uint32_t stride;         /* bytes of a row                                                    */
+} vex_codes;
+
+/* VEX_ERR_INVALID for l1, an unknown space or kind, or a dimension out of range. */
+vex_status vex_codes_init(vex_codes *codes, vex_code_kind kind, uint32_t space, uint32_t dim);
+const char *vex_code_kind_name(vex_code_kind kind); /* "lvq8", "f16", "f32"                       */
+
+/* Write the row of x (finite), whose |x|^2 is norm2.  Every byte of the row is written. */
+void vex_codes_encode(const vex_codes *codes, const float *x, float norm2, void *row);
+/* x as the row has it. */
+void vex_codes_decode(const vex_codes *codes, const void *row, float *x);
+vex_code_tail vex_codes_tail(const vex_codes *codes, const void *row);
+
+/* ---- distances ---- */
+
+/* One side of many distances. */
+typedef struct vex_code_query {
+    const vex_codes *codes;
+    int8_t *bytes;           /* LVQ8: codes - 128, zero behind them; `stride` bytes               */
+    float *own;              /* F16, F32: room for dim floats                                     */
+    const float *vector;     /* F16, F32: the floats in use                                       */
+    double a, b, c;          /* LVQ8: dot = lo a + s (b sum + c * integer sum)                    */
+    float norm2;
+    double inverse_norm;     /* 1/|q|, 0 when |q| is 0                                            */
+    float phi2;              /* > 0: distances in the form below, else 0                          */
+    double phi_rest;         /* sqrt(1 - norm2/phi2)                                              */
+} vex_code_query;
+
+vex_status vex_code_query_create(vex_code_query *query, const vex_codes *codes);
+void vex_code_query_destroy(vex_code_query *query); /* zeroed is fine */
+/* The query for a search: distances as in vexfs.h.  `vector` must outlive its use; it may hold
+ * anything, NaN too (all distances are then FLT_MAX or meaningless, but finite). */
+void vex_code_query_vector(vex_code_query *query, const float *vector);
+/* A row as the query, for building.  phi > 0 (ip only): distances between rows take the form
+ * 2 - 2 (x.y/phi^2 + sqrt(1-|x|^2/phi^2) sqrt(1-|y|^2/phi^2)), half the squared distance on a
+ * sphere of radius phi, under which ip search is search of the nearest. */
+void vex_code_query_row(vex_code_query *query, const void *row, float phi);
+/* out[i]: distance to rows[i]. */
+void vex_code_distances(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                        float *out);
+
+/* Is ip over rows of these norms so far from a metric that rows are to be linked by the phi form?
+ * True when the norms differ by more than 5 %. */
+bool vex_codes_uneven(float norm2_min, float norm2_max);
+
+/* ---- the integer kernels ---- */
+
+/* out[i] = sum of rows[i][k] * query[k] over k < bytes, a multiple of 64 up to 65536 + 64. */
+typedef void (*vex_lvq_kernel)(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                               size_t bytes, int32_t *out);
+typedef struct vex_lvq_level {
+    const char *name;        /* "scalar", "avx2", "vnni", "neon", "dotprod"                       */
+    vex_lvq_kernel sums;
+} vex_lvq_level;
+
+/* Best first; returns how many (<= 4).  VEXFS_SIMD limits which one is in use, not this list. */
+uint32_t vex_lvq_levels(vex_lvq_level out[4]);
+const char *vex_lvq_level_name(void); /* the one in use */
+
+/* ---- choosing the kind ---- */
+
+/* What was measured on a sample: for the true k nearest of 99 % of the queries to be in the pool
+ * of the nearest by code, the pool must hold `need_p99` rows. */
+typedef struct vex_codes_health {
+    uint32_t k, queries, rows;
+    uint32_t need_p99, need_max;
+    double error_max;        /* largest |approximate - exact| distance                            */
+} vex_codes_health;
+
+typedef struct vex_codes_choice {
+    vex_code_kind kind;
+    vex_codes_health lvq8, f16; /* f16.queries == 0: was not needed                               */
+} vex_codes_choice;
+
+/* Row i (< n) of the vectors, widened, to x[dim]. */
+typedef void (*vex_vector_source)(void *context, uint32_t i, float *x);
+
+#define VEX_CODES_SAMPLE_QUERIES 256u
+#define VEX_CODES_SAMPLE_ROWS 10000u
+
+/* The kind for these n vectors, from a sample that depends on n and seed only: LVQ8 when
+ * need_p99 <= 3k for k = 10, else F16 when that holds for it and no value is out of its range,
+ * else F32.  Takes about 50 ms for 384 dimensions.  VEX_ERR_INVALID for l1. */
+vex_status vex_codes_choose(uint32_t space, uint32_t dim, uint32_t n, vex_vector_source source,
+                            void *context, uint64_t seed, vex_codes_choice *out);
+
+#endif
