@@ -1,0 +1,326 @@
+/*
+ * lvq.c - code rows: encoding them, and distances between them (lvq.h).
+ */
+#include "index/lvq.h"
+
+#include "base/bytes.h"
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "codec/narrow.h"
+#include "index/lvq_kernels.h"
+#include "store/format.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "base/poison.h"
+
+#define GROUP 64u /* distances whose sums are held on the stack */
+
+/* ---- levels ---- */
+
+static vex_lvq_level in_use;
+static pthread_once_t chosen = PTHREAD_ONCE_INIT;
+
+uint32_t vex_lvq_levels(vex_lvq_level out[4]) {
+    uint32_t n = 0;
+#if defined(__x86_64__)
+    if (vex_cpu()->avx512_vnni) {
+        out[n++] = (vex_lvq_level){"vnni", vex_lvq_sums_vnni};
+    }
+    if (vex_cpu()->avx2_fma) {
+        out[n++] = (vex_lvq_level){"avx2", vex_lvq_sums_avx2};
+    }
+#elif defined(__aarch64__)
+    if (vex_cpu()->arm_dotprod) {
+        out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod};
+    }
+    if (vex_cpu()->neon) {
+        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon};
+    }
+#endif
+    out[n++] = (vex_lvq_level){"scalar", vex_lvq_sums_scalar};
+    return n;
+}
+
+/* The level of the float kernels, which VEXFS_SIMD decides, limits this one. */
+static void choose(void) {
+    const char *level = vex_kernels_get()->name;
+    vex_lvq_level levels[4];
+    const uint32_t n = vex_lvq_levels(levels);
+    const bool plain_avx2 = strcmp(level, "avx2") == 0;
+    in_use = levels[n - 1];
+    for (uint32_t i = 0; i < n && strcmp(level, "scalar") != 0; i++) {
+        if (!plain_avx2 || strcmp(levels[i].name, "vnni") != 0) {
+            in_use = levels[i];
+            return;
+        }
+    }
+}
+
+const char *vex_lvq_level_name(void) {
+    pthread_once(&chosen, choose);
+    return in_use.name;
+}
+
+void vex_lvq_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out) {
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t sum = 0;
+        for (size_t k = 0; k < bytes; k++) {
+            sum += rows[i][k] * query[k];
+        }
+        out[i] = sum;
+    }
+}
+
+/* ---- rows ---- */
+
+vex_status vex_codes_init(vex_codes *codes, vex_code_kind kind, uint32_t space, uint32_t dim) {
+    if (kind < VEX_CODE_LVQ8 || kind > VEX_CODE_F32) {
+        return VEX_FAIL(VEX_ERR_INVALID, "code rows: unknown kind %d", (int)kind);
+    }
+    if (space != VEX_SPACE_L2 && space != VEX_SPACE_IP && space != VEX_SPACE_COSINE) {
+        return VEX_FAIL(VEX_ERR_INVALID, "code rows: space %u has none", space);
+    }
+    if (dim == 0 || dim > VEX_DIMENSION_MAX) {
+        return VEX_FAIL(VEX_ERR_INVALID, "code rows: dimension %u is not in 1..%u", dim,
+                        VEX_DIMENSION_MAX);
+    }
+    const uint32_t bytes = kind == VEX_CODE_LVQ8 ? 1 : kind == VEX_CODE_F16 ? 2 : 4;
+    *codes = (vex_codes){.kind = kind,
+                         .space = space,
+                         .dim = dim,
+                         .stride = (uint32_t)vex_align_up(dim * bytes + VEX_CODE_TAIL_BYTES, 64)};
+    return VEX_OK;
+}
+
+const char *vex_code_kind_name(vex_code_kind kind) {
+    return kind == VEX_CODE_LVQ8 ? "lvq8" : kind == VEX_CODE_F16 ? "f16" : "f32";
+}
+
+vex_code_tail vex_codes_tail(const vex_codes *codes, const void *row) {
+    vex_code_tail tail;
+    memcpy(&tail, (const uint8_t *)row + codes->stride - VEX_CODE_TAIL_BYTES, sizeof tail);
+    return tail;
+}
+
+/* Integers 0..255 only: their codes are the values. */
+static bool encode_integers(const float *x, uint32_t dim, uint8_t *out, vex_code_tail *tail) {
+    uint32_t sum = 0;
+    bool same = true;
+    for (uint32_t i = 0; i < dim; i++) {
+        float value = x[i] > 0 ? x[i] : 0;
+        value = value < 255 ? value : 255;
+        const int32_t code = (int32_t)value;
+        same &= (float)code == x[i];
+        out[i] = (uint8_t)code;
+        sum += (uint32_t)code;
+    }
+    tail->s = 1;
+    tail->lo = 0;
+    tail->sum = sum;
+    return same;
+}
+
+static void encode_range(const float *x, uint32_t dim, uint8_t *out, vex_code_tail *tail) {
+    float low = x[0], high = x[0];
+    for (uint32_t i = 1; i < dim; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    const float s = (float)(((double)high - (double)low) / 255.0);
+    const float inverse = s > 0 ? 1 / s : 0;
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        float value = (x[i] - low) * inverse + 0.5f;
+        value = value > 0 ? value : 0; /* NaN too */
+        value = value < 255 ? value : 255;
+        const int32_t code = (int32_t)value;
+        out[i] = (uint8_t)code;
+        sum += (uint32_t)code;
+    }
+    tail->s = s;
+    tail->lo = low;
+    tail->sum = sum;
+}
+
+static void encode_lvq8(const float *x, uint32_t dim, uint8_t *out, vex_code_tail *tail) {
+    /* Most vectors show with their first value that they are no integers. */
+    if (!(x[0] >= 0 && x[0] <= 255 && x[0] == (float)(int32_t)x[0]) ||
+        !encode_integers(x, dim, out, tail)) {
+        encode_range(x, dim, out, tail);
+    }
+}
+
+void vex_codes_encode(const vex_codes *codes, const float *x, float norm2, void *row) {
+    uint8_t *out = row;
+    vex_code_tail tail = {.s = 1, .norm2 = norm2};
+    size_t used = codes->dim;
+    if (codes->kind == VEX_CODE_LVQ8) {
+        encode_lvq8(x, codes->dim, out, &tail);
+    } else if (codes->kind == VEX_CODE_F16) {
+        used *= 2;
+        for (uint32_t i = 0; i < codes->dim; i++) {
+            vex_put16(out + 2 * (size_t)i, vex_f32_to_f16(x[i]));
+        }
+    } else {
+        used *= sizeof(float);
+        memcpy(out, x, used);
+    }
+    memset(out + used, 0, codes->stride - VEX_CODE_TAIL_BYTES - used);
+    memcpy(out + codes->stride - VEX_CODE_TAIL_BYTES, &tail, sizeof tail);
+}
+
+void vex_codes_decode(const vex_codes *codes, const void *row, float *x) {
+    const uint8_t *from = row;
+    if (codes->kind == VEX_CODE_F32) {
+        memcpy(x, from, codes->dim * sizeof *x);
+        return;
+    }
+    if (codes->kind == VEX_CODE_F16) {
+        for (uint32_t i = 0; i < codes->dim; i++) {
+            x[i] = vex_f16_to_f32(vex_get16(from + 2 * (size_t)i));
+        }
+        return;
+    }
+    const vex_code_tail tail = vex_codes_tail(codes, row);
+    for (uint32_t i = 0; i < codes->dim; i++) {
+        x[i] = tail.lo + tail.s * (float)from[i];
+    }
+}
+
+/* ---- queries ---- */
+
+vex_status vex_code_query_create(vex_code_query *query, const vex_codes *codes) {
+    *query = (vex_code_query){.codes = codes};
+    if (codes->kind == VEX_CODE_LVQ8) {
+        query->bytes = vex_calloc(codes->stride, 1);
+    } else {
+        query->own = vex_calloc(codes->dim, sizeof *query->own);
+    }
+    if (query->bytes == NULL && query->own == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot prepare a query");
+    }
+    return VEX_OK;
+}
+
+void vex_code_query_destroy(vex_code_query *query) {
+    vex_free(query->bytes);
+    vex_free(query->own);
+    *query = (vex_code_query){0};
+}
+
+/* bytes[0..dim) are codes: make them signed and set what goes with them. */
+static void set_lvq8(vex_code_query *query, const vex_code_tail *tail) {
+    const uint32_t dim = query->codes->dim;
+    uint8_t *bytes = (uint8_t *)query->bytes;
+    for (uint32_t i = 0; i < dim; i++) {
+        bytes[i] ^= 0x80u;
+    }
+    const double s = (double)tail->s, low = (double)tail->lo;
+    query->a = dim * low + s * tail->sum;
+    query->b = low + 128 * s;
+    query->c = s;
+}
+
+static void set_norm(vex_code_query *query, float norm2, float phi) {
+    query->norm2 = norm2;
+    query->inverse_norm = norm2 > 0 ? 1 / sqrt((double)norm2) : 0;
+    query->phi2 = phi * phi;
+    const double rest = phi > 0 ? 1 - (double)norm2 / (double)query->phi2 : 0;
+    query->phi_rest = rest > 0 ? sqrt(rest) : 0;
+}
+
+void vex_code_query_vector(vex_code_query *query, const float *vector) {
+    const vex_codes *codes = query->codes;
+    set_norm(query, vex_norm2(vector, codes->dim), 0);
+    if (codes->kind == VEX_CODE_LVQ8) {
+        vex_code_tail tail;
+        encode_lvq8(vector, codes->dim, (uint8_t *)query->bytes, &tail);
+        set_lvq8(query, &tail);
+    } else {
+        query->vector = vector;
+    }
+}
+
+void vex_code_query_row(vex_code_query *query, const void *row, float phi) {
+    const vex_codes *codes = query->codes;
+    const vex_code_tail tail = vex_codes_tail(codes, row);
+    set_norm(query, tail.norm2, codes->space == VEX_SPACE_IP ? phi : 0);
+    if (codes->kind == VEX_CODE_LVQ8) {
+        memcpy(query->bytes, row, codes->dim);
+        set_lvq8(query, &tail);
+    } else {
+        /* A copy also where the row could be used as it is: it need not be aligned. */
+        vex_codes_decode(codes, row, query->own);
+        query->vector = query->own;
+    }
+}
+
+static inline float bounded(double d) {
+    d = d < (double)FLT_MAX ? d : (double)FLT_MAX; /* NaN too */
+    return (float)(d > -(double)FLT_MAX ? d : -(double)FLT_MAX);
+}
+
+/* x.q -> distance, for a row whose |x|^2 is norm2. */
+static inline float distance_of(const vex_code_query *query, double dot, float norm2) {
+    switch (query->codes->space) {
+    case VEX_SPACE_L2:
+        return bounded((double)norm2 + (double)query->norm2 - 2 * dot);
+    case VEX_SPACE_COSINE:
+        if (norm2 == 0.0f || query->norm2 == 0.0f) {
+            return 1;
+        }
+        return bounded(1 - dot * query->inverse_norm / (double)sqrtf(norm2));
+    default:
+        break;
+    }
+    if (VEX_LIKELY(!(query->phi2 > 0))) {
+        return bounded(1 - dot);
+    }
+    const double rest = 1 - (double)norm2 / (double)query->phi2;
+    return bounded(2 -
+                   2 * (dot / (double)query->phi2 + (rest > 0 ? sqrt(rest) * query->phi_rest : 0)));
+}
+
+static void distances_lvq8(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                           float *out) {
+    int32_t sums[GROUP];
+    const size_t at = query->codes->stride - VEX_CODE_TAIL_BYTES;
+    for (uint32_t i = 0; i < n; i += GROUP) {
+        const uint32_t m = n - i < GROUP ? n - i : GROUP;
+        in_use.sums(query->bytes, rows + i, m, query->codes->stride, sums);
+        for (uint32_t j = 0; j < m; j++) {
+            vex_code_tail t;
+            memcpy(&t, rows[i + j] + at, sizeof t);
+            const double dot = (double)t.lo * query->a +
+                               (double)t.s * (query->b * (double)t.sum + query->c * sums[j]);
+            out[i + j] = distance_of(query, dot, t.norm2);
+        }
+    }
+}
+
+void vex_code_distances(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                        float *out) {
+    const vex_codes *codes = query->codes;
+    pthread_once(&chosen, choose);
+    if (codes->kind == VEX_CODE_LVQ8) {
+        distances_lvq8(query, rows, n, out);
+        return;
+    }
+    const vex_kernels *kernels = vex_kernels_get();
+    const vex_element element = codes->kind == VEX_CODE_F16 ? VEX_F16 : VEX_F32;
+    const bool l2 = codes->space == VEX_SPACE_L2;
+    const vex_row_kernel kernel = (l2 ? kernels->l2 : kernels->dot)[element];
+    for (uint32_t i = 0; i < n; i++) {
+        float sum;
+        kernel(rows[i], codes->stride, 1, query->vector, codes->dim, &sum);
+        out[i] = l2 ? bounded((double)sum)
+                    : distance_of(query, (double)sum, vex_codes_tail(codes, rows[i]).norm2);
+    }
+}
+
+bool vex_codes_uneven(float norm2_min, float norm2_max) {
+    return (double)norm2_max > 1.05 * 1.05 * (double)norm2_min;
+}

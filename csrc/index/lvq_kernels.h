@@ -1,0 +1,23 @@
+/*
+ * lvq_kernels.h - the integer kernels of each SIMD level (see lvq.h), for lvq.c alone.
+ */
+#ifndef VEX_INDEX_LVQ_KERNELS_H
+#define VEX_INDEX_LVQ_KERNELS_H
+
+#include "index/lvq.h"
+
+void vex_lvq_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out);
+#if defined(__x86_64__)
+void vex_lvq_sums_avx2(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                       int32_t *out);
+void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                       int32_t *out);
+#elif defined(__aarch64__)
+void vex_lvq_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                       int32_t *out);
+void vex_lvq_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                          size_t bytes, int32_t *out);
+#endif
+
+#endif
