@@ -19,21 +19,28 @@ typedef struct replay_limit {
     uint64_t wal_number, wal_end;
 } replay_limit;
 
-static vex_status open_head(vex_collection *collection) {
+static vex_status gone(vex_collection *collection) {
+    atomic_store(&collection->dropped, true);
+    return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0, "the collection was deleted");
+}
+
+/* The first writer makes the head; before, there is nothing that it could tell but that the whole
+ * collection is gone. */
+static vex_status open_head(vex_collection *collection, bool create) {
     vex_db *db = collection->db;
     if (vex_db_volatile(db) || collection->head_file != NULL) {
         return VEX_OK;
     }
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, collection->dir, "head"));
-    vex_file_mode mode = db->read_only ? VEX_FILE_READ : VEX_FILE_CREATE;
+    vex_file_mode mode = create ? VEX_FILE_CREATE : db->read_only ? VEX_FILE_READ : VEX_FILE_WRITE;
     vex_status status = db->vfs->file_open(db->vfs, path, mode, &collection->head_file);
-    return db->read_only && status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
-}
-
-static vex_status gone(vex_collection *collection) {
-    atomic_store(&collection->dropped, true);
-    return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0, "the collection was deleted");
+    if (status != VEX_ERR_NOT_FOUND) {
+        return status;
+    }
+    vex_file_stat stat;
+    status = db->vfs->path_stat(db->vfs, collection->dir, &stat);
+    return status == VEX_ERR_NOT_FOUND ? gone(collection) : status;
 }
 
 static vex_status read_head(vex_collection *collection, vex_head *head, bool *valid) {
@@ -278,6 +285,20 @@ static vex_status load(vex_collection *collection) {
     return status;
 }
 
+/* What a flush, or the first write, that was killed left behind; another time when busy. */
+static void remove_leftovers(vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (vex_maintenance_try(db) != VEX_OK) {
+        return;
+    }
+    bool lease = vex_lease_try(db) == VEX_OK; /* logs begin under it */
+    vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest, lease);
+    if (lease) {
+        vex_lease_release(db);
+    }
+    vex_maintenance_release(db);
+}
+
 vex_status vex_collection_load(vex_collection *collection) {
     vex_db *db = collection->db;
     vex_file_stat stat;
@@ -285,13 +306,18 @@ vex_status vex_collection_load(vex_collection *collection) {
         return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
                            "the collection does not exist");
     }
-    VEX_TRY(open_head(collection));
+    bool never_written = false;
+    VEX_TRY(vex_manifest_never_written(db->vfs, collection->dir, &never_written));
+    if (never_written) { /* its creator died, or is just at it */
+        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                           "the collection does not exist");
+    }
+    VEX_TRY(open_head(collection, false));
     VEX_TRY(load(collection));
     collection->published = vex_snapshot_acquire(collection->latest);
     collection->published_head = collection->known;
-    if (!db->read_only && vex_maintenance_acquire(db, 0) == VEX_OK) {
-        vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest);
-        vex_maintenance_release(db);
+    if (!db->read_only && !vex_db_volatile(db)) {
+        remove_leftovers(collection);
     }
     return VEX_OK;
 }
@@ -336,7 +362,7 @@ vex_status vex_collection_refresh(vex_collection *collection) {
     }
     vex_head head;
     bool valid = false;
-    VEX_TRY(open_head(collection));
+    VEX_TRY(open_head(collection, false));
     VEX_TRY(read_head(collection, &head, &valid));
     if (!valid) {
         return VEX_OK; /* nobody wrote since boot */
@@ -456,7 +482,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     }
     vex_head head = {0};
     bool valid = false;
-    VEX_TRY(open_head(collection));
+    VEX_TRY(open_head(collection, true));
     VEX_TRY(read_head(collection, &head, &valid));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
     if (collection->stale || (valid && is_behind(collection, &head))) {

@@ -221,7 +221,7 @@ static vex_status announce_drop(vex_db *db, const char *dir) {
     VEX_TRY(vex_path_join(path, dir, "head"));
     vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_WRITE, &head);
     if (status == VEX_ERR_NOT_FOUND) {
-        return VEX_OK; /* nobody opened it since it was made */
+        return VEX_OK; /* never written: who has it open looks for the directory */
     }
     VEX_TRY(status);
     status = vex_head_write(db->vfs, head, &(vex_head){.generation = VEX_HEAD_DROPPED});
@@ -279,7 +279,7 @@ vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
     VEX_TRY(vex_db_enter(db));
     vex_status status = vex_collection_directory(db, uuid, &dir);
     if (status == VEX_OK) {
-        status = vex_maintenance_acquire(db, db->options.busy_timeout_ms);
+        status = vex_maintenance_acquire(db);
     }
     if (status == VEX_OK) {
         status = vex_lease_acquire(db);

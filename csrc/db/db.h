@@ -122,9 +122,11 @@ void vex_lock_file_forked(vex_db *db, vex_lock_file *lock);
 /* The lease: many threads of this process hold it together.  VEX_ERR_BUSY when another process
  * keeps it past the busy timeout; VEX_ERR_READ_ONLY. */
 vex_status vex_lease_acquire(vex_db *db);
+vex_status vex_lease_try(vex_db *db); /* without waiting for anybody */
 void vex_lease_release(vex_db *db);
-/* The right to change manifests: one thread of one process.  timeout_ms 0: try once. */
-vex_status vex_maintenance_acquire(vex_db *db, uint32_t timeout_ms);
+/* The right to change manifests: one thread of one process. */
+vex_status vex_maintenance_acquire(vex_db *db);
+vex_status vex_maintenance_try(vex_db *db);
 void vex_maintenance_release(vex_db *db);
 
 /* ---- collection.c ---- */

@@ -159,7 +159,7 @@ static vex_status flush_under_maintenance(vex_collection *collection, bool every
             status = end(collection, sealed, n_flush, &result);
         }
         if (!atomic_load(&collection->dropped)) {
-            vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest);
+            vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest, false);
         }
     }
     vex_flush_result_clear(&result);
@@ -171,7 +171,7 @@ static vex_status flush_under_maintenance(vex_collection *collection, bool every
 
 vex_status vex_collection_flush_now(vex_collection *collection, bool everything) {
     vex_db *db = collection->db;
-    VEX_TRY(vex_maintenance_acquire(db, db->options.busy_timeout_ms));
+    VEX_TRY(vex_maintenance_acquire(db));
     vex_status status = flush_under_maintenance(collection, everything);
     vex_maintenance_release(db);
     return status;

@@ -62,8 +62,9 @@ static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name,
     }
 }
 
+/* `only_try`: do not wait for threads of this process either. */
 static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, bool shared,
-                          uint32_t timeout_ms) {
+                          uint32_t timeout_ms, bool only_try) {
     vex_vfs *vfs = db->vfs;
     if (db->read_only) {
         return VEX_FAIL_AT(VEX_ERR_READ_ONLY, db->path, 0, 0,
@@ -71,9 +72,13 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
                            "writable media, to change it");
     }
     vex_status status = VEX_OK;
-    pthread_mutex_lock(&lock->mutex);
+    if (!only_try) {
+        pthread_mutex_lock(&lock->mutex);
+    } else if (pthread_mutex_trylock(&lock->mutex) != 0) { /* somebody may be polling the flock */
+        return VEX_FAIL(VEX_ERR_BUSY, "busy in another thread");
+    }
     while (lock->holders > 0 && (!shared || lock->draining)) {
-        if (timeout_ms == 0) {
+        if (only_try) {
             pthread_mutex_unlock(&lock->mutex);
             return VEX_FAIL(VEX_ERR_BUSY, "busy in another thread");
         }
@@ -104,15 +109,23 @@ static void release(vex_db *db, vex_lock_file *lock) {
 }
 
 vex_status vex_lease_acquire(vex_db *db) {
-    return acquire(db, &db->lease, "LOCK", true, db->options.busy_timeout_ms);
+    return acquire(db, &db->lease, "LOCK", true, db->options.busy_timeout_ms, false);
+}
+
+vex_status vex_lease_try(vex_db *db) {
+    return acquire(db, &db->lease, "LOCK", true, 0, true);
 }
 
 void vex_lease_release(vex_db *db) {
     release(db, &db->lease);
 }
 
-vex_status vex_maintenance_acquire(vex_db *db, uint32_t timeout_ms) {
-    return acquire(db, &db->maintenance, "MAINT", false, timeout_ms);
+vex_status vex_maintenance_acquire(vex_db *db) {
+    return acquire(db, &db->maintenance, "MAINT", false, db->options.busy_timeout_ms, false);
+}
+
+vex_status vex_maintenance_try(vex_db *db) {
+    return acquire(db, &db->maintenance, "MAINT", false, 0, true);
 }
 
 void vex_maintenance_release(vex_db *db) {

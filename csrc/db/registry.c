@@ -155,24 +155,52 @@ static vex_status make_collections_directory(vex_db *db) {
     return status == VEX_ERR_EXISTS ? VEX_OK : status;
 }
 
-static vex_status remove_dropped(void *context, const char *name) {
-    vex_db *db = context;
+/* ---- what was interrupted ---- */
+
+typedef struct cleanup {
+    vex_db *db;
+    bool remove; /* else only look                                                   */
+    bool needed;
+} cleanup;
+
+static bool is_dropped(const char *name) {
     size_t len = strlen(name), suffix = strlen(VEX_DROPPED_SUFFIX);
-    char relative[VEX_PATH_MAX], path[VEX_PATH_MAX];
-    if (len > suffix && strcmp(name + len - suffix, VEX_DROPPED_SUFFIX) == 0) {
-        VEX_TRY(vex_path_join(relative, "collections", name));
-        VEX_TRY(vex_path_join(path, db->path, relative));
-        VEX_TRY(vex_dir_remove_all(db->vfs, path));
-    }
-    return VEX_OK;
+    return len > suffix && strcmp(name + len - suffix, VEX_DROPPED_SUFFIX) == 0;
 }
 
-/* Finish removals that a crash interrupted. */
-static void clean_up_drops(vex_db *db) {
+static bool is_collection(const char *name) {
+    return strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
+}
+
+/* One entry of collections/: something whose removal, or whose creation, was interrupted? */
+static vex_status clean_up_entry(void *context, const char *name) {
+    cleanup *c = context;
+    vex_vfs *vfs = c->db->vfs;
+    char relative[VEX_PATH_MAX], path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(relative, "collections", name));
+    VEX_TRY(vex_path_join(path, c->db->path, relative));
+    bool interrupted = is_dropped(name);
+    if (is_collection(name) && vex_manifest_never_written(vfs, path, &interrupted) != VEX_OK) {
+        return VEX_OK; /* gone, or unreadable */
+    }
+    c->needed = c->needed || interrupted;
+    return interrupted && c->remove ? vex_dir_remove_all(vfs, path) : VEX_OK;
+}
+
+/* Creating and dropping are done under the lease, so what looks interrupted while it is held was.
+ * When somebody else holds it now, the next opening will do. */
+static void clean_up(vex_db *db) {
     char path[VEX_PATH_MAX];
-    if (!db->read_only && !db->vfs->is_volatile &&
-        vex_path_join(path, db->path, "collections") == VEX_OK) {
-        (void)db->vfs->dir_list(db->vfs, path, remove_dropped, db);
+    cleanup c = {.db = db};
+    if (db->read_only || db->vfs->is_volatile ||
+        vex_path_join(path, db->path, "collections") != VEX_OK) {
+        return;
+    }
+    (void)db->vfs->dir_list(db->vfs, path, clean_up_entry, &c);
+    if (c.needed && vex_lease_try(db) == VEX_OK) {
+        c.remove = true;
+        (void)db->vfs->dir_list(db->vfs, path, clean_up_entry, &c);
+        vex_lease_release(db);
     }
 }
 
@@ -271,7 +299,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         free_db(db);
         return status;
     }
-    clean_up_drops(db);
+    clean_up(db);
     db->handles = 1;
     db->next = databases;
     databases = db;

@@ -388,10 +388,27 @@ vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[
 
 /* ---- leftovers ---- */
 
+static vex_status look_for_others(void *context, const char *name) {
+    char first[VEX_FILE_NAME_MAX];
+    bool *only_begun = context;
+    manifest_name(first, 1);
+    size_t len = strlen(first);
+    *only_begun = *only_begun && strncmp(name, first, len) == 0 && strcmp(name + len, ".tmp") == 0;
+    return VEX_OK;
+}
+
+vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never) {
+    bool only_begun = true;
+    VEX_TRY(vfs->dir_list(vfs, dir, look_for_others, &only_begun));
+    *never = only_begun;
+    return VEX_OK;
+}
+
 typedef struct cleaning {
     vex_vfs *vfs;
     const char *dir;
     const vex_manifest *manifest;
+    bool unfinished_logs;
 } cleaning;
 
 static bool is_listed(const vex_manifest *manifest, vex_file_kind kind, uint64_t file_no) {
@@ -405,12 +422,13 @@ static bool is_listed(const vex_manifest *manifest, vex_file_kind kind, uint64_t
     return false;
 }
 
-static bool is_leftover(const vex_manifest *manifest, const char *name) {
+static bool is_leftover(const cleaning *c, const char *name) {
+    const vex_manifest *manifest = c->manifest;
     size_t len = strlen(name);
     uint64_t number;
     vex_file_kind kind;
     if (len > 4 && strcmp(name + len - 4, ".tmp") == 0) {
-        return true;
+        return c->unfinished_logs || strncmp(name, "wal-", 4) != 0;
     }
     if (parse_manifest_name(name, &number)) {
         return number < manifest->generation;
@@ -424,14 +442,15 @@ static bool is_leftover(const vex_manifest *manifest, const char *name) {
 static vex_status clean(void *context, const char *name) {
     const cleaning *c = context;
     char path[VEX_PATH_MAX];
-    if (is_leftover(c->manifest, name) && vex_path_join(path, c->dir, name) == VEX_OK) {
+    if (is_leftover(c, name) && vex_path_join(path, c->dir, name) == VEX_OK) {
         c->vfs->path_remove(c->vfs, path); /* tried again at the next open */
     }
     return VEX_OK;
 }
 
-void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest) {
-    cleaning c = {vfs, dir, manifest};
+void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
+                                   bool unfinished_logs) {
+    cleaning c = {vfs, dir, manifest, unfinished_logs};
     uint64_t newest = 0;
     /* Another process may have committed since: then this manifest is no longer the judge. */
     if (vex_manifest_newest(vfs, dir, &newest) == VEX_OK && newest == manifest->generation) {

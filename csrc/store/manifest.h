@@ -50,8 +50,13 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
 vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                               const vex_manifest *manifest, bool sync);
 /* Remove what the manifest does not need: .tmp files, older manifests, unlisted numbered files,
- * logs below wal_first.  Failures to remove are ignored (tried again at the next open). */
-void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest);
+ * logs below wal_first.  Failures to remove are ignored (tried again at the next open).
+ * `unfinished_logs`: wal-*.tmp too; only when nobody can be beginning a log now. */
+void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
+                                   bool unfinished_logs);
+/* Did whoever made `dir` die before its first manifest had its name?  Then `dir` is empty or holds
+ * that manifest's .tmp file, and nothing else. */
+vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never);
 
 /* "vec-000000000007.vxv" and so on. */
 #define VEX_FILE_NAME_MAX 40

@@ -84,7 +84,7 @@ static void one_flush(model_store *store, kept_states *kept) {
     CHECK_OK(model_store_flush_write(store, &result));
     if (test_random_below(5) == 0) { /* it fails after all, and is tried again */
         vex_flush_result_clear(&result);
-        vex_manifest_remove_leftovers(store->vfs, store->dir, &store->manifest);
+        vex_manifest_remove_leftovers(store->vfs, store->dir, &store->manifest, true);
         CHECK_OK(model_store_flush_write(store, &result));
     }
     CHECK_EQ(result.manifest.lsn, at_seal.lsn);
@@ -107,7 +107,7 @@ VFS_TEST(flush_model) {
             check_kept(&kept);
         }
         if (test_random_below(3) == 0) {
-            vex_manifest_remove_leftovers(vfs, root, &store.manifest);
+            vex_manifest_remove_leftovers(vfs, root, &store.manifest, true);
         }
         if (test_random_below(4) == 0) {
             CHECK_OK(model_store_reopen(&store));
@@ -182,7 +182,7 @@ VFS_TEST(flush_drops_dead_files) {
     CHECK_EQ(store.latest->n_vecs + store.latest->n_pays, 0);
     CHECK_EQ(store.manifest.n_files, 0);
     check_files(&store, &store.now);
-    vex_manifest_remove_leftovers(vfs, root, &store.manifest);
+    vex_manifest_remove_leftovers(vfs, root, &store.manifest, true);
     CHECK(!exists(vfs, in(root, "vec-000000000001.vxv")));
     CHECK_MODEL(old, &old_model); /* its files are mapped still */
     vex_snapshot_release(old);

@@ -288,12 +288,13 @@ VFS_TEST(manifest_removes_leftovers) {
     }
     vex_manifest outdated = make_manifest(0);
     outdated.generation = 8;
-    vex_manifest_remove_leftovers(vfs, root, &outdated); /* a newer one rules: nothing happens */
+    vex_manifest_remove_leftovers(vfs, root, &outdated,
+                                  true); /* a newer one rules: nothing happens */
     vex_manifest_clear(&outdated);
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
         CHECK(exists(vfs, in(root, gone[i])));
     }
-    vex_manifest_remove_leftovers(vfs, root, &m);
+    vex_manifest_remove_leftovers(vfs, root, &m, true);
     for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
         if (exists(vfs, in(root, gone[i]))) {
             test_failed(__FILE__, __LINE__, "%s is still there", gone[i]);

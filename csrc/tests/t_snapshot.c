@@ -169,7 +169,7 @@ TEST(snapshot_readers_beside_the_writer) {
             model_store_batch(&store, 20);
             CHECK_OK(model_store_flush_commit(&store, &result));
             publish(&store, false);
-            vex_manifest_remove_leftovers(vfs, "/", &store.manifest);
+            vex_manifest_remove_leftovers(vfs, "/", &store.manifest, true);
         }
     }
     publish(&store, true);

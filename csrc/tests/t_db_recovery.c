@@ -1,0 +1,167 @@
+/*
+ * t_db_recovery.c - what crashes and closings leave in a directory, and what opening makes of it.
+ */
+#include "tests/db_kit.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DIRECTORY "collections/0102030405060708090a0b0c0d0e0f10"
+
+/* Path of something in the database; good until the fourth next call. */
+static const char *in_db(const char *name) {
+    static char paths[4][1024];
+    static int next;
+    next = (next + 1) % 4;
+    snprintf(paths[next], sizeof paths[next], "%s/%s", test_directory(), name);
+    return paths[next];
+}
+
+static bool exists(const char *name) {
+    struct stat found;
+    return stat(in_db(name), &found) == 0;
+}
+
+static void make_file(const char *name) {
+    FILE *file = fopen(in_db(name), "w");
+    CHECK(file != NULL && fputs("half of it", file) >= 0);
+    fclose(file);
+}
+
+static void make_directory(const char *name) {
+    CHECK(mkdir(in_db(name), 0777) == 0);
+}
+
+static void close_all(vex_collection *collection, vex_db *db) {
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+/* ---- creations that were interrupted ---- */
+
+#define UNFINISHED "collections/00000000000000000000000000000001"
+#define EMPTY "collections/00000000000000000000000000000002"
+#define SOMETHING_ELSE "collections/00000000000000000000000000000003"
+#define LATER "collections/00000000000000000000000000000004"
+#define FIRST_TMP "/manifest-00000000000000000001.tmp"
+
+static void make_unfinished(void) {
+    CHECK_OK(vex_db_close(open_db(test_directory(), 0)));
+    make_directory(UNFINISHED);
+    make_file(UNFINISHED FIRST_TMP);
+    make_directory(EMPTY);
+    make_directory(SOMETHING_ELSE);
+    make_file(SOMETHING_ELSE FIRST_TMP);
+    make_file(SOMETHING_ELSE "/notes.txt");
+    make_directory(LATER);
+    make_file(LATER "/manifest-00000000000000000002.tmp");
+    make_directory("collections/mine");
+}
+
+TEST(db_unfinished_collections_are_removed) {
+    make_unfinished();
+    const vex_db_options read_only = {.flags = VEX_OPEN_READ_ONLY};
+    static const uint8_t unfinished[16] = {[15] = 1};
+    vex_db *db = NULL;
+    vex_collection *collection = NULL;
+    CHECK_OK(vex_db_open(test_directory(), &read_only, &db));
+    CHECK_STATUS(vex_collection_open(db, unfinished, &collection), VEX_ERR_NOT_FOUND);
+    CHECK_OK(vex_db_close(db));
+    CHECK(exists(UNFINISHED FIRST_TMP) && exists(EMPTY));
+
+    CHECK_OK(vex_db_close(open_db(test_directory(), 0)));
+    CHECK(!exists(UNFINISHED) && !exists(EMPTY));
+    CHECK(exists(SOMETHING_ELSE FIRST_TMP) && exists(SOMETHING_ELSE "/notes.txt"));
+    CHECK(exists(LATER "/manifest-00000000000000000002.tmp"));
+    CHECK(exists("collections/mine"));
+}
+
+/* Whoever creates a collection holds the lock. */
+TEST(db_collections_being_created_are_left_alone) {
+    make_unfinished();
+    int lock = open(in_db("LOCK"), O_RDWR | O_CLOEXEC);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0);
+    CHECK_OK(vex_db_close(open_db(test_directory(), 0)));
+    CHECK(exists(UNFINISHED FIRST_TMP) && exists(EMPTY));
+    close(lock);
+    CHECK_OK(vex_db_close(open_db(test_directory(), 0)));
+    CHECK(!exists(UNFINISHED) && !exists(EMPTY));
+}
+
+/* ---- files of flushes and writes that were interrupted ---- */
+
+static void open_and_close(void) {
+    vex_collection *collection = NULL;
+    vex_db *db = open_db(test_directory(), 0);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    close_all(collection, db);
+}
+
+TEST(db_unfinished_files_are_removed) {
+    static const char *const names[] = {
+        DIRECTORY "/vec-000000000007.vxv.tmp",
+        DIRECTORY "/pay-000000000008.vxp.tmp",
+        DIRECTORY "/manifest-00000000000000000009.tmp",
+        DIRECTORY "/wal-0000000003.tmp",
+    };
+    vex_db *db = open_db(test_directory(), 0);
+    close_all(open_collection(db, VEX_SPACE_L2), db);
+    for (int i = 0; i < 4; i++) {
+        make_file(names[i]);
+    }
+    int lock = open(in_db("LOCK"), O_RDWR | O_CLOEXEC);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0);
+    open_and_close();
+    for (int i = 0; i < 4; i++) { /* somebody may be beginning a log: that needs the lock */
+        CHECK_EQ(exists(names[i]), i == 3);
+    }
+    close(lock);
+    open_and_close();
+    CHECK(!exists(names[3]));
+}
+
+/* ---- opening alone ---- */
+
+static uint32_t entries(const char *directory, char *names, size_t size) {
+    uint32_t n = 0;
+    DIR *found = opendir(directory);
+    CHECK(found != NULL);
+    size_t at = 0;
+    for (struct dirent *entry; (entry = readdir(found)) != NULL; n++) {
+        at += (size_t)snprintf(names + at, size - at, "%s ", entry->d_name);
+    }
+    closedir(found);
+    return n - 2;
+}
+
+TEST(db_opening_a_collection_makes_no_file) {
+    char names[1024];
+    vex_db *db = open_db(test_directory(), 0);
+    close_all(open_collection(db, VEX_SPACE_L2), db);
+    db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_EQ(count(collection), 0);
+    close_all(collection, db);
+    if (entries(in_db(DIRECTORY), names, sizeof names) != 1) {
+        test_failed(__FILE__, __LINE__, "there are %s", names);
+    }
+}
+
+TEST(db_reader_notices_that_an_unwritten_collection_was_dropped) {
+    vex_db *writer = open_db(test_directory(), 0), *reader = NULL;
+    close_all(open_collection(writer, VEX_SPACE_L2), NULL);
+    const vex_db_options read_only = {.flags = VEX_OPEN_READ_ONLY};
+    vex_collection *reading = NULL;
+    CHECK_OK(vex_db_open(test_directory(), &read_only, &reader));
+    CHECK_OK(vex_collection_open(reader, uuid, &reading));
+    CHECK_EQ(count(reading), 0);
+    CHECK_OK(vex_collection_drop(writer, uuid));
+    uint64_t n = 0;
+    CHECK_STATUS(vex_count(reading, NULL, &n), VEX_ERR_NOT_FOUND);
+    close_all(reading, reader);
+    CHECK_OK(vex_db_close(writer));
+}
