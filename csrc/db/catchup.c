@@ -386,21 +386,18 @@ vex_status vex_collection_refresh(vex_collection *collection) {
 
 /* ---- taking over the log ---- */
 
-/* Does anything lie behind the committed end of the log?  (A frame header is never all zero.) */
-static vex_status tail_is_clean(const vex_collection *collection, bool *clean) {
-    vex_vfs *vfs = collection->db->vfs;
-    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
-    uint8_t bytes[32] = {0}, zeros[32] = {0};
-    vex_file *file = NULL;
-    vex_wal_name(name, collection->known.wal_number);
-    VEX_TRY(vex_path_join(path, collection->dir, name));
-    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
-    size_t got = 0;
-    vex_status status =
-        vfs->file_read(vfs, file, bytes, sizeof bytes, collection->known.wal_end, &got);
-    vfs->file_close(vfs, file);
-    *clean = memcmp(bytes, zeros, sizeof bytes) == 0;
-    return status;
+/* Does the log end where we know?  Without a valid head only its CLOSE frame can say so; and not
+ * even that, when another log follows. */
+static vex_status check_end(const vex_collection *collection, bool head_valid, bool *clean,
+                            bool *sealed) {
+    const vex_head *known = &collection->known;
+    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->db->uuid,
+                              known->wal_number, known->wal_end, known->lsn, clean, sealed));
+    if (*sealed && log_exists(collection, known->wal_number + 1)) {
+        *sealed = *clean = false;
+    }
+    *clean = *clean && (head_valid || *sealed);
+    return VEX_OK;
 }
 
 /* Write [0, len) again in place, cut the rest, sync: after a failed sync the page cache may show
@@ -450,15 +447,13 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         VEX_TRY(vex_wal_create(db->vfs, collection->dir, db->uuid, known->wal_number,
                                known->lsn + 1, vex_db_syncs(db), &collection->wal));
     } else {
-        bool clean = false;
-        if (head_valid) {
-            VEX_TRY(tail_is_clean(collection, &clean));
-        }
+        bool clean = false, sealed = false;
+        VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
         if (!clean) {
             VEX_TRY(recover_log(collection));
         }
         /* Another process may have published without syncing (durability normal). */
-        uint64_t synced_lsn = clean ? 0 : known->lsn;
+        uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
         VEX_TRY(vex_wal_resume(db->vfs, collection->dir, db->uuid, known->wal_number,
                                known->wal_end, known->lsn, synced_lsn, &collection->wal));
     }
@@ -490,9 +485,9 @@ vex_status vex_collection_take_over(vex_collection *collection) {
                        (replay_limit){valid, head.wal_number, head.wal_end}));
     }
     bool ours = collection->wal != NULL && collection->syncing > 0;
-    bool clean = ours;
+    bool clean = ours, sealed = false;
     if (collection->wal != NULL && !ours && valid) {
-        VEX_TRY(tail_is_clean(collection, &clean));
+        VEX_TRY(check_end(collection, valid, &clean, &sealed));
     }
     if (collection->wal != NULL && clean) {
         return VEX_OK;
@@ -501,4 +496,29 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     collection->wal = NULL;
     VEX_TRY(open_log(collection, valid));
     return vex_publish(collection, collection->latest, &collection->known);
+}
+
+/* ---- closing ---- */
+
+/* Sealing is worth a moment, not the whole busy timeout. */
+#define SEAL_WAIT_MS 1000
+
+void vex_collection_seal_log(vex_collection *collection) {
+    vex_db *db = collection->db;
+    vex_head head;
+    bool ready = false, clean = false, sealed = false;
+    if (!vex_db_syncs(db) || collection->wal == NULL ||
+        vex_lease_acquire_within(db, SEAL_WAIT_MS) != VEX_OK) {
+        return;
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    /* Only who wrote the last record may say that nothing follows it. */
+    if (collection->wal != NULL && !collection->poisoned && !collection->stale &&
+        collection->syncing == 0 && read_head(collection, &head, &ready) == VEX_OK && ready &&
+        vex_head_equal(&head, &collection->known) &&
+        check_end(collection, true, &clean, &sealed) == VEX_OK && clean) {
+        (void)vex_wal_seal(collection->wal);
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_lease_release(db);
 }

@@ -114,6 +114,7 @@ static void close_cleanly(vex_collection *collection) {
         (void)vex_collection_flush_now(collection, true);
     }
     (void)vex_collection_sync(collection);
+    vex_collection_seal_log(collection);
 }
 
 void vex_collection_destroy(vex_collection *collection) {

@@ -122,6 +122,7 @@ void vex_lock_file_forked(vex_db *db, vex_lock_file *lock);
 /* The lease: many threads of this process hold it together.  VEX_ERR_BUSY when another process
  * keeps it past the busy timeout; VEX_ERR_READ_ONLY. */
 vex_status vex_lease_acquire(vex_db *db);
+vex_status vex_lease_acquire_within(vex_db *db, uint32_t ms); /* or the timeout, if shorter */
 vex_status vex_lease_try(vex_db *db); /* without waiting for anybody */
 void vex_lease_release(vex_db *db);
 /* The right to change manifests: one thread of one process. */
@@ -152,6 +153,9 @@ vex_status vex_collection_load(vex_collection *collection);
 vex_status vex_collection_refresh(vex_collection *collection);
 /* Before a write, under lease and write_mu: the same, and make the log ready to append. */
 vex_status vex_collection_take_over(vex_collection *collection);
+/* At a clean close: mark the end of the log, when it is ours, so that damage of its last record is
+ * told from a torn write.  Without the mark all is safe, too. */
+void vex_collection_seal_log(vex_collection *collection);
 
 /* ---- commit.c ---- */
 /* Fill `batch` from the state in `latest`; called under write_mu. */

@@ -112,6 +112,11 @@ vex_status vex_lease_acquire(vex_db *db) {
     return acquire(db, &db->lease, "LOCK", true, db->options.busy_timeout_ms, false);
 }
 
+vex_status vex_lease_acquire_within(vex_db *db, uint32_t ms) {
+    uint32_t timeout = db->options.busy_timeout_ms;
+    return acquire(db, &db->lease, "LOCK", true, ms < timeout ? ms : timeout, false);
+}
+
 vex_status vex_lease_try(vex_db *db) {
     return acquire(db, &db->lease, "LOCK", true, 0, true);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DIRECTORY "collections/0102030405060708090a0b0c0d0e0f10"
@@ -164,4 +165,137 @@ TEST(db_reader_notices_that_an_unwritten_collection_was_dropped) {
     CHECK_STATUS(vex_count(reading, NULL, &n), VEX_ERR_NOT_FOUND);
     close_all(reading, reader);
     CHECK_OK(vex_db_close(writer));
+}
+
+/* ---- the log after a clean close ---- */
+
+static long size_of(const char *name) {
+    struct stat found;
+    CHECK(stat(in_db(name), &found) == 0);
+    return (long)found.st_size;
+}
+
+static void xor_byte(const char *name, long at) {
+    FILE *file = fopen(in_db(name), "r+");
+    CHECK(file != NULL && fseek(file, at, SEEK_SET) == 0);
+    int byte = fgetc(file);
+    CHECK(byte != EOF && fseek(file, at, SEEK_SET) == 0 && fputc(byte ^ 4, file) != EOF);
+    fclose(file);
+}
+
+/* What a reboot does to the head: it counts no longer. */
+static void reboot(void) {
+    CHECK(remove(in_db(DIRECTORY "/head")) == 0);
+}
+
+static void write_and_close(const row *rows, uint32_t n) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, rows, n, true));
+    close_all(collection, db);
+}
+
+static void check_reopened(const char *expected) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    check_ids(collection, NULL, expected);
+    close_all(collection, db);
+}
+
+#define LOG DIRECTORY "/wal-0000000001"
+#define CLOSE_FRAME 40
+
+TEST(db_damage_of_the_last_record_is_told) {
+    write_and_close(three, 1);
+    write_and_close(three, 2);
+    reboot();
+    xor_byte(LOG, size_of(LOG) - CLOSE_FRAME - 1);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = NULL;
+    CHECK_STATUS(vex_collection_open(db, uuid, &collection), VEX_ERR_CORRUPT);
+    CHECK(strstr(vex_last_error()->path, "wal-") != NULL);
+    CHECK_OK(vex_db_close(db));
+}
+
+/* The mark itself holds no data: without it the log ends all the same. */
+TEST(db_a_damaged_or_missing_mark_loses_nothing) {
+    write_and_close(three, 2);
+    for (int i = 0; i < 2; i++) {
+        if (i == 0) {
+            xor_byte(LOG, size_of(LOG) - CLOSE_FRAME + 9);
+        } else {
+            CHECK(truncate(in_db(LOG), size_of(LOG) - 8) == 0);
+        }
+        reboot();
+        check_reopened(i == 0 ? "a,b" : "a,b,c");
+        write_and_close(three, 3); /* over the rest of the mark */
+        check_reopened("a,b,c");
+    }
+}
+
+TEST(db_goes_on_behind_a_clean_close) {
+    for (uint32_t n = 1; n <= 3; n++) {
+        write_and_close(three, n);
+        CHECK(size_of(LOG) < 2000);
+        check_reopened(n == 1 ? "a" : n == 2 ? "a,b" : "a,b,c");
+        if (n == 2) {
+            reboot();
+        }
+    }
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    delete_id(collection, "b", 1);
+    CHECK_OK(vex_collection_flush(collection));
+    close_all(collection, db);
+    CHECK_EQ(size_of(DIRECTORY "/wal-0000000002"), 64 + CLOSE_FRAME);
+    reboot();
+    check_reopened("a,c");
+}
+
+TEST(db_reading_after_a_clean_close_writes_nothing) {
+    struct stat before[2], after[2];
+    static const char *const names[2] = {LOG, DIRECTORY "/head"};
+    write_and_close(three, 3);
+    for (int i = 0; i < 2; i++) {
+        CHECK(stat(in_db(names[i]), &before[i]) == 0);
+    }
+    open_and_close();
+    check_reopened("a,b,c");
+    for (int i = 0; i < 2; i++) {
+        CHECK(stat(in_db(names[i]), &after[i]) == 0);
+        CHECK(after[i].st_size == before[i].st_size);
+        CHECK(memcmp(&after[i].st_mtim, &before[i].st_mtim, sizeof after[i].st_mtim) == 0);
+    }
+}
+
+/* Runs in a child that goes on as a process of its own, and closes while the parent goes on. */
+static void add_and_close(vex_db *db, vex_collection *collection, const row *one) {
+    pid_t child;
+    vex_fork_prepare();
+    if ((child = fork()) == 0) {
+        vex_fork_child();
+        bool fine = write_rows(collection, VEX_WRITE_ADD, one, 1, true) == VEX_OK &&
+                    vex_collection_close(collection) == VEX_OK && vex_db_close(db) == VEX_OK;
+        _exit(fine ? 0 : 1);
+    }
+    vex_fork_parent();
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+}
+
+TEST(db_one_process_closes_while_another_goes_on) {
+    static const row more[] = {{"d", 4, 4, NULL, 4}, {"e", 5, 5, NULL, 5}};
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 1, true));
+    add_and_close(db, collection, &three[1]);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true)); /* over the mark */
+    add_and_close(db, collection, &more[0]);
+    CHECK_OK(vex_collection_flush(collection)); /* another log from a marked one */
+    add_and_close(db, collection, &more[1]);
+    check_ids(collection, NULL, "a,b,c,d,e");
+    close_all(collection, db); /* "e" is not ours: no mark of ours */
+    check_reopened("a,b,c,d,e");
+    reboot();
+    check_reopened("a,b,c,d,e");
 }

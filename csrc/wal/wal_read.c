@@ -416,3 +416,44 @@ vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_s
     }
     return VEX_OK;
 }
+
+/* ---- the end, before appending to it ---- */
+
+static bool is_blank(const uint8_t *bytes, size_t len) {
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+#define CLOSE_SIZE (FRAME_BYTES + CLOSE_PAYLOAD)
+
+vex_status vex_wal_check_end(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
+                             uint64_t offset, uint64_t last_lsn, bool *clean, bool *sealed) {
+    char path[VEX_PATH_MAX];
+    uint8_t bytes[CLOSE_SIZE + FRAME_BYTES] = {0};
+    vex_file *file = NULL;
+    vex_wal_header header = {0};
+    size_t got = 0;
+    bool closes = false;
+    VEX_TRY(vex_wal_path(path, dir, number));
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
+    vex_status status = vfs->file_read(vfs, file, bytes, sizeof bytes, offset, &got);
+    bool blank = is_blank(bytes, FRAME_BYTES); /* a frame header is never all zero */
+    if (status == VEX_OK && !blank) {
+        status = vex_wal_header_read(vfs, file, path, uuid, number, &header);
+    }
+    vfs->file_close(vfs, file);
+    VEX_TRY(status);
+    if (!blank) {
+        frame f;
+        closes = parse_frame(&header, bytes, got < CLOSE_SIZE ? got : CLOSE_SIZE, &f) &&
+                 !f.unknown && f.type == FRAME_CLOSE && f.link_value == header.salt &&
+                 f.lsn == last_lsn && is_blank(bytes + CLOSE_SIZE, FRAME_BYTES);
+    }
+    *clean = blank || closes;
+    *sealed = closes;
+    return VEX_OK;
+}

@@ -121,7 +121,6 @@ static vex_status write_new(vex_wal_writer *w, const uint8_t uuid[16], const cha
     w->reserved = HEADER_BYTES;
     w->end = HEADER_BYTES;
     w->synced_end = HEADER_BYTES;
-    reserve(w, 1);
     if (sync) {
         VEX_TRY(vfs->file_sync(vfs, w->file));
     }
