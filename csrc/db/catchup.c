@@ -93,13 +93,16 @@ static vex_status replay_record(vex_collection *collection, vex_snapshot *snapsh
     return status;
 }
 
-static bool log_exists(const vex_collection *collection, uint64_t number) {
+/* That a log cannot be examined must not pass for its absence: its records would be missing. */
+static vex_status log_exists(const vex_collection *collection, uint64_t number, bool *exists) {
     char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
     vex_file_stat stat;
     vex_vfs *vfs = collection->db->vfs;
     vex_wal_name(name, number);
-    return vex_path_join(path, collection->dir, name) == VEX_OK &&
-           vfs->path_stat(vfs, path, &stat) == VEX_OK;
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    vex_status status = vfs->path_stat(vfs, path, &stat);
+    *exists = status == VEX_OK;
+    return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
 
 static vex_status torn_in_the_middle(const vex_collection *collection, uint64_t number) {
@@ -117,42 +120,53 @@ static vex_status missing_records(const vex_collection *collection, uint64_t lsn
                        (unsigned long long)after, (unsigned long long)lsn);
 }
 
-/* Open the reader at `number`, skipping what `offset` says is known already. */
-static vex_status position_reader(vex_collection *collection, uint64_t number, uint64_t offset) {
+static vex_status missing_log(const vex_collection *collection) {
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    vex_wal_name(name, collection->known.wal_number);
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, 0,
+                       "the log is missing; restore the collection from a backup");
+}
+
+/* Open the reader behind `known`; it stays NULL when the collection was never written. */
+static vex_status open_tail(vex_collection *collection, replay_limit limit) {
     vex_db *db = collection->db;
-    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, db->uuid, number, &collection->tail));
-    if (offset > vex_wal_reader_offset(collection->tail)) {
-        VEX_TRY(vex_wal_reader_seek(collection->tail, offset, collection->known.lsn));
+    vex_head *known = &collection->known;
+    bool exists = false;
+    VEX_TRY(log_exists(collection, known->wal_number, &exists));
+    if (!exists) {
+        VEX_TRY(log_exists(collection, known->wal_number + 1, &exists));
+        bool expected =
+            exists || known->generation > 1 || (limit.known && known->wal_end < limit.wal_end);
+        return expected ? missing_log(collection) : VEX_OK;
     }
-    collection->known.wal_end = vex_wal_reader_offset(collection->tail);
+    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, db->uuid, known->wal_number,
+                                &collection->tail));
+    if (known->wal_end > vex_wal_reader_offset(collection->tail)) {
+        VEX_TRY(vex_wal_reader_seek(collection->tail, known->wal_end, known->lsn));
+    }
+    known->wal_end = vex_wal_reader_offset(collection->tail);
     return VEX_OK;
 }
 
-/* Apply the records behind `known` to the private snapshot, up to `limit`; moves `known`. */
-static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, replay_limit limit) {
+static vex_status next_log(vex_collection *collection, replay_limit limit) {
+    vex_wal_reader_close(collection->tail);
+    collection->tail = NULL;
+    collection->known.wal_number++;
+    collection->known.wal_end = 0;
+    return open_tail(collection, limit);
+}
+
+/* Replay what the open log has, up to `end`. */
+static vex_status replay_log(vex_collection *collection, vex_snapshot *snapshot, uint64_t end,
+                             vex_wal_step *step) {
     vex_head *known = &collection->known;
     vex_buf body = {0};
     vex_status status = VEX_OK;
-    while (status == VEX_OK) {
-        if (collection->tail == NULL) {
-            if (!log_exists(collection, known->wal_number)) {
-                if (limit.known && known->wal_end < limit.wal_end) {
-                    status = VEX_FAIL_AT(VEX_ERR_CORRUPT, collection->dir, 0, 0,
-                                         "log %llu is missing; restore it from a backup",
-                                         (unsigned long long)known->wal_number);
-                }
-                break;
-            }
-            status = position_reader(collection, known->wal_number, known->wal_end);
-            continue;
-        }
-        vex_wal_step step = VEX_WAL_END;
+    do {
         uint64_t lsn = 0;
-        bool last_log = limit.known ? known->wal_number >= limit.wal_number
-                                    : !log_exists(collection, known->wal_number + 1);
-        uint64_t end = limit.known && last_log ? limit.wal_end : UINT64_MAX;
-        status = vex_wal_reader_next(collection->tail, end, &step, &body, &lsn);
-        if (status == VEX_OK && step == VEX_WAL_RECORD) {
+        status = vex_wal_reader_next(collection->tail, end, step, &body, &lsn);
+        if (status == VEX_OK && *step == VEX_WAL_RECORD) {
             if (lsn > snapshot->lsn + 1) {
                 status = missing_records(collection, lsn, snapshot->lsn);
             } else if (lsn > snapshot->lsn) { /* else it is in the files already */
@@ -160,22 +174,37 @@ static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, rep
             }
             known->wal_end = vex_wal_reader_offset(collection->tail);
             known->lsn = snapshot->lsn;
-            continue;
         }
-        if (status != VEX_OK || (last_log && (!limit.known || known->wal_end >= limit.wal_end))) {
+    } while (status == VEX_OK && *step == VEX_WAL_RECORD);
+    vex_buf_clear(&body);
+    return status;
+}
+
+/* Apply the records behind `known` to the private snapshot, up to `limit`; moves `known`. */
+static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, replay_limit limit) {
+    vex_head *known = &collection->known;
+    if (collection->tail == NULL) {
+        VEX_TRY(open_tail(collection, limit));
+    }
+    while (collection->tail != NULL) {
+        vex_wal_step step = VEX_WAL_END;
+        bool last_log = known->wal_number >= limit.wal_number;
+        if (!limit.known) {
+            bool newer = false;
+            VEX_TRY(log_exists(collection, known->wal_number + 1, &newer));
+            last_log = !newer;
+        }
+        VEX_TRY(replay_log(collection, snapshot,
+                           limit.known && last_log ? limit.wal_end : UINT64_MAX, &step));
+        if (last_log && (!limit.known || known->wal_end >= limit.wal_end)) {
             break;
         }
         if (last_log || step == VEX_WAL_TORN) {
-            status = torn_in_the_middle(collection, known->wal_number);
-            break;
+            return torn_in_the_middle(collection, known->wal_number);
         }
-        vex_wal_reader_close(collection->tail);
-        collection->tail = NULL;
-        known->wal_number++;
-        known->wal_end = 0;
+        VEX_TRY(next_log(collection, limit));
     }
-    vex_buf_clear(&body);
-    return status;
+    return VEX_OK;
 }
 
 /* ---- loading ---- */
@@ -345,7 +374,11 @@ static vex_status follow(vex_collection *collection, uint64_t generation, replay
     collection->wal = NULL;
     bool anew = collection->stale || generation != collection->known.generation;
     collection->stale = true;
-    VEX_TRY(anew ? load(collection) : follow_log(collection, limit));
+    vex_status status = anew ? load(collection) : follow_log(collection, limit);
+    if (!anew && limit.known && (status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND)) {
+        status = load(collection); /* a flush may have removed the log since the head was read */
+    }
+    VEX_TRY(status);
     collection->stale = false;
     return vex_publish(collection, collection->latest, &collection->known);
 }
@@ -393,8 +426,10 @@ static vex_status check_end(const vex_collection *collection, bool head_valid, b
     const vex_head *known = &collection->known;
     VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->db->uuid,
                               known->wal_number, known->wal_end, known->lsn, clean, sealed));
-    if (*sealed && log_exists(collection, known->wal_number + 1)) {
-        *sealed = *clean = false;
+    if (*sealed) {
+        bool newer = false;
+        VEX_TRY(log_exists(collection, known->wal_number + 1, &newer));
+        *sealed = *clean = !newer;
     }
     *clean = *clean && (head_valid || *sealed);
     return VEX_OK;
@@ -443,7 +478,9 @@ static vex_status recover_log(vex_collection *collection) {
 static vex_status open_log(vex_collection *collection, bool head_valid) {
     vex_db *db = collection->db;
     vex_head *known = &collection->known;
-    if (!log_exists(collection, known->wal_number)) {
+    bool exists = false;
+    VEX_TRY(log_exists(collection, known->wal_number, &exists));
+    if (!exists) {
         VEX_TRY(vex_wal_create(db->vfs, collection->dir, db->uuid, known->wal_number,
                                known->lsn + 1, vex_db_syncs(db), &collection->wal));
     } else {

@@ -104,6 +104,9 @@ struct vex_collection {
 };
 
 /* ---- registry.c ---- */
+#ifdef VEX_TESTING
+extern vex_vfs *vex_db_test_files; /* opened instead of real files when not NULL                  */
+#endif
 /* Enter and leave an API call on a database. */
 vex_status vex_db_enter(vex_db *db);
 void vex_db_leave(vex_db *db);

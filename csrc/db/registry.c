@@ -83,6 +83,19 @@ void vex_db_leave(vex_db *db) {
 
 /* ---- opening ---- */
 
+#ifdef VEX_TESTING
+vex_vfs *vex_db_test_files;
+#endif
+
+static vex_vfs *real_files(void) {
+#ifdef VEX_TESTING
+    if (vex_db_test_files != NULL) {
+        return vex_db_test_files;
+    }
+#endif
+    return vex_vfs_posix();
+}
+
 static void free_db(vex_db *db) {
     if (db->vfs != NULL && db->vfs->is_volatile) {
         vex_vfs_memory_destroy(db->vfs);
@@ -119,12 +132,13 @@ static vex_status refuse_chroma(vex_vfs *vfs, const char *path) {
     char name[VEX_PATH_MAX];
     vex_file_stat there;
     VEX_TRY(vex_path_join(name, path, "chroma.sqlite3"));
-    if (vfs->path_stat(vfs, name, &there) == VEX_OK) {
+    vex_status status = vfs->path_stat(vfs, name, &there);
+    if (status == VEX_OK) {
         return VEX_FAIL_AT(VEX_ERR_FOREIGN, path, 0, 0,
                            "the directory holds a Chroma database (chroma.sqlite3); choose an "
                            "empty directory and copy the data over");
     }
-    return VEX_OK;
+    return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
 
 static vex_status note_entry(void *context, const char *name) {
@@ -281,7 +295,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         db->read_only = false;
         status = vex_vfs_memory_create(&db->vfs);
     } else {
-        db->vfs = vex_vfs_posix();
+        db->vfs = real_files();
         vex_file_stat identity;
         status = db->vfs->path_stat(db->vfs, path, &identity);
         db->device = identity.device;
@@ -321,7 +335,7 @@ static vex_db *find_open(const vex_file_stat *identity, bool read_only) {
 }
 
 static vex_status open_path(const char *path, const vex_db_options *options, vex_db **out) {
-    vex_vfs *vfs = vex_vfs_posix();
+    vex_vfs *vfs = real_files();
     bool read_only = (options->flags & VEX_OPEN_READ_ONLY) != 0;
     vex_file_stat identity;
     vex_status status = vfs->path_stat(vfs, path, &identity);

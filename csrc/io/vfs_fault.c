@@ -14,9 +14,11 @@ typedef struct fault_vfs {
     vex_vfs vfs; /* what callers hold; its context is this */
     vex_vfs *inner;
     pthread_mutex_t lock; /* guards the rest */
-    uint64_t calls, nth;
+    uint64_t calls, nth, burst;
     int sys_errno;
     bool persistent, short_write;
+    uint32_t kinds;   /* which calls count */
+    const char *part; /* and which paths: those with this in them */
 } fault_vfs;
 
 struct vex_file {
@@ -30,12 +32,16 @@ static vex_vfs *inner_of(vex_vfs *vfs) {
 }
 
 /* Count a call; the errno to fail it with, or 0. */
-static int count_call(vex_vfs *vfs, bool *short_write) {
+static int count_call(vex_vfs *vfs, uint32_t kind, const char *path, bool *short_write) {
     fault_vfs *f = vfs->context;
+    int sys_errno = 0;
     pthread_mutex_lock(&f->lock);
-    f->calls++;
-    bool fails = f->nth != 0 && (f->persistent ? f->calls >= f->nth : f->calls == f->nth);
-    int sys_errno = fails ? f->sys_errno : 0;
+    if ((f->kinds & kind) != 0 && strstr(path, f->part) != NULL) {
+        f->calls++;
+        bool fails =
+            f->nth != 0 && f->calls >= f->nth && (f->persistent || f->calls < f->nth + f->burst);
+        sys_errno = fails ? f->sys_errno : 0;
+    }
     if (short_write != NULL) {
         *short_write = f->short_write;
     }
@@ -44,16 +50,20 @@ static int count_call(vex_vfs *vfs, bool *short_write) {
 }
 
 /* Begin a call: fail it when it is its turn. */
-#define MAY_FAIL(vfs, path, what)                                                                  \
+#define MAY_FAIL(vfs, kind, path, what)                                                            \
     do {                                                                                           \
-        int may_fail_ = count_call(vfs, NULL);                                                     \
+        int may_fail_ = count_call(vfs, VEX_FAULT_##kind, path, NULL);                             \
         if (may_fail_ != 0) {                                                                      \
             return vex_vfs_fail(path, may_fail_, "injected fault: cannot " what);                  \
         }                                                                                          \
     } while (0)
 
 static vex_status fault_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
-    MAY_FAIL(vfs, path, "open file");
+    if (mode == VEX_FILE_CREATE || mode == VEX_FILE_CREATE_NEW) {
+        MAY_FAIL(vfs, WRITE, path, "create file");
+    } else {
+        MAY_FAIL(vfs, OTHER, path, "open file");
+    }
     size_t path_bytes = strlen(path) + 1;
     vex_file *file = vex_malloc(sizeof *file + path_bytes);
     if (file == NULL) {
@@ -78,7 +88,7 @@ static void fault_close(vex_vfs *vfs, vex_file *file) {
 
 static vex_status fault_read(vex_vfs *vfs, vex_file *file, void *dst, size_t len, uint64_t offset,
                              size_t *got) {
-    MAY_FAIL(vfs, file->path, "read file");
+    MAY_FAIL(vfs, OTHER, file->path, "read file");
     return inner_of(vfs)->file_read(inner_of(vfs), file->inner, dst, len, offset, got);
 }
 
@@ -103,7 +113,7 @@ static void write_half(vex_vfs *vfs, vex_file *file, const vex_iovec *parts, uin
 static vex_status fault_write(vex_vfs *vfs, vex_file *file, const vex_iovec *parts,
                               uint32_t n_parts, uint64_t offset) {
     bool short_write;
-    int sys_errno = count_call(vfs, &short_write);
+    int sys_errno = count_call(vfs, VEX_FAULT_WRITE, file->path, &short_write);
     if (sys_errno != 0) {
         if (short_write) {
             write_half(vfs, file, parts, n_parts, offset);
@@ -114,32 +124,32 @@ static vex_status fault_write(vex_vfs *vfs, vex_file *file, const vex_iovec *par
 }
 
 static vex_status fault_truncate(vex_vfs *vfs, vex_file *file, uint64_t size) {
-    MAY_FAIL(vfs, file->path, "resize file");
+    MAY_FAIL(vfs, WRITE, file->path, "resize file");
     return inner_of(vfs)->file_truncate(inner_of(vfs), file->inner, size);
 }
 
 static vex_status fault_allocate(vex_vfs *vfs, vex_file *file, uint64_t offset, uint64_t len) {
-    MAY_FAIL(vfs, file->path, "reserve space for file");
+    MAY_FAIL(vfs, WRITE, file->path, "reserve space for file");
     return inner_of(vfs)->file_allocate(inner_of(vfs), file->inner, offset, len);
 }
 
 static vex_status fault_sync(vex_vfs *vfs, vex_file *file) {
-    MAY_FAIL(vfs, file->path, "sync file");
+    MAY_FAIL(vfs, SYNC, file->path, "sync file");
     return inner_of(vfs)->file_sync(inner_of(vfs), file->inner);
 }
 
 static vex_status fault_sync_data(vex_vfs *vfs, vex_file *file) {
-    MAY_FAIL(vfs, file->path, "sync file");
+    MAY_FAIL(vfs, SYNC, file->path, "sync file");
     return inner_of(vfs)->file_sync_data(inner_of(vfs), file->inner);
 }
 
 static vex_status fault_file_stat(vex_vfs *vfs, vex_file *file, vex_file_stat *out) {
-    MAY_FAIL(vfs, file->path, "examine file");
+    MAY_FAIL(vfs, OTHER, file->path, "examine file");
     return inner_of(vfs)->file_stat(inner_of(vfs), file->inner, out);
 }
 
 static vex_status fault_try_lock(vex_vfs *vfs, vex_file *file, bool *locked) {
-    MAY_FAIL(vfs, file->path, "lock file");
+    MAY_FAIL(vfs, OTHER, file->path, "lock file");
     return inner_of(vfs)->file_try_lock(inner_of(vfs), file->inner, locked);
 }
 
@@ -148,7 +158,7 @@ static void fault_unlock(vex_vfs *vfs, vex_file *file) {
 }
 
 static vex_status fault_map(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out) {
-    MAY_FAIL(vfs, file->path, "map file");
+    MAY_FAIL(vfs, OTHER, file->path, "map file");
     return inner_of(vfs)->file_map(inner_of(vfs), file->inner, size, out);
 }
 
@@ -161,48 +171,48 @@ static void fault_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
 }
 
 static vex_status fault_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
-    MAY_FAIL(vfs, path, "examine file");
+    MAY_FAIL(vfs, OTHER, path, "examine file");
     return inner_of(vfs)->path_stat(inner_of(vfs), path, out);
 }
 
 static vex_status fault_rename(vex_vfs *vfs, const char *from, const char *to) {
-    MAY_FAIL(vfs, to, "rename file");
+    MAY_FAIL(vfs, RENAME, to, "rename file");
     return inner_of(vfs)->path_rename(inner_of(vfs), from, to);
 }
 
 static vex_status fault_link(vex_vfs *vfs, const char *from, const char *to) {
-    MAY_FAIL(vfs, to, "link file");
+    MAY_FAIL(vfs, WRITE, to, "link file");
     return inner_of(vfs)->path_link(inner_of(vfs), from, to);
 }
 
 static vex_status fault_remove(vex_vfs *vfs, const char *path) {
-    MAY_FAIL(vfs, path, "remove file");
+    MAY_FAIL(vfs, REMOVE, path, "remove file");
     return inner_of(vfs)->path_remove(inner_of(vfs), path);
 }
 
 static vex_status fault_dir_create(vex_vfs *vfs, const char *path) {
-    MAY_FAIL(vfs, path, "create directory");
+    MAY_FAIL(vfs, WRITE, path, "create directory");
     return inner_of(vfs)->dir_create(inner_of(vfs), path);
 }
 
 static vex_status fault_dir_remove(vex_vfs *vfs, const char *path) {
-    MAY_FAIL(vfs, path, "remove directory");
+    MAY_FAIL(vfs, REMOVE, path, "remove directory");
     return inner_of(vfs)->dir_remove(inner_of(vfs), path);
 }
 
 static vex_status fault_dir_sync(vex_vfs *vfs, const char *path) {
-    MAY_FAIL(vfs, path, "sync directory");
+    MAY_FAIL(vfs, SYNC, path, "sync directory");
     return inner_of(vfs)->dir_sync(inner_of(vfs), path);
 }
 
 static vex_status fault_dir_list(vex_vfs *vfs, const char *path, vex_list_visitor visit,
                                  void *context) {
-    MAY_FAIL(vfs, path, "list directory");
+    MAY_FAIL(vfs, OTHER, path, "list directory");
     return inner_of(vfs)->dir_list(inner_of(vfs), path, visit, context);
 }
 
 static vex_status fault_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
-    MAY_FAIL(vfs, path, "examine file system");
+    MAY_FAIL(vfs, OTHER, path, "examine file system");
     return inner_of(vfs)->free_space(inner_of(vfs), path, bytes);
 }
 
@@ -215,7 +225,7 @@ static void fault_sleep_ms(vex_vfs *vfs, uint32_t ms) {
 }
 
 static vex_status fault_random_bytes(vex_vfs *vfs, void *dst, size_t len) {
-    MAY_FAIL(vfs, "", "get random bytes");
+    MAY_FAIL(vfs, OTHER, "", "get random bytes");
     return inner_of(vfs)->random_bytes(inner_of(vfs), dst, len);
 }
 
@@ -263,6 +273,9 @@ vex_status vex_vfs_fault_create(vex_vfs *inner, vex_vfs **out) {
     f->vfs.is_volatile = inner->is_volatile;
     f->vfs.context = f;
     f->inner = inner;
+    f->kinds = VEX_FAULT_ALL;
+    f->part = "";
+    f->burst = 1;
     pthread_mutex_init(&f->lock, NULL);
     *out = &f->vfs;
     return VEX_OK;
@@ -283,6 +296,21 @@ void vex_vfs_fault_arm(vex_vfs *vfs, uint64_t nth, int sys_errno, bool persisten
     f->sys_errno = sys_errno;
     f->persistent = persistent;
     f->short_write = short_write;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void vex_vfs_fault_only(vex_vfs *vfs, uint32_t kinds, const char *part) {
+    fault_vfs *f = vfs->context;
+    pthread_mutex_lock(&f->lock);
+    f->kinds = kinds;
+    f->part = part;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void vex_vfs_fault_burst(vex_vfs *vfs, uint64_t n) {
+    fault_vfs *f = vfs->context;
+    pthread_mutex_lock(&f->lock);
+    f->burst = n;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -19,6 +19,18 @@ void vex_vfs_fault_destroy(vex_vfs *vfs); /* the inner vfs stays */
 void vex_vfs_fault_arm(vex_vfs *vfs, uint64_t nth, int sys_errno, bool persistent,
                        bool short_write);
 
+/* Count (and so fail) only calls of these kinds on paths that contain `part` (borrowed; "": all). */
+#define VEX_FAULT_WRITE 1  /* what needs space: write, resize, reserve, create, link               */
+#define VEX_FAULT_SYNC 2
+#define VEX_FAULT_RENAME 4 /* the path is the new name                                             */
+#define VEX_FAULT_REMOVE 8
+#define VEX_FAULT_OTHER 16 /* open what exists, read, examine, list, lock, map                      */
+#define VEX_FAULT_ALL 31
+void vex_vfs_fault_only(vex_vfs *vfs, uint32_t kinds, const char *part);
+
+/* A fault that is not persistent fails `n` calls in a row instead of one. */
+void vex_vfs_fault_burst(vex_vfs *vfs, uint64_t n);
+
 /* Calls since the last arming. */
 uint64_t vex_vfs_fault_calls(vex_vfs *vfs);
 

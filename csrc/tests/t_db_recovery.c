@@ -217,6 +217,22 @@ TEST(db_damage_of_the_last_record_is_told) {
     CHECK_OK(vex_db_close(db));
 }
 
+TEST(db_missing_log_is_damage) {
+    vex_collection *collection = NULL;
+    write_and_close(three, 1);
+    vex_db *db = open_db(test_directory(), 0);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 2, true));
+    close_all(collection, db);
+    reboot();
+    CHECK(remove(in_db(DIRECTORY "/wal-0000000002")) == 0);
+    db = open_db(test_directory(), 0);
+    CHECK_STATUS(vex_collection_open(db, uuid, &collection), VEX_ERR_CORRUPT);
+    CHECK(strstr(vex_last_error()->path, "wal-0000000002") != NULL);
+    CHECK_OK(vex_db_close(db));
+}
+
 /* The mark itself holds no data: without it the log ends all the same. */
 TEST(db_a_damaged_or_missing_mark_loses_nothing) {
     write_and_close(three, 2);
