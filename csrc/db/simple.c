@@ -62,7 +62,8 @@ void vex_get_stats(vex_stats *out) {
                        .wal_bytes = vex_stat_get(VEX_STAT_WAL_BYTES),
                        .wal_syncs = vex_stat_get(VEX_STAT_WAL_SYNCS),
                        .segments_written = vex_stat_get(VEX_STAT_SEGMENTS_WRITTEN),
-                       .blocks_read = vex_stat_get(VEX_STAT_BLOCKS_READ)};
+                       .blocks_read = vex_stat_get(VEX_STAT_BLOCKS_READ),
+                       .damaged_parts = vex_stat_get(VEX_STAT_DAMAGED_PARTS)};
 }
 
 /* ---- vector file description ---- */

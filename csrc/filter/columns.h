@@ -33,7 +33,10 @@
 #include "filter/expr.h"
 #include "store/payfile.h"
 
-/* The plug-in that makes and opens the section; registered by db. */
+/* A damaged column, or section, is done without, and counted (vex_stats.damaged_parts): it only
+ * repeats what the rows say.
+ *
+ * The plug-in that makes and opens the section; registered by db. */
 const vex_section_plugin *vex_columns_plugin(void);
 
 typedef struct vex_columns vex_columns;
@@ -43,7 +46,8 @@ const vex_columns *vex_columns_of(const vex_payfile *file);
 
 /* Evaluate a metadata leaf over all rows: matches[i] &= leaf(row i); bits past the last row are
  * clear on entry.  Agrees with vex_leaf_matches on every value.
- * VEX_ERR_CORRUPT when the column is damaged; `matches` is then undefined. */
+ * VEX_ERR_CORRUPT when the column is damaged; `matches` is then as it was, so that the rows
+ * themselves can answer. */
 vex_status vex_columns_match(const vex_columns *columns, const vex_expr *leaf, uint64_t *matches);
 
 #endif

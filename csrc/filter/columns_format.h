@@ -28,6 +28,9 @@ static inline double vex_float_of_code(uint64_t code) {
     return number;
 }
 
+/* Found at the first use; damage stays found. */
+typedef enum vex_column_health { VEX_COLUMN_UNKNOWN, VEX_COLUMN_GOOD, VEX_COLUMN_BAD } vex_column_health;
+
 /* One column as opened: every part is known to lie inside the column. */
 typedef struct vex_column {
     const uint8_t *key, *start;
@@ -39,7 +42,7 @@ typedef struct vex_column {
     uint16_t mask;
     uint8_t uniform, width;
     int64_t base;
-    atomic_bool verified;        /* the checksum, at the first use                                */
+    atomic_uchar health;         /* a vex_column_health                                           */
 } vex_column;
 
 struct vex_columns {
@@ -53,7 +56,8 @@ struct vex_columns {
 /* The column of a key, checked, or NULL in *out when no row has the key. */
 vex_status vex_columns_find(const vex_columns *columns, const uint8_t *key, size_t len,
                             const vex_column **out);
-/* VEX_ERR_CORRUPT at `where`, which lies inside the section. */
-vex_status vex_columns_damaged(const vex_columns *columns, const uint8_t *where);
+/* VEX_ERR_CORRUPT at `where`, which lies inside `column`; it is not used again. */
+vex_status vex_column_damaged(const vex_columns *columns, const vex_column *column,
+                              const uint8_t *where);
 
 #endif

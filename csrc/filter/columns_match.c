@@ -36,7 +36,7 @@ static vex_status dictionary_entry(const evaluation *e, uint64_t code, vex_value
     const uint8_t *offsets = column->dictionary + (size_t)code * 4;
     uint32_t from = vex_get32(offsets), to = vex_get32(offsets + 4);
     if (from >= to || to > column->dict_room) {
-        return vex_columns_damaged(e->columns, offsets);
+        return vex_column_damaged(e->columns, column, offsets);
     }
     const uint8_t *bytes = column->dictionary + ((size_t)column->dict_count + 1) * 4;
     *out = (vex_value){
@@ -333,7 +333,7 @@ static vex_status match_sparse(const evaluation *e, bool absent, uint64_t *match
             const uint8_t *place = column->rows + (block * 64 + (size_t)__builtin_ctzll(word)) * 4;
             uint32_t row = vex_get32(place);
             if (row >= n_rows) {
-                status = vex_columns_damaged(e->columns, place);
+                status = vex_column_damaged(e->columns, column, place);
                 goto done;
             }
             if (absent) {

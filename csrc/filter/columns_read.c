@@ -83,7 +83,15 @@ static vex_status damaged(const char *path, uint64_t offset) {
     return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, offset, 0, "the metadata columns are damaged");
 }
 
-vex_status vex_columns_damaged(const vex_columns *columns, const uint8_t *where) {
+static atomic_uchar *health_of(const vex_column *column) {
+    return (atomic_uchar *)(uintptr_t)&column->health; /* a cache */
+}
+
+vex_status vex_column_damaged(const vex_columns *columns, const vex_column *column,
+                              const uint8_t *where) {
+    if (atomic_exchange(health_of(column), VEX_COLUMN_BAD) != VEX_COLUMN_BAD) {
+        vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+    }
     return damaged(columns->path, columns->offset + (uint64_t)(where - columns->data));
 }
 
@@ -140,14 +148,12 @@ const vex_columns *vex_columns_of(const vex_payfile *file) {
 
 /* Two threads may both do it the first time; the bytes do not change, so no order is needed. */
 static vex_status verify(const vex_columns *columns, const vex_column *column) {
-    atomic_bool *verified = (atomic_bool *)(uintptr_t)&column->verified; /* a cache */
-    if (!atomic_load_explicit(verified, memory_order_relaxed)) {
-        if (vex_crc32c(0, column->start, column->len) != column->crc) {
-            return vex_columns_damaged(columns, column->start);
-        }
-        atomic_store_explicit(verified, true, memory_order_relaxed);
+    unsigned char health = atomic_load_explicit(health_of(column), memory_order_relaxed);
+    if (health == VEX_COLUMN_UNKNOWN && vex_crc32c(0, column->start, column->len) == column->crc) {
+        health = VEX_COLUMN_GOOD;
+        atomic_store_explicit(health_of(column), health, memory_order_relaxed);
     }
-    return VEX_OK;
+    return health == VEX_COLUMN_GOOD ? VEX_OK : vex_column_damaged(columns, column, column->start);
 }
 
 vex_status vex_columns_find(const vex_columns *columns, const uint8_t *key, size_t len,

@@ -64,7 +64,10 @@ static bool any_bit(const row_source *source, const uint64_t *words) {
 
 static vex_status match_metadata(const row_source *source, const vex_expr *leaf, uint64_t *words) {
     if (source->columns != NULL) {
-        return vex_columns_match(source->columns, leaf, words);
+        vex_status status = vex_columns_match(source->columns, leaf, words);
+        if (status != VEX_ERR_CORRUPT) { /* else the rows tell */
+            return status;
+        }
     }
     for (size_t at = 0; at < words_of(source); at++) {
         for (uint64_t word = words[at]; word != 0; word &= word - 1) {

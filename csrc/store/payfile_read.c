@@ -89,10 +89,14 @@ static void open_plugins(vex_payfile *file) {
     for (uint32_t i = 0; i < n; i++) {
         const vex_section *section = vex_container_find(&file->container, list[i]->section_kind);
         void *state = NULL;
-        if (section != NULL &&
-            list[i]->load(section->data, (size_t)section->len, file->rows, file->container.path,
+        if (section == NULL) {
+            continue;
+        }
+        if (list[i]->load(section->data, (size_t)section->len, file->rows, file->container.path,
                           section->offset, &state) == VEX_OK) {
             file->plugin_state[i] = state;
+        } else {
+            vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
         }
     }
 }
