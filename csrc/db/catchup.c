@@ -283,6 +283,15 @@ static vex_status missing_file(void) {
                        "the file is missing; restore the collection from a backup");
 }
 
+/* Without any manifest the creator died, or is just at it; or the manifest was lost. */
+static vex_status check_written(const vex_collection *collection) {
+    bool never = false;
+    VEX_TRY(vex_manifest_never_written(collection->db->vfs, collection->dir, &never));
+    return never ? VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
+                               "the collection does not exist")
+                 : VEX_OK;
+}
+
 static vex_status load(vex_collection *collection) {
     vex_vfs *vfs = collection->db->vfs;
     vex_status status = VEX_OK;
@@ -292,6 +301,9 @@ static vex_status load(vex_collection *collection) {
         uint64_t before = 0, after = 0;
         VEX_TRY(read_head(collection, &head, &valid));
         VEX_TRY(vex_manifest_newest(vfs, collection->dir, &before));
+        if (before == 0) {
+            VEX_TRY(check_written(collection));
+        }
         status = load_once(collection, (replay_limit){valid, valid ? head.wal_number : 0,
                                                       valid ? head.wal_end : 0});
         if (status != VEX_ERR_NOT_FOUND && status != VEX_ERR_CORRUPT) {
@@ -332,12 +344,6 @@ vex_status vex_collection_load(vex_collection *collection) {
     vex_db *db = collection->db;
     vex_file_stat stat;
     if (db->vfs->path_stat(db->vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
-        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
-                           "the collection does not exist");
-    }
-    bool never_written = false;
-    VEX_TRY(vex_manifest_never_written(db->vfs, collection->dir, &never_written));
-    if (never_written) { /* its creator died, or is just at it */
         return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
                            "the collection does not exist");
     }

@@ -151,8 +151,8 @@ static vex_status resolve_and_apply(vex_collection *collection, vex_resolver res
 static vex_status finish(vex_collection *collection, const pending_commit *pending) {
     vex_db *db = collection->db;
     vex_status status = VEX_OK;
-    bool normal = db->options.durability == VEX_DURABILITY_NORMAL;
-    if (pending->wal != NULL && db->options.durability == VEX_DURABILITY_FULL) {
+    uint32_t durability = vex_db_durability(db);
+    if (pending->wal != NULL && durability == VEX_DURABILITY_FULL) {
         status = vex_wal_sync_to(pending->wal, pending->head.wal_end);
     }
     if (status == VEX_OK) {
@@ -168,7 +168,8 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
     bool flush = vex_collection_wants_flush(collection);
     pthread_mutex_unlock(&collection->write_mu);
     vex_snapshot_release(pending->snapshot);
-    bool sync = normal && pending->wal != NULL && !atomic_exchange(&collection->sync_wanted, true);
+    bool sync = durability == VEX_DURABILITY_NORMAL && pending->wal != NULL &&
+                !atomic_exchange(&collection->sync_wanted, true);
     flush = flush && !atomic_exchange(&collection->flush_wanted, true);
     if (sync || flush) {
         vex_worker_wake(db);

@@ -113,8 +113,12 @@ void vex_db_leave(vex_db *db);
 static inline bool vex_db_volatile(const vex_db *db) {
     return db->vfs->is_volatile;
 }
+/* A later opening of the same directory may raise it. */
+static inline uint32_t vex_db_durability(const vex_db *db) {
+    return __atomic_load_n(&db->options.durability, __ATOMIC_RELAXED);
+}
 static inline bool vex_db_syncs(const vex_db *db) {
-    return !db->vfs->is_volatile && db->options.durability != VEX_DURABILITY_OFF;
+    return !db->vfs->is_volatile && vex_db_durability(db) != VEX_DURABILITY_OFF;
 }
 
 /* ---- lease.c ---- */

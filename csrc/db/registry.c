@@ -352,8 +352,8 @@ static vex_status open_path(const char *path, const vex_db_options *options, vex
     if (shared == NULL) {
         return open_new(path, options, out);
     }
-    if (options->durability < shared->options.durability) {
-        shared->options.durability = options->durability;
+    if (options->durability < vex_db_durability(shared)) {
+        __atomic_store_n(&shared->options.durability, options->durability, __ATOMIC_RELAXED);
     }
     shared->handles++;
     *out = shared;

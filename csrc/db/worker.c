@@ -85,7 +85,6 @@ static bool do_all_jobs(vex_db *db) {
 
 static void *run(void *argument) {
     vex_db *db = argument;
-    bool group_syncs = db->options.durability == VEX_DURABILITY_NORMAL && !vex_db_volatile(db);
     pthread_mutex_lock(&db->worker_mu);
     while (!db->worker_stop) {
         if (!db->worker_pending) {
@@ -94,7 +93,7 @@ static void *run(void *argument) {
         }
         db->worker_pending = false;
         pthread_mutex_unlock(&db->worker_mu);
-        if (group_syncs) {
+        if (vex_db_durability(db) == VEX_DURABILITY_NORMAL && !vex_db_volatile(db)) {
             pause_ms(db, SYNC_DELAY_MS);
         }
         if (!do_all_jobs(db) && pause_ms(db, RETRY_DELAY_MS)) {

@@ -20,7 +20,8 @@
  *   VEX_DURABILITY_FULL    a write returns after its log record is on stable storage (default)
  *   VEX_DURABILITY_NORMAL  a write returns after the log record was handed to the operating
  *                          system: survives a killed process; reaches the disk within 50 ms
- *   VEX_DURABILITY_OFF     no log record is ever synced: for tests and loads that can be repeated
+ *   VEX_DURABILITY_OFF     nothing is ever synced: for tests and loads that can be repeated; a
+ *                          stricter opening later does not make up for it
  *   A batch (one vex_write or vex_delete call) is atomic in all three modes.
  *
  * ERRORS
@@ -59,7 +60,8 @@ typedef int32_t vex_status;
 #define VEX_ERR_DIMENSION -102   /* vector length differs from the collection's                 */
 #define VEX_ERR_NOT_FINITE -103  /* NaN or infinity in a vector to store                        */
 #define VEX_ERR_EXISTS -104      /* a collection of that uuid exists                            */
-#define VEX_ERR_NOT_FOUND -105   /* no such collection, or no such id where one is required     */
+#define VEX_ERR_NOT_FOUND -105   /* no database there, no such collection, or no such id where
+                                    one is required; never a file lost from either: CORRUPT     */
 #define VEX_ERR_TOO_BIG -106     /* a size passes a stated limit                                */
 /* state */
 #define VEX_ERR_CLOSED -201      /* the handle was closed                                       */
@@ -72,7 +74,8 @@ typedef int32_t vex_status;
 #define VEX_ERR_NO_SPACE -302    /* the disk or the quota is full; nothing stored was lost      */
 #define VEX_ERR_PERMISSION -303  /* EACCES, EPERM                                               */
 /* stored data */
-#define VEX_ERR_CORRUPT -401     /* damaged bytes: path and offset say where                    */
+#define VEX_ERR_CORRUPT -401     /* damaged bytes, or a file that belongs to the database is
+                                    missing: path and offset say where                          */
 #define VEX_ERR_VERSION -402     /* written by a later release; upgrade vexfs_chroma            */
 #define VEX_ERR_FOREIGN -403     /* the directory holds something that is not a vexfs database  */
 /* resources */
@@ -173,14 +176,17 @@ typedef struct vex_collection vex_collection;
 typedef struct vex_db_options {
     uint32_t durability;
     uint32_t flags;               /* VEX_OPEN_*                                                 */
-    uint32_t busy_timeout_ms;     /* how long a write waits for another process                 */
+    uint32_t busy_timeout_ms;     /* how long a write waits for another process that is writing;
+                                     0: not at all, BUSY at once (other threads of this process
+                                     are always waited for)                                     */
     uint32_t memtable_rows;       /* seal a memtable at this many rows;  0 = 50,000             */
     uint64_t memtable_bytes;      /* ... or this many bytes;             0 = 64 MiB             */
 } vex_db_options;
 
 /* Open (and create) the database directory `path`; NULL opens a new in-memory database that
- * dies with its last handle.  One directory opened twice in a process shares one engine
- * (by device and inode); the stricter durability wins.
+ * dies with its last handle.  `options` NULL: all zeros.  One directory opened twice in a process
+ * shares one engine (by device and inode), unless one opening is read-only.  Then the options of
+ * the first count, but a stricter durability of a later one holds from then on, for all handles.
  * Errors: FOREIGN, VERSION, CORRUPT, PERMISSION, READ_ONLY, NOT_FOUND, IO, NO_SPACE. */
 vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db **out);
 

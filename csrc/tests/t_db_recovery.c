@@ -361,3 +361,37 @@ TEST(db_damaged_columns_are_done_without) {
         CHECK_OK(vex_db_close(db));
     }
 }
+
+/* ---- openings that share one engine ---- */
+
+TEST(db_the_stricter_durability_holds_for_all) {
+    const vex_db_options off = {.durability = VEX_DURABILITY_OFF}, full = {0};
+    vex_db *loose = NULL, *strict = NULL;
+    CHECK_OK(vex_db_open(test_directory(), &off, &loose));
+    vex_collection *collection = open_collection(loose, VEX_SPACE_L2);
+    uint64_t before = vex_stat_get(VEX_STAT_WAL_SYNCS);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 1, true));
+    CHECK_EQ(vex_stat_get(VEX_STAT_WAL_SYNCS), before);
+    CHECK_OK(vex_db_open(test_directory(), &full, &strict));
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 2, true));
+    CHECK_EQ(vex_stat_get(VEX_STAT_WAL_SYNCS), before + 1);
+    CHECK_OK(vex_db_close(strict));
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    CHECK_EQ(vex_stat_get(VEX_STAT_WAL_SYNCS), before + 2);
+    close_all(collection, loose);
+}
+
+/* No waiting for other processes; but threads, and so calls, of this one are no obstacle. */
+TEST(db_busy_timeout_of_zero) {
+    vex_db *db = NULL;
+    CHECK_OK(vex_db_open(test_directory(), &(vex_db_options){0}, &db));
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 1, true));
+    int lock = open(in_db("LOCK"), O_RDWR | O_CLOEXEC);
+    CHECK(lock >= 0 && flock(lock, LOCK_EX) == 0);
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, three, 2, true), VEX_ERR_BUSY);
+    CHECK_EQ(count(collection), 1);
+    close(lock);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 2, true));
+    close_all(collection, db);
+}
