@@ -34,7 +34,12 @@ static vex_status open_head(vex_collection *collection, bool create) {
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, collection->dir, "head"));
     vex_file_mode mode = create ? VEX_FILE_CREATE : db->read_only ? VEX_FILE_READ : VEX_FILE_WRITE;
-    vex_status status = db->vfs->file_open(db->vfs, path, mode, &collection->head_file);
+    vex_file *opened = NULL, *nothing = NULL;
+    vex_status status = db->vfs->file_open(db->vfs, path, mode, &opened);
+    if (status == VEX_OK &&
+        !atomic_compare_exchange_strong(&collection->head_file, &nothing, opened)) {
+        db->vfs->file_close(db->vfs, opened); /* another thread was faster */
+    }
     if (status != VEX_ERR_NOT_FOUND) {
         return status;
     }
@@ -550,8 +555,7 @@ void vex_collection_seal_log(vex_collection *collection) {
     vex_db *db = collection->db;
     vex_head head;
     bool ready = false, clean = false, sealed = false;
-    if (!vex_db_syncs(db) || collection->wal == NULL ||
-        vex_lease_acquire_within(db, SEAL_WAIT_MS) != VEX_OK) {
+    if (!vex_db_syncs(db) || vex_lease_acquire_within(db, SEAL_WAIT_MS) != VEX_OK) {
         return;
     }
     pthread_mutex_lock(&collection->write_mu);

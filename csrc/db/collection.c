@@ -104,17 +104,22 @@ static void free_state(vex_collection *collection) {
 /* Leave things tidy; nothing here is needed for safety, so failures do not matter. */
 static void close_cleanly(vex_collection *collection) {
     vex_db *db = collection->db;
-    if (atomic_load(&collection->dropped) || collection->poisoned || vex_db_volatile(db) ||
-        db->read_only) {
+    if (atomic_load(&collection->dropped) || vex_db_volatile(db) || db->read_only) {
         return;
     }
+    pthread_mutex_lock(&collection->write_mu); /* it may be opened again meanwhile, and written */
     const vex_snapshot *latest = collection->latest;
-    if (vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES &&
-        collection->wal != NULL) {
+    bool wrote = collection->wal != NULL && !collection->poisoned;
+    bool much =
+        wrote && vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES;
+    pthread_mutex_unlock(&collection->write_mu);
+    if (much) {
         (void)vex_collection_flush_now(collection, true);
     }
-    (void)vex_collection_sync(collection);
-    vex_collection_seal_log(collection);
+    if (wrote) {
+        (void)vex_collection_sync(collection);
+        vex_collection_seal_log(collection);
+    }
 }
 
 void vex_collection_destroy(vex_collection *collection) {

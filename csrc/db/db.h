@@ -97,7 +97,7 @@ struct vex_collection {
     pthread_mutex_t publish_mu;
     vex_snapshot *published;
     vex_head published_head;
-    vex_file *head_file;
+    _Atomic(vex_file *) head_file; /* set once; NULL until somebody wrote the collection            */
 
     atomic_bool flush_wanted, sync_wanted;
     uint32_t flush_failures;
