@@ -55,7 +55,8 @@ void vex_fork_parent(void) {
 
 void vex_fork_child(void) {
     for (vex_db *db = databases; db != NULL; db = db->next) {
-        /* Re-made, not unlocked: they may count waiters that do not exist in this process. */
+        /* Unlocked and made anew: it may count waiters that do not exist in this process. */
+        pthread_rwlock_unlock(&db->gate);
         init_gate(db);
         vex_lock_file_forked(db, &db->lease);
         vex_lock_file_forked(db, &db->maintenance);
