@@ -6,6 +6,7 @@
  */
 #include "db/db.h"
 #include "filter/columns.h"
+#include "index/code_rows.h"
 
 #include "base/poison.h"
 
@@ -26,6 +27,7 @@ static void count_fork(void) {
 static void set_up_process(void) {
     pthread_atfork(NULL, NULL, count_fork);
     (void)vex_payfile_register(vex_columns_plugin());
+    vex_vecfile_register(vex_code_rows_plugin());
 }
 
 static void init_gate(vex_db *db) {

@@ -9,6 +9,10 @@
 
 #define CHECKED_BYTES (256u << 10) /* a piece of a file that is checked and scanned in one go */
 
+#define CODED_QUERIES_MAX 8u
+#define CODED_K_SHARE 16u
+#define CODED_SELECTED_SHARE 4u
+
 /* Live rows of a vector file as a bitmap; NULL when all are live. */
 static vex_status live_words(const vex_vec_source *source, uint64_t **out) {
     *out = NULL;
@@ -44,10 +48,11 @@ static vex_status scan_rows(vex_scan *scan, uint32_t number, const uint64_t *sel
 
 /* The first scan of a file checks its vectors on the way, piece by piece, so that the scan finds
  * them in the processor's cache and memory is read once. */
-static vex_status scan_and_check(vex_scan *scan, uint32_t number, const uint64_t *selected) {
+static vex_status scan_and_check(vex_scan *scan, uint32_t number, const uint64_t *selected,
+                                 uint32_t first) {
     vex_vecfile *file = scan->snapshot->vecs[number].file;
     uint32_t piece = CHECKED_BYTES / file->stride + 1;
-    for (uint32_t row = 0, end; row < file->rows; row = end) {
+    for (uint32_t row = first, end; row < file->rows; row = end) {
         end = file->rows - row > piece ? row + piece : file->rows;
         if (selected == NULL || vex_bits_any(selected, row, end)) {
             VEX_TRY(vex_vecfile_check_rows(file, row, end - row));
@@ -57,25 +62,137 @@ static vex_status scan_and_check(vex_scan *scan, uint32_t number, const uint64_t
     return VEX_OK;
 }
 
-static vex_status scan_file(vex_scan *scan, uint32_t number) {
-    const vex_vec_source *source = &scan->snapshot->vecs[number];
-    uint64_t *live = NULL;
-    const uint64_t *selected = NULL;
+/* A file's rows to be scanned: `selected` as a bitmap, NULL for all.  *owned is to be freed. */
+static vex_status select_rows(const vex_scan *scan, uint32_t number, const uint64_t **selected,
+                              uint64_t **owned) {
+    *owned = NULL;
     if (scan->matches != NULL) {
-        selected = scan->matches->vecs[number];
-        if (selected == NULL) {
-            return VEX_OK;
-        }
-    } else {
-        VEX_TRY(live_words(source, &live));
-        selected = live;
+        *selected = scan->matches->vecs[number];
+        return VEX_OK;
     }
-    vex_status status = vex_lazy_section_is_checked(&source->file->lazy_vectors)
-                            ? scan_rows(scan, number, selected, 0, source->file->rows)
-                            : scan_and_check(scan, number, selected);
-    vex_free(live);
+    VEX_TRY(live_words(&scan->snapshot->vecs[number], owned));
+    *selected = *owned;
+    return VEX_OK;
+}
+
+static vex_status scan_vectors(vex_scan *scan, uint32_t number, const uint64_t *selected,
+                               uint32_t first) {
+    const vex_vecfile *file = scan->snapshot->vecs[number].file;
+    return vex_lazy_section_is_checked(&file->lazy_vectors)
+               ? scan_rows(scan, number, selected, first, file->rows)
+               : scan_and_check(scan, number, selected, first);
+}
+
+/* ---- by code rows ---- */
+
+/* Do code rows save work?  They are a fraction of the vectors, but what they leave is read row by
+ * row: not where k is a large part of the file, few rows are selected, or many queries share the
+ * reading. */
+static bool codes_pay(const vex_scan *scan, uint32_t number) {
+    const vex_vecfile *file = scan->snapshot->vecs[number].file;
+    uint64_t rows = scan->matches != NULL ? scan->matches->count : scan->snapshot->live_rows;
+    return file->codes != NULL && file->code_form.stride < file->stride &&
+           !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed) &&
+           scan->n <= CODED_QUERIES_MAX && scan->top[0].k <= file->rows / CODED_K_SHARE &&
+           rows >= scan->snapshot->live_rows / CODED_SELECTED_SHARE;
+}
+
+/* Codes are derived data: where they are damaged, the vectors answer. */
+static vex_status scan_codes(vex_scan *scan, uint32_t number, const uint64_t *selected) {
+    vex_vecfile *file = scan->snapshot->vecs[number].file;
+    bool checked = vex_lazy_section_is_checked(&file->lazy_codes);
+    bool whole = checked && scan->n == 1; /* else: check, and let all queries share the cache */
+    uint32_t piece = whole ? file->rows : CHECKED_BYTES / file->code_form.stride + 1;
+    for (uint32_t row = 0, end; row < file->rows; row = end) {
+        end = file->rows - row > piece ? row + piece : file->rows;
+        if (selected != NULL && !vex_bits_any(selected, row, end)) {
+            continue;
+        }
+        if (vex_vecfile_check_codes(file, row, end - row) != VEX_OK) {
+            if (!atomic_exchange(&file->codes_damaged, true)) {
+                vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+            }
+            return scan_vectors(scan, number, selected, row);
+        }
+        for (uint32_t q = 0; q < scan->n; q++) {
+            VEX_TRY(vex_near_scan(&scan->near[q], scan->kernels, file->codes,
+                                  file->code_form.stride, number, row, end, selected));
+        }
+    }
+    return VEX_OK;
+}
+
+/* The exact distances of what the codes left, nearest first, until no other can be near enough. */
+static vex_status settle(vex_scan *scan, uint32_t q) {
+    vex_near *near = &scan->near[q];
+    vex_topk *top = &scan->top[q];
+    const float *query = scan->queries + (size_t)q * scan->dimension;
+    vex_near_sort(near);
+    for (size_t i = 0; i < near->n && vex_topk_wants(top, near->rows[i].lower); i++) {
+        const vex_near_row *row = &near->rows[i];
+        vex_vecfile *file = scan->snapshot->vecs[row->source].file;
+        const vex_row_run run = {.rows = file->vectors + (size_t)row->row * file->stride,
+                                 .stride = file->stride,
+                                 .norm2 = file->norms + row->row,
+                                 .norm2_stride = sizeof *file->norms,
+                                 .seqs = file->seqs + row->row,
+                                 .seq_stride = sizeof *file->seqs,
+                                 .n = 1,
+                                 .first_row = row->row,
+                                 .source = row->source,
+                                 .element = (vex_element)file->element};
+        VEX_TRY(vex_vecfile_check_rows(file, row->row, 1));
+        VEX_TRY(vex_flat_scan(scan->kernels, scan->snapshot->space, &run, query, scan->norm2 + q, 1,
+                              scan->dimension, top));
+    }
+    return VEX_OK;
+}
+
+static vex_status begin_codes(vex_scan *scan) {
+    scan->near = vex_calloc(scan->n ? scan->n : 1, sizeof *scan->near);
+    if (scan->near == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for %u queries", (unsigned)scan->n);
+    }
+    for (uint32_t q = 0; q < scan->n; q++) {
+        vex_near_init(&scan->near[q], scan->snapshot->space,
+                      scan->queries + (size_t)q * scan->dimension, scan->dimension, scan->top[q].k);
+    }
+    return VEX_OK;
+}
+
+static void end_codes(vex_scan *scan) {
+    for (uint32_t q = 0; scan->near != NULL && q < scan->n; q++) {
+        vex_near_clear(&scan->near[q]);
+    }
+    vex_free(scan->near);
+    scan->near = NULL;
+}
+
+static bool queries_allow_codes(const vex_scan *scan) {
+    for (uint32_t q = 0; q < scan->n; q++) {
+        if (!vex_near_possible(scan->snapshot->space, scan->queries + (size_t)q * scan->dimension,
+                               scan->dimension)) {
+            return false;
+        }
+    }
+    return scan->n > 0 && scan->n <= CODED_QUERIES_MAX;
+}
+
+static vex_status scan_file(vex_scan *scan, uint32_t number) {
+    uint64_t *owned = NULL;
+    const uint64_t *selected = NULL;
+    VEX_TRY(select_rows(scan, number, &selected, &owned));
+    vex_status status = VEX_OK;
+    if (scan->matches == NULL || selected != NULL) {
+        status = scan->near != NULL && codes_pay(scan, number)
+                     ? scan_codes(scan, number, selected)
+                     : scan_vectors(scan, number, selected, 0);
+    }
+    vex_free(owned);
     return status;
 }
+
+/* ---- memtables ---- */
 
 static vex_status live_memory_words(const vex_scan *scan, const vex_mem_source *source,
                                     uint64_t **out) {
@@ -131,11 +248,16 @@ static vex_status scan_memtable(vex_scan *scan, uint32_t number) {
 
 vex_status vex_scan_run(vex_scan *scan) {
     const vex_snapshot *snapshot = scan->snapshot;
-    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        VEX_TRY(scan_file(scan, i));
+    vex_status status = queries_allow_codes(scan) ? begin_codes(scan) : VEX_OK;
+    for (uint32_t i = 0; i < snapshot->n_mems && status == VEX_OK; i++) {
+        status = scan_memtable(scan, i);
     }
-    for (uint32_t i = 0; i < snapshot->n_mems; i++) {
-        VEX_TRY(scan_memtable(scan, i));
+    for (uint32_t i = 0; i < snapshot->n_vecs && status == VEX_OK; i++) {
+        status = scan_file(scan, i);
     }
-    return VEX_OK;
+    for (uint32_t q = 0; q < scan->n && scan->near != NULL && status == VEX_OK; q++) {
+        status = settle(scan, q);
+    }
+    end_codes(scan);
+    return status;
 }

@@ -1,11 +1,12 @@
 /*
- * scan.h - exact search over a whole snapshot: every live row, or every selected one.
+ * scan.h - exact search over a whole snapshot: every live row, or every selected one.  Files with
+ * code rows are searched by them first (index/code_rows.h); the results are the same.
  */
 #ifndef VEX_DB_SCAN_H
 #define VEX_DB_SCAN_H
 
 #include "filter/match.h"
-#include "index/flat.h"
+#include "index/code_rows.h"
 #include "store/snapshot.h"
 
 typedef struct vex_scan {
@@ -17,6 +18,7 @@ typedef struct vex_scan {
     const vex_vector_matches *matches; /* NULL: every live row                                    */
     vex_topk *top;                     /* one per query; hit.source is a vector file's number, or
                                           n_vecs + a memtable's                                   */
+    vex_near *near;                    /* used inside: one per query                              */
 } vex_scan;
 
 /* Offer every row to every query.  Errors: CORRUPT, NO_MEMORY. */

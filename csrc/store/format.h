@@ -49,7 +49,7 @@ typedef enum vex_section_kind {
     VEX_SECTION_COLUMNS = 10,   /* typed metadata columns (filter/columns.h)                      */
     VEX_SECTION_TOMBS = 11,     /* bitmap words                                                   */
     VEX_SECTION_EXPIRES = 12,   /* reserved: u64 unix ms per row                                  */
-    VEX_SECTION_CODES = 13,     /* reserved: quantised rows                                       */
+    VEX_SECTION_CODES = 13,     /* the rows in a short form (index/lvq.h)                         */
     VEX_SECTION_SPARSE = 14,    /* reserved: inverted index of sparse vectors                     */
     VEX_SECTION_TEXT = 15,      /* reserved: text index                                           */
     VEX_SECTION_POSTINGS = 16   /* reserved: metadata postings                                    */

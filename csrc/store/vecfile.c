@@ -16,6 +16,7 @@
 #define AT_ROWS 12
 
 #define VECTORS_ALIGNMENT 4096
+#define CODES_ALIGNMENT 4096
 #define STAGE_BYTES ((size_t)64 << 10)
 
 /* Bytes of an element, 0 when there is no such kind. */
@@ -39,10 +40,17 @@ static uint32_t stride_of(uint32_t element, uint32_t dimension) {
     return (aligned - bytes) * 8 <= bytes ? aligned : bytes;
 }
 
+static const vex_code_plugin *code_plugin;
+
+void vex_vecfile_register(const vex_code_plugin *plugin) {
+    code_plugin = plugin;
+}
+
 /* ---- writing ---- */
 
 typedef struct shape {
-    uint32_t n, dimension, element, stride;
+    uint32_t n, dimension, space, element, stride;
+    vex_code_form codes;
 } shape;
 
 static vex_status put_info(vex_container_writer *writer, const shape *s) {
@@ -95,9 +103,27 @@ static vex_status put_vectors(vex_container_writer *writer, const vex_vector_row
     return vex_container_end(writer);
 }
 
+static vex_status put_codes(vex_container_writer *writer, const vex_vector_row *rows,
+                            const shape *s, uint8_t *stage, size_t stage_bytes) {
+    if (s->codes.stride == 0) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_container_begin(writer, VEX_SECTION_CODES, VEX_SECTION_OPTIONAL, CODES_ALIGNMENT,
+                                s->n, s->codes.tag));
+    for (uint32_t row = 0; row < s->n;) {
+        size_t len = 0;
+        for (; row < s->n && stage_bytes - len >= s->codes.stride; row++, len += s->codes.stride) {
+            code_plugin->encode(&s->codes, s->dimension, s->space, &rows[row], stage + len);
+        }
+        VEX_TRY(vex_container_append(writer, stage, len));
+    }
+    return vex_container_end(writer);
+}
+
 static vex_status put_sections(vex_container_writer *writer, const vex_vector_row *rows,
                                const shape *s) {
     size_t stage_bytes = s->stride > STAGE_BYTES ? s->stride : STAGE_BYTES;
+    stage_bytes = s->codes.stride > stage_bytes ? s->codes.stride : stage_bytes;
     uint8_t *stage = vex_malloc(stage_bytes);
     if (stage == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to write a vector file");
@@ -111,6 +137,9 @@ static vex_status put_sections(vex_container_writer *writer, const vex_vector_ro
     }
     if (status == VEX_OK) {
         status = put_vectors(writer, rows, s, stage, stage_bytes);
+    }
+    if (status == VEX_OK) {
+        status = put_codes(writer, rows, s, stage, stage_bytes);
     }
     vex_free(stage);
     return status;
@@ -130,14 +159,17 @@ static vex_status check_rows(const vex_vector_row *rows, uint32_t n, uint32_t di
 
 vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_vector_row *rows, uint32_t n,
-                             uint32_t dimension, uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
-                             vex_file_entry *entry) {
+                             uint32_t dimension, uint32_t space, uint64_t lsn_lo, uint64_t lsn_hi,
+                             bool sync, vex_file_entry *entry) {
     VEX_TRY(check_rows(rows, n, dimension));
     uint32_t element = VEX_ELEMENT_U8;
     for (uint32_t i = 0; i < n && element != VEX_ELEMENT_F32; i++) {
         element = vex_narrow_scan(element, rows[i].vector, dimension);
     }
-    const shape s = {n, dimension, element, stride_of(element, dimension)};
+    shape s = {n, dimension, space, element, stride_of(element, dimension), {0}};
+    if (code_plugin != NULL) {
+        VEX_TRY(code_plugin->choose(rows, n, dimension, space, &s.codes));
+    }
     vex_container_writer *writer = NULL;
     VEX_TRY(
         vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi, &writer));
@@ -183,6 +215,22 @@ static vex_status read_sections(vex_vecfile *file) {
     return vex_lazy_section_init(&file->lazy_vectors, &file->container, section);
 }
 
+/* Codes are derived data: what cannot be used counts as missing. */
+static vex_status read_codes(vex_vecfile *file) {
+    const vex_section *section = vex_container_find(&file->container, VEX_SECTION_CODES);
+    if (section == NULL || code_plugin == NULL || section->len % file->rows != 0 ||
+        section->len / file->rows > UINT32_MAX) {
+        return VEX_OK;
+    }
+    const vex_code_form form = {section->tag, (uint32_t)(section->len / file->rows)};
+    if (!code_plugin->knows(&form, file->dimension)) {
+        return VEX_OK;
+    }
+    file->codes = section->data;
+    file->code_form = form;
+    return vex_lazy_section_init(&file->lazy_codes, &file->container, section);
+}
+
 static vex_status check_entry(const vex_vecfile *file, const vex_file_entry *entry) {
     if (file->rows != entry->rows || file->seqs[0] != entry->seq_lo ||
         file->seqs[file->rows - 1] != entry->seq_hi) {
@@ -204,6 +252,7 @@ vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
                                             &file->container));
     VEX_TRY_DONE(status, read_info(file));
     VEX_TRY_DONE(status, read_sections(file));
+    VEX_TRY_DONE(status, read_codes(file));
     VEX_TRY_DONE(status, check_entry(file, entry));
     *out = file;
     return VEX_OK;
@@ -230,6 +279,7 @@ void vex_vecfile_release(vex_vecfile *file) {
         vex_container_close(&file->container);
     }
     vex_lazy_section_clear(&file->lazy_vectors);
+    vex_lazy_section_clear(&file->lazy_codes);
     vex_free(file);
 }
 

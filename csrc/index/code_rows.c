@@ -1,0 +1,255 @@
+/*
+ * code_rows.c - see code_rows.h.
+ */
+#include "index/code_rows.h"
+
+#include "base/bits.h"
+#include "base/mem.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/poison.h"
+
+/* ---- the section ---- */
+
+#define SAMPLE_SEED 0x5eedc0deULL
+
+typedef struct file_rows {
+    const vex_vector_row *rows;
+    uint32_t dimension;
+} file_rows;
+
+static void read_row(void *context, uint32_t i, float *x) {
+    const file_rows *file = context;
+    memcpy(x, file->rows[i].vector, file->dimension * sizeof *x);
+}
+
+static vex_status choose(const vex_vector_row *rows, uint32_t n, uint32_t dimension, uint32_t space,
+                         vex_code_form *out) {
+    file_rows file = {rows, dimension};
+    vex_codes_choice choice;
+    vex_codes codes;
+    *out = (vex_code_form){0};
+    if (space == VEX_SPACE_L1) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_codes_choose(space, dimension, n, read_row, &file, SAMPLE_SEED, &choice));
+    if (choice.kind == VEX_CODE_LVQ8) {
+        VEX_TRY(vex_codes_init(&codes, VEX_CODE_LVQ8, space, dimension));
+        *out = (vex_code_form){VEX_CODE_LVQ8, codes.stride};
+    }
+    return VEX_OK;
+}
+
+static void encode(const vex_code_form *form, uint32_t dimension, uint32_t space,
+                   const vex_vector_row *row, void *out) {
+    const vex_codes codes = {
+        .kind = VEX_CODE_LVQ8, .space = space, .dim = dimension, .stride = form->stride};
+    vex_codes_encode(&codes, row->vector, row->norm2, out);
+}
+
+static bool knows(const vex_code_form *form, uint32_t dimension) {
+    vex_codes codes;
+    return form->tag == VEX_CODE_LVQ8 &&
+           vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, dimension) == VEX_OK &&
+           codes.stride == form->stride;
+}
+
+const vex_code_plugin *vex_code_rows_plugin(void) {
+    static const vex_code_plugin plugin = {choose, encode, knows};
+    return &plugin;
+}
+
+/* ---- intervals ---- */
+
+#define BLOCK_ROWS 64u    /* at most, ... */
+#define BLOCK_BYTES 8192u /* and about so many bytes of rows, but 4 rows at least */
+#define NORM_MAX 1e15     /* beyond, products of norms come near what float32 can hold */
+
+/* What dist.h promises of every computed distance: |d - d64| <= RELATIVE d64 + ABSOLUTE s. */
+#define RELATIVE 1e-5
+#define ABSOLUTE 1e-6
+
+typedef struct interval {
+    float lower, upper;
+} interval;
+
+bool vex_near_possible(uint32_t space, const float *query, uint32_t dim) {
+    double norm1 = 0;
+    for (uint32_t i = 0; i < dim; i++) {
+        norm1 += fabs((double)query[i]);
+    }
+    return space != VEX_SPACE_L1 && norm1 < NORM_MAX; /* false for NaN */
+}
+
+void vex_near_init(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k) {
+    *near = (vex_near){.k = k, .query = query, .dim = dim, .space = space};
+    for (uint32_t i = 0; i < dim; i++) {
+        near->sum += (double)query[i];
+        near->norm1 += fabs((double)query[i]);
+        near->norm2 += (double)query[i] * (double)query[i];
+    }
+    near->norm = sqrt(near->norm2);
+}
+
+void vex_near_clear(vex_near *near) {
+    vex_free(near->rows);
+    vex_free(near->uppers);
+    near->rows = NULL;
+    near->uppers = NULL;
+}
+
+/* How far x.q may be from what the codes say: each element of x is within half a step s of its
+ * code (a little more, as encoding rounds); then the rounding of lo + 255 s in float32 and of
+ * the kernel's sum, and products too small for float32. */
+static double dot_error(const vex_near *near, const vex_code_tail *t) {
+    const double s = (double)t->s, low = fabs((double)t->lo), high = fabs((double)t->lo + 255 * s);
+    return 0.5005 * s * near->norm1 + 3e-7 * (low > high ? low : high) * near->norm1 +
+           2 * ABSOLUTE * 255 * s * sqrt(near->dim) * near->norm + 2 * (double)FLT_MIN * near->dim;
+}
+
+/* The interval that the float32 distance of a row lies in; `sum` = codes . q. */
+static interval interval_of(const vex_near *near, const vex_code_tail *t, float sum) {
+    const double norm2 = (double)t->norm2, norm = sqrt(norm2);
+    const double dot = (double)t->lo * near->sum + (double)t->s * (double)sum;
+    double middle = 0, error = dot_error(near, t), scale = 0;
+    if (!(norm < NORM_MAX)) {
+        return (interval){-INFINITY, INFINITY};
+    }
+    switch (near->space) {
+    case VEX_SPACE_L2:
+        middle = norm2 + near->norm2 - 2 * dot;
+        error *= 2;
+        scale = norm2 + near->norm2;
+        break;
+    case VEX_SPACE_COSINE:
+        if (t->norm2 == 0.0f || (float)near->norm2 == 0.0f) {
+            return (interval){1, 1};
+        }
+        middle = 1 - dot / (norm * near->norm);
+        error /= norm * near->norm;
+        scale = 1;
+        break;
+    default:
+        middle = 1 - dot;
+        scale = 1 + norm * near->norm;
+        break;
+    }
+    error += 2 * (RELATIVE * (fabs(middle) + error) + ABSOLUTE * scale);
+    interval found = {(float)(middle - error), (float)(middle + error)};
+    if (near->space == VEX_SPACE_COSINE) { /* which is clamped to [0, 2] */
+        found.lower = found.lower < 2 ? found.lower : 2;
+        found.upper = found.upper > 0 ? found.upper : 0;
+    }
+    return found;
+}
+
+/* ---- the k smallest upper ends ---- */
+
+static float limit_of(const vex_near *near) {
+    return near->n_uppers == near->k ? near->uppers[0] : INFINITY;
+}
+
+static void sift_down(float *heap, uint32_t n, float value) {
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= n) {
+            break;
+        }
+        child += child + 1 < n && heap[child + 1] > heap[child];
+        if (heap[child] <= value) {
+            break;
+        }
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = value;
+}
+
+static vex_status add_upper(vex_near *near, float upper) {
+    if (near->n_uppers == near->k) {
+        if (upper < near->uppers[0]) {
+            sift_down(near->uppers, near->k, upper);
+        }
+        return VEX_OK;
+    }
+    VEX_TRY(vex_grow((void **)&near->uppers, &near->uppers_capacity, (size_t)near->n_uppers + 1,
+                     sizeof *near->uppers));
+    uint32_t at = near->n_uppers++;
+    for (; at > 0 && near->uppers[(at - 1) / 2] < upper; at = (at - 1) / 2) {
+        near->uppers[at] = near->uppers[(at - 1) / 2];
+    }
+    near->uppers[at] = upper;
+    return VEX_OK;
+}
+
+static vex_status offer(vex_near *near, interval found, uint32_t source, uint32_t row) {
+    if (VEX_LIKELY(found.lower > limit_of(near))) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_grow((void **)&near->rows, &near->capacity, near->n + 1, sizeof *near->rows));
+    near->rows[near->n++] = (vex_near_row){found.lower, source, row};
+    return add_upper(near, found.upper);
+}
+
+/* ---- scanning ---- */
+
+static void prefetch(const uint8_t *bytes, size_t len) {
+    for (size_t i = 0; i < len; i += 64) {
+        __builtin_prefetch(bytes + i, 0, 3);
+        __asm__ volatile(""); /* GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop */
+    }
+}
+
+vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
+                         uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
+                         const uint64_t *selected) {
+    float sums[BLOCK_ROWS];
+    const uint32_t fit = BLOCK_BYTES / stride;
+    const uint32_t block = fit < 4 ? 4 : fit > BLOCK_ROWS ? BLOCK_ROWS : fit / 4 * 4;
+    uint64_t distances = 0;
+    for (uint32_t row = first, next; row < end; row = next) {
+        next = end - row > block ? row + block : end;
+        const uint8_t *rows = codes + (size_t)row * stride;
+        const uint32_t ahead = end - next > block ? block : end - next;
+        if (selected != NULL && !vex_bits_any(selected, row, next)) {
+            continue;
+        }
+        prefetch(rows + (size_t)(next - row) * stride, (size_t)ahead * stride);
+        kernels->dot[VEX_U8](rows, stride, next - row, near->query, near->dim, sums);
+        distances += next - row;
+        for (uint32_t i = 0; i < next - row; i++) {
+            if (selected != NULL && !vex_bit_get(selected, row + i)) {
+                continue;
+            }
+            vex_code_tail tail;
+            memcpy(&tail, rows + (size_t)(i + 1) * stride - VEX_CODE_TAIL_BYTES, sizeof tail);
+            VEX_TRY(offer(near, interval_of(near, &tail, sums[i]), source, row + i));
+        }
+    }
+    vex_stat_add(VEX_STAT_DISTANCES, (int64_t)distances);
+    return VEX_OK;
+}
+
+static int by_lower(const void *a, const void *b) {
+    const float x = ((const vex_near_row *)a)->lower, y = ((const vex_near_row *)b)->lower;
+    return x < y ? -1 : x > y;
+}
+
+void vex_near_sort(vex_near *near) {
+    const float limit = limit_of(near);
+    size_t kept = 0;
+    for (size_t i = 0; i < near->n; i++) {
+        if (near->rows[i].lower <= limit) {
+            near->rows[kept++] = near->rows[i];
+        }
+    }
+    near->n = kept;
+    if (kept > 0) {
+        qsort(near->rows, kept, sizeof *near->rows, by_lower);
+    }
+}

@@ -1,0 +1,51 @@
+/*
+ * code_rows.h - the section VEX_SECTION_CODES of vector files: LVQ-8 code rows (lvq.h), and exact
+ * search that reads them instead of the vectors.
+ *
+ * A code row tells each element of its vector to within half a step, so it gives an interval
+ * that the exact distance lies in.  Scanning keeps the rows whose interval begins before the end
+ * of the k-th nearest one; only those need their vectors.  Results are those of a scan of the
+ * vectors, bit for bit, at a fraction of the bytes read.
+ */
+#ifndef VEX_INDEX_CODE_ROWS_H
+#define VEX_INDEX_CODE_ROWS_H
+
+#include "index/flat.h"
+#include "index/lvq.h"
+#include "store/vecfile.h"
+
+/* Writes LVQ-8 rows where they serve the file's vectors (vex_codes_choose), else none. */
+const vex_code_plugin *vex_code_rows_plugin(void);
+
+/* A row that may be among the k nearest: its distance is at least `lower`. */
+typedef struct vex_near_row {
+    float lower;
+    uint32_t source, row;
+} vex_near_row;
+
+/* What one query's scan found so far. */
+typedef struct vex_near {
+    vex_near_row *rows;
+    size_t n, capacity;
+    float *uppers;            /* max-heap of the k smallest upper ends                            */
+    size_t uppers_capacity;
+    uint32_t k, n_uppers;
+    const float *query;
+    uint32_t dim, space;
+    double sum, norm1, norm, norm2; /* of the query: sum, |q|_1, |q|_2 and its square             */
+} vex_near;
+
+/* Can this query be answered from code rows?  Not l1, and not with NaN or huge numbers. */
+bool vex_near_possible(uint32_t space, const float *query, uint32_t dim);
+void vex_near_init(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k);
+void vex_near_clear(vex_near *near); /* a zeroed one is fine */
+
+/* Offer the rows first..end-1 of a source whose code rows begin at `codes`; `selected`: bitmap over
+ * its row numbers, NULL: all.  Each row of a source is offered once.  VEX_ERR_NO_MEMORY. */
+vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
+                         uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
+                         const uint64_t *selected);
+/* Order the rows by `lower` and drop those that cannot be among the k nearest. */
+void vex_near_sort(vex_near *near);
+
+#endif
