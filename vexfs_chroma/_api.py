@@ -70,9 +70,9 @@ from chromadb.types import Database, Tenant
 from overrides import override
 
 from vexfs_chroma import _config, _engine, _options, _records
-from vexfs_chroma._catalog import FILE_NAME as CATALOG_FILE
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
+from vexfs_chroma._catalog_file import FILE_NAME as CATALOG_FILE
 from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
 from vexfs_chroma._names import (
     check_collection_metadata,

@@ -1,7 +1,7 @@
-"""The catalog: tenants, databases and collections, in one SQLite file.
+"""The catalog: which tenants, databases and collections exist, under which names.
 
-The catalog says which collections exist, under which names, with which metadata and schema.  What
-ordinary writes change (rows, dimension, metadata keys seen) lives in the engine.
+It holds the metadata and the schema of collections; what ordinary writes change (rows, dimension,
+metadata keys seen) lives in the engine.  The file itself is `_catalog_file`'s.
 
 Crash safety.  A collection is one catalog row and one engine directory, and the row is the truth:
   create   within one write transaction: insert the row, make the directory, commit.  A crash leaves
@@ -12,77 +12,29 @@ Crash safety.  A collection is one catalog row and one engine directory, and the
 lock keeps it apart from a process that is creating a collection right now.  A directory that
 holds records and is neither noted nor in the catalog is never removed (somebody restored an old
 catalog); nor is a row whose directory is gone.
-
-Processes and threads.  The file is in rollback-journal mode with synchronous=FULL.  Nothing is
-cached: each call reads what any process has committed.  A process has one connection, guarded by a
-lock; after a fork the child opens its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import sqlite3
-import threading
 import uuid
-import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from chromadb.errors import (
-    ChromaError,
-    InternalError,
-    InvalidArgumentError,
-    NotFoundError,
-    VersionMismatchError,
-)
+from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
-from vexfs_chroma._errors import (
-    CorruptionError,
-    DatabaseLockedError,
-    ReadOnlyError,
-    StorageFullError,
-    StoragePermissionError,
-)
+from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
+from vexfs_chroma._errors import CorruptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "catalog.sqlite3"
 DEFAULT_TENANT = "default_tenant"
 DEFAULT_DATABASE = "default_database"
-
-_APPLICATION_ID = 0x56455846  # "VEXF"
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE tenants (name TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE databases (
-    id BLOB NOT NULL PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    name TEXT NOT NULL,
-    UNIQUE (tenant, name)
-) WITHOUT ROWID;
-CREATE TABLE collections (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE,
-    database_id BLOB NOT NULL,
-    name TEXT NOT NULL,
-    metadata TEXT,
-    schema TEXT NOT NULL,
-    UNIQUE (database_id, name)
-);
-CREATE TABLE dropped (id BLOB NOT NULL PRIMARY KEY) WITHOUT ROWID;
-"""
-_SELECT = """
-SELECT c.id, c.name, c.metadata, c.schema, d.tenant, d.name
-FROM collections c JOIN databases d ON d.id = c.database_id
-"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,62 +58,40 @@ class Collection:
     database: str
 
 
-@dataclass(slots=True)
-class _Session:
-    """The connection of one process."""
-
-    pid: int
-    connection: sqlite3.Connection
-    lock: threading.RLock
-
-
 class Catalog:
     """The catalog in directory `path`, or in memory when it is None."""
 
     def __init__(
         self, path: str | None, *, read_only: bool = False, busy_timeout: float = 30.0
     ) -> None:
-        self._path = None if path is None else str(Path(path) / FILE_NAME)
-        self._read_only = read_only
-        self._busy_timeout = busy_timeout
-        self._closed = False
-        self._abandoned: list[
-            _Session
-        ] = []  # of a parent process; closing them is not our business
-        self._session = self._connect()
-        self._finalizer = weakref.finalize(self, _close_session, self._session)
+        self._file = CatalogFile(path, read_only=read_only, busy_timeout=busy_timeout)
 
     def prepare(self, engine_collections: Callable[[], Sequence[uuid.UUID]]) -> None:
-        """Check the file's identity and version; make its tables if it is new.
+        """Check the file's identity, version and soundness; make its tables if it is new.
 
         A new catalog beside existing collections would declare them all non-existent, so that is
-        refused.  `engine_collections` tells what the engine holds.
+        refused.  `engine_collections` tells what the engine holds.  Damage is no error here: what
+        it leaves readable can be read, and the rest raises CorruptionError.
         """
-        with self._reading() as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if self._read_only or version == _VERSION:
-                if not self._check_version(db):
+        file = self._file
+        if not file.exists() and file.read_only:
+            raise CorruptionError(
+                f"the catalog {file.path} is empty, and it cannot be made because the database is "
+                "opened read-only"
+            )
+        if not file.exists():
+            with file.writing() as rows:
+                if file.exists():  # another process was faster; only under the lock it is stable
+                    return
+                held = len(engine_collections())
+                if held:
                     raise CorruptionError(
-                        f"the catalog {self._path} is empty, and it cannot be made because the "
-                        "database is opened read-only"
+                        f"the catalog {file.path} is missing or empty, but the directory holds "
+                        f"{held} collection(s); restore {FILE_NAME} from a backup"
                     )
-                return
-        with (
-            self._writing() as db
-        ):  # what a new or foreign file holds is stable only under the lock
-            if self._check_version(db) == _VERSION:  # another process was faster
-                return
-            held = len(engine_collections())
-            if held:
-                raise CorruptionError(
-                    f"the catalog {self._path} is missing or empty, but the directory holds "
-                    f"{held} collection(s); restore {FILE_NAME} from a backup"
-                )
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            _insert_defaults(db)
-            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {_VERSION}")
+                file.make_tables()
+                _insert_defaults(rows)
+        file.check()
 
     def reconcile(
         self,
@@ -170,9 +100,11 @@ class Catalog:
         is_empty: Callable[[uuid.UUID], bool],
     ) -> None:
         """Finish what a crash interrupted; see the top of this file."""
-        with self._writing() as db:
-            known = {uuid.UUID(bytes=row[0]) for row in db.execute("SELECT id FROM collections")}
-            noted = {uuid.UUID(bytes=row[0]) for row in db.execute("SELECT id FROM dropped")}
+        if self._file.damage is not None:  # it must not decide what is removed
+            return
+        with self._file.writing() as rows:
+            known = {_uuid(row[1]) for row in rows.all("collections")}
+            noted = {_uuid(row[0]) for row in rows.all("dropped")}
             held = set(engine_collections())
             for id in held - known:
                 if id in noted or is_empty(id):
@@ -184,7 +116,7 @@ class Catalog:
                         id,
                     )
             if noted:  # a full disk must not keep anybody from opening
-                db.execute("DELETE FROM dropped")
+                rows.delete("dropped")
             for id in known - held:
                 logger.warning(
                     "collection %s has a catalog entry but no directory; restore it from a "
@@ -194,61 +126,51 @@ class Catalog:
 
     def close(self) -> None:
         """Close the connection of this process.  Idempotent."""
-        self._closed = True
-        self._finalizer()
+        self._file.close()
 
     # -- tenants and databases -------------------------------------------------------------------
 
     def create_tenant(self, name: str) -> None:
         """Raises InternalError when it exists, as Chroma does."""
-        with self._writing() as db:
-            try:
-                db.execute("INSERT INTO tenants VALUES (?)", (name,))
-            except sqlite3.IntegrityError as error:
-                raise InternalError(f"Tenant [{name}] already exists") from error
+        with self._file.writing() as rows:
+            if rows.find("tenants", name=name) is not None:
+                raise InternalError(f"Tenant [{name}] already exists")
+            rows.insert("tenants", name)
 
     def has_tenant(self, name: str) -> bool:
         """Whether the tenant was created."""
-        with self._reading() as db:
-            query = "SELECT 1 FROM tenants WHERE name = ?"
-            return db.execute(query, (name,)).fetchone() is not None
+        with self._file.reading() as rows:
+            return rows.find("tenants", name=name) is not None
 
     def create_database(self, name: str, tenant: str) -> None:
         """Raises InternalError when it exists.  The tenant need not exist, as in Chroma."""
-        with self._writing() as db:
-            try:
-                row = (uuid.uuid4().bytes, tenant, name)
-                db.execute("INSERT INTO databases VALUES (?, ?, ?)", row)
-            except sqlite3.IntegrityError as error:
-                raise InternalError(f"Database [{name}] already exists") from error
+        with self._file.writing() as rows:
+            if _find_database(rows, name, tenant) is not None:
+                raise InternalError(f"Database [{name}] already exists")
+            rows.insert("databases", uuid.uuid4().bytes, tenant, name)
 
     def find_database(self, name: str, tenant: str) -> Database | None:
         """The database, or None."""
-        with self._reading() as db:
-            return _find_database(db, name, tenant)
+        with self._file.reading() as rows:
+            return _find_database(rows, name, tenant)
 
     def list_databases(self, tenant: str, limit: int | None, offset: int) -> list[Database]:
         """The databases of a tenant, by name."""
-        with self._reading() as db:
-            rows = db.execute(
-                "SELECT id, name, tenant FROM databases WHERE tenant = ? "
-                "ORDER BY name LIMIT ? OFFSET ?",
-                (tenant, _sql_limit(limit), offset),
-            ).fetchall()
-        return [Database(uuid.UUID(bytes=id), name, tenant) for id, name, tenant in rows]
+        with self._file.reading() as rows:
+            found = rows.all("databases", _sql_limit(limit), offset, tenant=tenant)
+        return [_database(row) for row in found]
 
     def delete_database(self, name: str, tenant: str) -> list[uuid.UUID]:
         """Delete a database; returns the ids of its collections, whose directories are to drop."""
-        with self._writing() as db:
-            database = _find_database(db, name, tenant)
+        with self._file.writing() as rows:
+            database = _find_database(rows, name, tenant)
             if database is None:
                 raise NotFoundError(f"Database [{name}] not found")
-            key = (database.id.bytes,)
-            ids = db.execute("SELECT id FROM collections WHERE database_id = ?", key).fetchall()
-            db.executemany("INSERT OR IGNORE INTO dropped VALUES (?)", ids)
-            db.execute("DELETE FROM collections WHERE database_id = ?", key)
-            db.execute("DELETE FROM databases WHERE id = ?", key)
-        return [uuid.UUID(bytes=id) for (id,) in ids]
+            ids = [row[1] for row in rows.all("collections", database_id=database.id.bytes)]
+            rows.delete("collections", database_id=database.id.bytes)
+            rows.delete("databases", id=database.id.bytes)
+            _note_dropped(rows, ids)
+        return [_uuid(id) for id in ids]
 
     # -- collections -----------------------------------------------------------------------------
 
@@ -271,55 +193,57 @@ class Catalog:
             existing = self.find_collection(name, tenant, database)
             if existing is not None:
                 return existing, False
-        with self._writing() as db:
-            home = _find_database(db, database, tenant)
+        with self._file.writing() as rows:
+            home = _find_database(rows, database, tenant)
             if home is None:
                 raise InvalidArgumentError(f"Database [{database}] does not exist")
-            existing = _find_collection(db, name, tenant, database)
+            existing = _find_collection(rows, name, home)
             if existing is not None:
                 if get_or_create:
                     return existing, False
                 raise InternalError(f"Collection [{name}] already exists")
             id = uuid.uuid4()
-            db.execute(
-                "INSERT INTO collections (id, database_id, name, metadata, schema) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (id.bytes, home.id.bytes, name, _to_json(metadata), _to_json(schema)),
+            rows.insert(
+                "collections",
+                rows.next_position(),
+                id.bytes,
+                home.id.bytes,
+                name,
+                _to_json(metadata),
+                json.dumps(schema),
             )
             make(id)
         return Collection(id, name, metadata, schema, tenant, database), True
 
     def find_collection(self, name: str, tenant: str, database: str) -> Collection | None:
         """The collection of that name, or None."""
-        with self._reading() as db:
-            return _find_collection(db, name, tenant, database)
+        with self._file.reading() as rows:
+            home = _find_database(rows, database, tenant)
+            return None if home is None else _find_collection(rows, name, home)
 
     def find_collection_by_id(self, id: uuid.UUID) -> Collection | None:
         """The collection, in whatever database it is, or None."""
-        with self._reading() as db:
-            row = db.execute(f"{_SELECT} WHERE c.id = ?", (id.bytes,)).fetchone()
-        return None if row is None else _collection(row)
+        with self._file.reading() as rows:
+            row = rows.find("collections", id=id.bytes)
+            home = None if row is None else rows.find("databases", id=row[2])
+            return None if row is None or home is None else _collection(row, _database(home))
 
     def list_collections(
         self, tenant: str, database: str, limit: int | None, offset: int
     ) -> list[Collection]:
         """The collections of a database, oldest first."""
-        with self._reading() as db:
-            rows = db.execute(
-                f"{_SELECT} WHERE d.tenant = ? AND d.name = ? ORDER BY c.position LIMIT ? OFFSET ?",
-                (tenant, database, _sql_limit(limit), offset),
-            ).fetchall()
-        return [_collection(row) for row in rows]
+        with self._file.reading() as rows:
+            home = _find_database(rows, database, tenant)
+            if home is None:
+                return []
+            found = rows.all("collections", _sql_limit(limit), offset, database_id=home.id.bytes)
+        return [_collection(row, home) for row in found]
 
     def count_collections(self, tenant: str, database: str) -> int:
         """How many collections the database has."""
-        with self._reading() as db:
-            (count,) = db.execute(
-                "SELECT count(*) FROM collections c JOIN databases d ON d.id = c.database_id "
-                "WHERE d.tenant = ? AND d.name = ?",
-                (tenant, database),
-            ).fetchone()
-        return int(count)
+        with self._file.reading() as rows:
+            home = _find_database(rows, database, tenant)
+            return 0 if home is None else rows.count("collections", database_id=home.id.bytes)
 
     def update_collection(
         self,
@@ -331,193 +255,87 @@ class Catalog:
         change_schema: Callable[[dict[str, Any]], dict[str, Any]] | None,
     ) -> None:
         """Change the parts of a collection that are given, all or none."""
-        with self._writing() as db:
-            row = db.execute(f"{_SELECT} WHERE c.id = ?", (id.bytes,)).fetchone()
-            if row is None:
+        with self._file.writing() as rows:
+            old = rows.find("collections", id=id.bytes)
+            if old is None:
                 raise NotFoundError(f"Collection [{id}] does not exist")
-            key = id.bytes
-            if change_schema is not None:
-                schema = _to_json(change_schema(_collection(row).schema))
-                db.execute("UPDATE collections SET schema = ? WHERE id = ?", (schema, key))
-            if change_metadata:
-                text = _to_json(metadata)
-                db.execute("UPDATE collections SET metadata = ? WHERE id = ?", (text, key))
+            new = list(old)
             if name is not None:
-                try:
-                    db.execute("UPDATE collections SET name = ? WHERE id = ?", (name, key))
-                except sqlite3.IntegrityError as error:
-                    raise InternalError(
-                        "Database error: error returned from database: (code: 2067) "
-                        "UNIQUE constraint failed: collections.name, collections.database_id"
-                    ) from error
+                new[3] = name
+            if change_metadata:
+                new[4] = _to_json(metadata)
+            if change_schema is not None:
+                new[5] = json.dumps(change_schema(json.loads(old[5])))
+            try:
+                rows.replace("collections", old, tuple(new))
+            except sqlite3.IntegrityError as error:
+                raise InternalError(
+                    "Database error: error returned from database: (code: 2067) "
+                    "UNIQUE constraint failed: collections.name, collections.database_id"
+                ) from error
 
     def delete_collection(self, name: str, tenant: str, database: str) -> uuid.UUID:
         """Delete a collection; returns its id, whose directory is to drop."""
-        with self._writing() as db:
-            found = _find_collection(db, name, tenant, database)
+        with self._file.writing() as rows:
+            home = _find_database(rows, database, tenant)
+            found = None if home is None else _find_collection(rows, name, home)
             if found is None:
                 raise NotFoundError(f"Collection [{name}] does not exist")
-            key = (found.id.bytes,)
-            db.execute("INSERT OR IGNORE INTO dropped VALUES (?)", key)
-            db.execute("DELETE FROM collections WHERE id = ?", key)
+            rows.delete("collections", id=found.id.bytes)
+            _note_dropped(rows, [found.id.bytes])
         return found.id
 
     def reset(self) -> list[uuid.UUID]:
         """Delete everything; returns the ids of the collections, whose directories are to drop."""
-        with self._writing() as db:
-            ids = db.execute("SELECT id FROM collections").fetchall()
-            db.executemany("INSERT OR IGNORE INTO dropped VALUES (?)", ids)
+        with self._file.writing() as rows:
+            ids = [row[1] for row in rows.all("collections")]
             for table in ("collections", "databases", "tenants"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608  (a name from the line above)
-            _insert_defaults(db)
-        return [uuid.UUID(bytes=id) for (id,) in ids]
-
-    # -- the connection --------------------------------------------------------------------------
-
-    def _check_version(self, db: sqlite3.Connection) -> int:
-        """The version of the catalog; 0 when it is new.  Refuses what is not ours."""
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version > _VERSION and application == _APPLICATION_ID:
-            raise VersionMismatchError(
-                f"the catalog {self._path} was written by a later release (format {version}, this "
-                f"release knows {_VERSION}); upgrade vexfs_chroma"
-            )
-        is_ours = application == _APPLICATION_ID and version == _VERSION
-        is_new = application == 0 and version == 0 and tables == 0
-        if not is_ours and not is_new:
-            raise CorruptionError(
-                f"{self._path} is not a catalog of vexfs_chroma; restore it from a backup"
-            )
-        return int(version)
-
-    def _connect(self) -> _Session:
-        uri, options = ":memory:", ""
-        if self._path is not None:
-            options = "?mode=rwc"
-            if self._read_only:
-                options = "?mode=ro"
-                if _is_on_read_only_media(self._path):
-                    options += "&immutable=1"  # not even lock files can be made there
-            uri = f"file:{quote(os.path.realpath(self._path))}{options}"
-        try:
-            connection = sqlite3.connect(
-                uri,
-                uri=self._path is not None,
-                timeout=self._busy_timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-        except sqlite3.Error as error:
-            raise self._error(error) from error
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error as error:
-            connection.close()
-            raise self._error(error) from error
-        return _Session(os.getpid(), connection, threading.RLock())
-
-    def _current(self) -> _Session:
-        if self._closed:
-            raise InternalError("the catalog is closed")
-        session = self._session
-        if session.pid != os.getpid():
-            # In a fork.  The inherited lock may be held by a thread that does not exist here, and
-            # an inherited SQLite connection must be neither used nor closed.
-            self._abandoned.append(session)
-            if self._path is None:
-                session = _Session(os.getpid(), session.connection, threading.RLock())
-            else:
-                session = self._connect()
-            self._session = session
-            self._finalizer = weakref.finalize(self, _close_session, session)
-        return session
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        session = self._current()
-        with session.lock:
-            try:
-                yield session.connection
-            except sqlite3.Error as error:
-                raise self._error(error) from error
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One write transaction: committed when the block ends, undone when it raises."""
-        if self._read_only:
-            raise ReadOnlyError("the database was opened read-only")
-        session = self._current()
-        with session.lock:
-            db = session.connection
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield db
-                    db.execute("COMMIT")
-                finally:
-                    if db.in_transaction:
-                        db.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise self._error(error) from error
-
-    def _error(self, error: sqlite3.Error) -> ChromaError:
-        """What a failure of SQLite means to the caller."""
-        text = str(error)
-        where = self._path or "the catalog in memory"
-        if "locked" in text:
-            return DatabaseLockedError(
-                f"another process holds {where} for longer than {self._busy_timeout:g} s; "
-                "try again, or raise busy_timeout"
-            )
-        if "readonly" in text:
-            return ReadOnlyError(f"{where} cannot be written ({text})")
-        if "disk is full" in text:
-            return StorageFullError(f"{where} could not grow: the disk is full")
-        if "unable to open" in text:
-            return StoragePermissionError(f"{where} cannot be opened ({text})")
-        if "not a database" in text or "malformed" in text:
-            return CorruptionError(f"{where} is damaged ({text}); restore it from a backup")
-        return InternalError(f"{where}: {text}")
+                rows.delete(table)
+            _insert_defaults(rows)
+            _note_dropped(rows, ids)
+        return [_uuid(id) for id in ids]
 
 
-def _close_session(session: _Session) -> None:
-    if session.pid == os.getpid():
-        with session.lock:
-            session.connection.close()
+def _insert_defaults(rows: Rows) -> None:
+    rows.insert("tenants", DEFAULT_TENANT)
+    rows.insert("databases", uuid.UUID(int=0).bytes, DEFAULT_TENANT, DEFAULT_DATABASE)
 
 
-def _insert_defaults(db: sqlite3.Connection) -> None:
-    db.execute("INSERT INTO tenants VALUES (?)", (DEFAULT_TENANT,))
-    row = (uuid.UUID(int=0).bytes, DEFAULT_TENANT, DEFAULT_DATABASE)
-    db.execute("INSERT INTO databases VALUES (?, ?, ?)", row)
+def _note_dropped(rows: Rows, ids: list[bytes]) -> None:
+    # After the rows are removed, so that the pages that they leave can take the notes.
+    for id in ids:
+        rows.insert("dropped", id)
 
 
-def _find_database(db: sqlite3.Connection, name: str, tenant: str) -> Database | None:
-    query = "SELECT id FROM databases WHERE tenant = ? AND name = ?"
-    row = db.execute(query, (tenant, name)).fetchone()
-    return None if row is None else Database(uuid.UUID(bytes=row[0]), name, tenant)
+def _find_database(rows: Rows, name: str, tenant: str) -> Database | None:
+    row = rows.find("databases", tenant=tenant, name=name)
+    return None if row is None else _database(row)
 
 
-def _find_collection(
-    db: sqlite3.Connection, name: str, tenant: str, database: str
-) -> Collection | None:
-    query = f"{_SELECT} WHERE d.tenant = ? AND d.name = ? AND c.name = ?"
-    row = db.execute(query, (tenant, database, name)).fetchone()
-    return None if row is None else _collection(row)
+def _find_collection(rows: Rows, name: str, home: Database) -> Collection | None:
+    row = rows.find("collections", database_id=home.id.bytes, name=name)
+    return None if row is None else _collection(row, home)
 
 
-def _collection(row: tuple[bytes, str, str | None, str, str, str]) -> Collection:
-    id, name, metadata, schema, tenant, database = row
+def _database(row: Row) -> Database:
+    id, tenant, name = row
+    return Database(_uuid(id), name, tenant)
+
+
+def _collection(row: Row, home: Database) -> Collection:
+    _, id, _, name, metadata, schema = row
     return Collection(
-        uuid.UUID(bytes=id),
+        _uuid(id),
         name,
         None if metadata is None else json.loads(metadata),
         json.loads(schema),
-        tenant,
-        database,
+        home.tenant,
+        home.name,
     )
+
+
+def _uuid(id: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=id)
 
 
 def _to_json(value: dict[str, Any] | None) -> str | None:
@@ -526,10 +344,3 @@ def _to_json(value: dict[str, Any] | None) -> str | None:
 
 def _sql_limit(limit: int | None) -> int:
     return -1 if limit is None else limit
-
-
-def _is_on_read_only_media(path: str) -> bool:
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False

@@ -10,15 +10,24 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import uuid
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vexfs_chroma import _engine
+from vexfs_chroma._catalog import DEFAULT_DATABASE, DEFAULT_TENANT, Catalog
+from vexfs_chroma._config import build_schema
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Callable
+
+    from vexfs_chroma._catalog import Collection as CatalogEntry
 
 GOLDEN = Path(__file__).parent / "golden"
+NAME, METADATA = "golden", {"made": "for ever", "n": 1, "ü": None}
 LONG = "All happy families are alike; each unhappy family is unhappy in its own way. " * 40
 
 
@@ -47,6 +56,37 @@ def fill(collection: _engine.Collection) -> None:
     collection.delete(["id-059", "late-19"], None)
 
 
+def fill_catalog(catalog: Catalog, make: Callable[[uuid.UUID], None]) -> CatalogEntry:
+    """Rows in every table; returns the collection that `make` made."""
+    catalog.prepare(list)
+    catalog.create_tenant("tenant")
+    catalog.create_database("database", "tenant")
+    for name, tenant, database in (
+        ("dropped", DEFAULT_TENANT, DEFAULT_DATABASE),
+        ("elsewhere", "tenant", "database"),
+    ):
+        catalog.create_collection(
+            name,
+            None,
+            build_schema(None, None, None),
+            tenant,
+            database,
+            get_or_create=False,
+            make=lambda _: None,
+        )
+    catalog.delete_collection("dropped", DEFAULT_TENANT, DEFAULT_DATABASE)
+    entry, _ = catalog.create_collection(
+        NAME,
+        METADATA,
+        build_schema({"hnsw": {"space": "cosine"}}, None, None),
+        DEFAULT_TENANT,
+        DEFAULT_DATABASE,
+        get_or_create=False,
+        make=make,
+    )
+    return entry
+
+
 def records_of(collection: _engine.Collection) -> dict[str, list]:
     rows = collection.get(documents=True, metadatas=True, uris=True, vectors=True)
     return {
@@ -60,9 +100,10 @@ def main(name: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         database = _engine.Database(str(path))
-        collection_uuid = uuid.UUID(int=0x1234)
-        database.create_collection(collection_uuid, "cosine")
-        collection = database.open_collection(collection_uuid)
+        catalog = Catalog(str(path))
+        entry = fill_catalog(catalog, lambda new: database.create_collection(new, "cosine"))
+        catalog.close()
+        collection = database.open_collection(entry.id)
         fill(collection)
         expected = records_of(collection)
         collection.close()

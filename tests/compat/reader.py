@@ -6,7 +6,12 @@ the page says and returns the live records in order of insertion.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sqlite3
 import struct
+import uuid
+import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +22,49 @@ import zstandard
 
 from .log_reader import Record, replay_logs
 from .primitives import align, check, crc, id_hash, known, u32, u64
+
+# ---- catalog ----
+
+TABLES = {
+    "tenants": "name",
+    "databases": "id, tenant, name",
+    "collections": "position, id, database_id, name, metadata, schema",
+    "dropped": "id",
+}
+
+
+def row_checksum(table: str, row: tuple) -> int:
+    data = b""
+    for value in (table, *row):
+        raw = value.encode() if isinstance(value, str) else value
+        if raw is None:
+            data += b"N"
+        elif isinstance(raw, int):
+            data += b"I" + raw.to_bytes(8, "little", signed=True)
+        else:
+            data += b"TB"[raw is value :][:1] + len(raw).to_bytes(8, "little") + raw
+    return zlib.crc32(data)
+
+
+def read_catalog(path: Path) -> dict[tuple[str, str, str], tuple[uuid.UUID, dict | None, dict]]:
+    """(tenant, database, name) -> id, metadata and schema of every collection, oldest first."""
+    with contextlib.closing(sqlite3.connect(path / "catalog.sqlite3")) as db:
+        known(db.execute("PRAGMA user_version").fetchone() == (1,), "catalog")
+        check(db.execute("PRAGMA application_id").fetchone() == (0x56455846,), "catalog")
+        rows: dict[str, list[tuple]] = {}
+        for table, columns in TABLES.items():
+            order = "ORDER BY position" if table == "collections" else ""
+            stored = db.execute(f"SELECT {columns}, crc FROM {table} {order}").fetchall()
+            check(all(crc == row_checksum(table, row) for *row, crc in stored), f"rows of {table}")
+            rows[table] = [row[:-1] for row in stored]
+    homes = {id: (tenant, name) for id, tenant, name in rows["databases"]}
+    collections = {
+        (*homes[home], name): (uuid.UUID(bytes=id), json.loads(metadata or "null"), json.loads(sch))
+        for _, id, home, name, metadata, sch in rows["collections"]
+    }
+    check(not {id for (id,) in rows["dropped"]} & {c[0].bytes for c in collections.values()}, "ids")
+    return collections
+
 
 # ---- superblock, manifest ----
 

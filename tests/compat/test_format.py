@@ -4,9 +4,11 @@ and databases of every released format must open.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
+import sqlite3
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -16,10 +18,11 @@ import numpy as np
 import pytest
 
 from vexfs_chroma import _engine
+from vexfs_chroma._catalog import Catalog
 
 from . import golden
 from .primitives import Corrupt, LaterRelease, crc, id_hash
-from .reader import read_collection
+from .reader import read_catalog, read_collection
 
 Fill = Callable[[_engine.Collection], None]
 ARCHIVES = sorted(golden.GOLDEN.glob("*.zip"))
@@ -109,6 +112,26 @@ def test_the_reader_finds_damage(tmp_path: Path) -> None:
     compare(path, collection, expected)
 
 
+def test_the_reader_sees_what_the_catalog_wrote(tmp_path: Path) -> None:
+    with contextlib.closing(Catalog(str(tmp_path))) as catalog:
+        entry = golden.fill_catalog(catalog, lambda _: None)
+        catalog.update_collection(
+            entry.id, name="renamed", change_metadata=False, metadata=None, change_schema=None
+        )
+    found = read_catalog(tmp_path)
+    assert [key[2] for key in found] == ["elsewhere", "renamed"]
+    assert found[entry.tenant, entry.database, "renamed"] == (
+        entry.id,
+        golden.METADATA,
+        entry.schema,
+    )
+    with sqlite3.connect(tmp_path / "catalog.sqlite3") as db:
+        db.execute("UPDATE collections SET schema = '{}' WHERE name = 'renamed'")
+    db.close()
+    with pytest.raises(Corrupt, match="rows of collections"):
+        read_catalog(tmp_path)
+
+
 def test_there_is_a_golden_database() -> None:
     assert ARCHIVES
 
@@ -119,7 +142,15 @@ def test_released_formats_open(archive: Path, tmp_path: Path) -> None:
         files.extractall(tmp_path)
     expected = json.loads((tmp_path / "expected.json").read_text())
     path = tmp_path / "database"
-    collection_uuid = uuid.UUID(int=0x1234)
+    catalog = read_catalog(path)
+    assert [key[2] for key in catalog] == ["elsewhere", golden.NAME]
+    collection_uuid, metadata, schema = catalog["default_tenant", "default_database", golden.NAME]
+    assert metadata == golden.METADATA
+    with contextlib.closing(Catalog(str(path), read_only=True)) as opened:
+        opened.prepare(list)
+        entry = opened.find_collection_by_id(collection_uuid)
+        assert (entry.name, entry.metadata, entry.schema) == (golden.NAME, metadata, schema)
+        assert opened.find_collection("elsewhere", "tenant", "database") is not None
     compare(path, collection_uuid, expected)
     pristine = tmp_path / "pristine"
     shutil.copytree(path, pristine)

@@ -16,7 +16,8 @@ from chromadb.errors import (
     VersionMismatchError,
 )
 
-from vexfs_chroma._catalog import FILE_NAME, Catalog
+from vexfs_chroma._catalog import Catalog
+from vexfs_chroma._catalog_file import FILE_NAME
 from vexfs_chroma._config import build_schema
 from vexfs_chroma._errors import (
     CorruptionError,
@@ -264,7 +265,7 @@ def test_a_new_catalog_beside_collections_is_refused(tmp_path, opened, engine):
 def test_a_damaged_catalog_is_one_clear_error(tmp_path, opened):
     opened().close()
     (tmp_path / FILE_NAME).write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    with pytest.raises(CorruptionError, match="restore it from a backup"):
+    with pytest.raises(CorruptionError, match=r"Restore catalog\.sqlite3 from a backup"):
         opened()
 
 
@@ -315,7 +316,7 @@ def test_read_only_media(tmp_path, opened, engine, monkeypatch):
     class ReadOnly:
         f_flag = flags.f_flag | os.ST_RDONLY
 
-    monkeypatch.setattr("vexfs_chroma._catalog.os.statvfs", lambda path: ReadOnly)
+    monkeypatch.setattr("vexfs_chroma._catalog_file.os.statvfs", lambda path: ReadOnly)
     assert opened(read_only=True).count_collections(*HOME) == 1
 
 
@@ -335,7 +336,7 @@ def test_a_busy_catalog_is_waited_for_and_then_an_error(tmp_path, opened):
     ("text", "expected"),
     [
         ("database is locked", DatabaseLockedError),
-        ("attempt to write a readonly database", ReadOnlyError),
+        ("attempt to write a readonly database", CorruptionError),
         ("database or disk is full", StorageFullError),
         ("unable to open database file", StoragePermissionError),
         ("database disk image is malformed", CorruptionError),
@@ -344,9 +345,17 @@ def test_a_busy_catalog_is_waited_for_and_then_an_error(tmp_path, opened):
     ],
 )
 def test_errors_of_sqlite(opened, text, expected):
-    error = opened()._error(sqlite3.OperationalError(text))
+    error = opened()._file.error(sqlite3.OperationalError(text))
     assert type(error) is expected
     assert FILE_NAME in str(error)
+
+
+def test_a_file_that_may_not_be_written(opened, monkeypatch):
+    catalog = opened()
+    monkeypatch.setattr("vexfs_chroma._catalog_file.os.access", lambda path, mode: False)
+    error = catalog._file.error(sqlite3.OperationalError("attempt to write a readonly database"))
+    assert type(error) is ReadOnlyError
+    assert catalog._file.damage is None
 
 
 def test_closed(opened):
@@ -383,7 +392,7 @@ def test_threads_share_a_catalog(opened, engine):
 def test_a_forked_child_has_its_own_connection(opened, engine, where):
     catalog = opened() if where == "disk" else opened(None)
     create(catalog, engine)
-    with catalog._session.lock:  # a lock that nobody in the child could release
+    with catalog._file._session.lock:  # a lock that nobody in the child could release
         pid = os.fork()
         if pid == 0:
             code = 1

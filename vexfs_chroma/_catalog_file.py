@@ -1,0 +1,460 @@
+"""The file of the catalog: tables, checksums of rows, connections, transactions, errors.
+
+    tenants      name
+    databases    id, tenant, name
+    collections  position, id, database_id, name, metadata (JSON), schema (JSON)
+    dropped      id
+
+Damage.  SQLite does not notice a flipped bit in the content of a row, so every row ends with `crc`,
+the CRC-32 of all its columns (docs/format.md), which is verified on every read.  A row that an
+index does not find, or that fell out of its table, has no checksum that could tell; so the
+structure of the file and all rows are checked when it is opened.
+
+A damaged catalog is never written.  Reading goes on as far as it can be right: a row that is looked
+up by its key is found by walking the table without its indexes, and given out when its checksum is
+right.  Whatever depends on rows that may be the damaged ones (a key that is not found, a list, a
+count) raises CorruptionError instead.
+
+Processes and threads.  The file is in rollback-journal mode with synchronous=FULL.  Nothing is
+cached: each call reads what any process has committed.  A process has one connection, guarded by a
+lock; after a fork the child opens its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from chromadb.errors import ChromaError, InternalError, VersionMismatchError
+
+from vexfs_chroma._errors import (
+    CorruptionError,
+    DatabaseLockedError,
+    ReadOnlyError,
+    StorageFullError,
+    StoragePermissionError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "catalog.sqlite3"
+
+_APPLICATION_ID = 0x56455846  # "VEXF"
+_VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE tenants (
+    name TEXT NOT NULL PRIMARY KEY,
+    crc INTEGER NOT NULL
+) WITHOUT ROWID""",
+    """CREATE TABLE databases (
+    id BLOB NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    crc INTEGER NOT NULL,
+    UNIQUE (tenant, name)
+) WITHOUT ROWID""",
+    """CREATE TABLE collections (
+    position INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    database_id BLOB NOT NULL,
+    name TEXT NOT NULL,
+    metadata TEXT,
+    schema TEXT NOT NULL,
+    crc INTEGER NOT NULL,
+    UNIQUE (database_id, name)
+)""",
+    """CREATE TABLE dropped (
+    id BLOB NOT NULL PRIMARY KEY,
+    crc INTEGER NOT NULL
+) WITHOUT ROWID""",
+)
+_COLUMNS = {
+    "tenants": ("name",),
+    "databases": ("id", "tenant", "name"),
+    "collections": ("position", "id", "database_id", "name", "metadata", "schema"),
+    "dropped": ("id",),
+}
+_ORDER = {"databases": "name", "collections": "position"}
+_LONG_COLUMNS = ("metadata", "schema")  # not shown in messages
+
+Value = str | bytes | int | None
+Row = tuple[Any, ...]
+"""The values of a row in the order of its columns, without the checksum."""
+
+
+class _Text(bytes):
+    """Text as SQLite gives it: checked before it is decoded."""
+
+
+class _DamagedRowError(Exception):
+    """A row that does not have its checksum; the text says which."""
+
+
+def checksum(values: Iterable[object]) -> int:
+    """The CRC-32 of a row: of every value its type, its length where it has one, its bytes."""
+    crc = 0
+    for value in values:
+        if value is None:
+            data = b"N"
+        elif isinstance(value, str | _Text):
+            text = value.encode() if isinstance(value, str) else value
+            data = b"T" + len(text).to_bytes(8, "little") + text
+        elif isinstance(value, bytes):
+            data = b"B" + len(value).to_bytes(8, "little") + value
+        elif isinstance(value, int):
+            data = b"I" + value.to_bytes(8, "little", signed=True)
+        else:
+            return -1  # a type that nothing here writes
+        crc = zlib.crc32(data, crc)
+    return crc
+
+
+def _verified(table: str, stored: Row) -> Row:
+    """The values of a row as they were written.  Raises _DamagedRowError."""
+    problem = _damage_of(table, stored)
+    if problem is not None:
+        raise _DamagedRowError(problem)
+    return tuple(v.decode() if isinstance(v, _Text) else v for v in stored[:-1])
+
+
+def _damage_of(table: str, stored: Row) -> str | None:
+    *values, crc = stored
+    if crc == checksum((table, *values)):
+        return None
+    shown = ", ".join(
+        f"{column}={_shown(value)}"
+        for column, value in zip(_COLUMNS[table], values, strict=False)
+        if column not in _LONG_COLUMNS
+    )
+    return f"table {table}, row ({shown}): its checksum is wrong"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, _Text):
+        return repr(value.decode("utf-8", "backslashreplace")[:80])
+    return value[:32].hex() if isinstance(value, bytes) else repr(value)
+
+
+@dataclass(slots=True)
+class _Session:
+    """The connection of one process."""
+
+    pid: int
+    connection: sqlite3.Connection
+    lock: threading.RLock
+
+
+class Rows:
+    """Rows of the catalog, within one `reading` or `writing` block."""
+
+    __slots__ = ("_db", "_file")
+
+    def __init__(self, file: CatalogFile, db: sqlite3.Connection) -> None:
+        self._file, self._db = file, db
+
+    def find(self, table: str, **key: Value) -> Row | None:
+        """The row with these values in these columns, which must be a key; or None."""
+        if self._file.damage is None:
+            found = self._select(table, key)
+            return found[0] if found else None
+        for row in self._walk(table):
+            if all(row[_COLUMNS[table].index(column)] == value for column, value in key.items()):
+                return row
+        raise CorruptionError(self._file.damage)
+
+    def all(self, table: str, limit: int = -1, offset: int = 0, **equal: Value) -> list[Row]:
+        """All rows with these values, in order of creation or of name."""
+        self._file.check_sound()
+        return self._select(table, equal, f"LIMIT {limit:d} OFFSET {offset:d}")
+
+    def count(self, table: str, **equal: Value) -> int:
+        """How many rows `all` would give."""
+        self._file.check_sound()
+        sql = f"SELECT count(*) FROM {table}{_where(equal)}"  # noqa: S608
+        (count,) = self._db.execute(sql, tuple(equal.values())).fetchone()
+        return int(count)
+
+    def insert(self, table: str, *values: Value) -> None:
+        """Add a row.  Raises sqlite3.IntegrityError when its key exists."""
+        places = ", ".join("?" * (len(values) + 1))
+        row = (*values, checksum((table, *values)))
+        self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)  # noqa: S608
+
+    def replace(self, table: str, old: Row, new: Row) -> None:
+        """Change a row that was found.  Raises sqlite3.IntegrityError when its key exists."""
+        self.delete(table, **{_COLUMNS[table][0]: old[0]})
+        self.insert(table, *new)
+
+    def delete(self, table: str, **equal: Value) -> None:
+        """Remove all rows with these values."""
+        sql = f"DELETE FROM {table}{_where(equal)}"  # noqa: S608
+        self._db.execute(sql, tuple(equal.values()))
+
+    def next_position(self) -> int:
+        """The position of a collection that is created now."""
+        (last,) = self._db.execute("SELECT max(position) FROM collections").fetchone()
+        return 1 + (last or 0)
+
+    def _select(self, table: str, equal: dict[str, Value], page: str = "") -> list[Row]:
+        order = f" ORDER BY {_ORDER[table]}" if page and table in _ORDER else ""
+        sql = f"SELECT * FROM {table}{_where(equal)}{order} {page}"  # noqa: S608
+        try:
+            stored = self._db.execute(sql, tuple(equal.values())).fetchall()
+            return [_verified(table, row) for row in stored]
+        except _DamagedRowError as error:
+            raise self._file.damaged(str(error)) from None
+
+    def _walk(self, table: str) -> Iterator[Row]:
+        """The undamaged rows of a damaged catalog, as far as they can be reached."""
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+            for stored in self._db.execute(f"SELECT * FROM {table} NOT INDEXED"):  # noqa: S608
+                with contextlib.suppress(_DamagedRowError):
+                    yield _verified(table, stored)
+
+
+def _where(equal: dict[str, Value]) -> str:
+    return " WHERE " + " AND ".join(f"{column} = ?" for column in equal) if equal else ""
+
+
+class CatalogFile:
+    """The file in directory `path`, or in memory when it is None."""
+
+    def __init__(self, path: str | None, *, read_only: bool, busy_timeout: float) -> None:
+        self.path = None if path is None else str(Path(path) / FILE_NAME)
+        self.damage: str | None = None
+        """What is wrong with the file; it is not written then."""
+        self.read_only = read_only
+        self._busy_timeout = busy_timeout
+        self._closed = False
+        # Sessions of a parent process; closing them is not our business.
+        self._abandoned: list[_Session] = []
+        self._session = self._connect()
+        self._finalizer = weakref.finalize(self, _close_session, self._session)
+
+    def close(self) -> None:
+        """Close the connection of this process.  Idempotent."""
+        self._closed = True
+        self._finalizer()
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Each call on the rows reads what is committed then."""
+        session = self._current()
+        with session.lock, self._translating():
+            yield Rows(self, session.connection)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Rows]:
+        """One write transaction: committed when the block ends, undone when it raises."""
+        if self.read_only:
+            raise ReadOnlyError("the database was opened read-only")
+        self.check_sound()
+        session = self._current()
+        with session.lock, self._translating():
+            db = session.connection
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield Rows(self, db)
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    # -- identity and damage ---------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether the tables were made.  Raises when the file is not ours or of a later release."""
+        with self.reading():
+            db = self._session.connection
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version > _VERSION and application == _APPLICATION_ID:
+            raise VersionMismatchError(
+                f"the catalog {self.path} was written by a later release (format {version}, this "
+                f"release knows {_VERSION}); upgrade vexfs_chroma"
+            )
+        is_ours = application == _APPLICATION_ID and version == _VERSION
+        is_new = application == 0 and version == 0 and tables == 0
+        if not is_ours and not is_new:
+            raise CorruptionError(
+                f"{self.path} is not a catalog of vexfs_chroma, or its header is damaged; restore "
+                "it from a backup"
+            )
+        return bool(is_ours)
+
+    def make_tables(self) -> None:
+        """Make the tables of a new file, within a `writing` block."""
+        db = self._session.connection
+        for statement in _SCHEMA:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def check(self) -> None:
+        """Look for damage in the whole file.  What is found is in `damage` then, and in the log."""
+        try:
+            with self.reading():
+                problems = _problems(self._session.connection)
+        except CorruptionError as error:  # so bad that SQLite gave up
+            self.damage = str(error)
+        else:
+            if problems:
+                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+                self.damaged(problems[0] + more)
+        if self.damage is not None:
+            logger.error("%s", self.damage)
+
+    def check_sound(self) -> None:
+        """Raise CorruptionError when the file is known to be damaged."""
+        if self.damage is not None:
+            raise CorruptionError(self.damage)
+
+    def damaged(self, what: str) -> CorruptionError:
+        """Note damage; returns the error to raise."""
+        self.damage = (
+            f"{self.path or 'the catalog in memory'} is damaged: {what}. Restore {FILE_NAME} from "
+            "a backup; the records in collections/ are untouched. Until then nothing is written "
+            "to it, and only collections whose entries are intact can be opened"
+        )
+        return CorruptionError(self.damage)
+
+    # -- the connection --------------------------------------------------------------------------
+
+    def _connect(self) -> _Session:
+        uri, options = ":memory:", ""
+        if self.path is not None:
+            options = "?mode=rwc"
+            if self.read_only:
+                options = "?mode=ro"
+                if _is_on_read_only_media(self.path):
+                    options += "&immutable=1"  # not even lock files can be made there
+            uri = f"file:{quote(os.path.realpath(self.path))}{options}"
+        with self._translating():
+            connection = sqlite3.connect(
+                uri,
+                uri=self.path is not None,
+                timeout=self._busy_timeout,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            connection.text_factory = _Text
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA cell_size_check = ON")  # notice damage early
+            except sqlite3.Error:
+                connection.close()
+                raise
+        return _Session(os.getpid(), connection, threading.RLock())
+
+    def _current(self) -> _Session:
+        if self._closed:
+            raise InternalError("the catalog is closed")
+        session = self._session
+        if session.pid != os.getpid():
+            # In a fork.  The inherited lock may be held by a thread that does not exist here, and
+            # an inherited SQLite connection must be neither used nor closed.
+            self._abandoned.append(session)
+            if self.path is None:
+                session = _Session(os.getpid(), session.connection, threading.RLock())
+            else:
+                session = self._connect()
+            self._session = session
+            self._finalizer = weakref.finalize(self, _close_session, session)
+        return session
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self.error(error) from error
+        except UnicodeDecodeError as error:  # SQLite quotes what it found in the file
+            raise self.damaged("its definitions are no text") from error
+
+    def error(self, error: sqlite3.Error) -> ChromaError:
+        """What a failure of SQLite means to the caller."""
+        text = str(error)
+        where = self.path or "the catalog in memory"
+        if "locked" in text:
+            return DatabaseLockedError(
+                f"another process holds {where} for longer than {self._busy_timeout:g} s; "
+                "try again, or raise busy_timeout"
+            )
+        if "readonly" in text:
+            if not self.read_only and _is_writable(self.path):
+                return self.damaged("its header forbids writing")
+            return ReadOnlyError(f"{where} cannot be written ({text})")
+        if "disk is full" in text:
+            return StorageFullError(f"{where} could not grow: the disk is full")
+        if "unable to open" in text:
+            return StoragePermissionError(f"{where} cannot be opened ({text})")
+        if "I/O error" in text or isinstance(
+            error, sqlite3.ProgrammingError | sqlite3.InterfaceError
+        ):
+            return InternalError(f"{where}: {text}")
+        # The statements are fixed, so nothing else can fail on a file that is as it was written.
+        return self.damaged(text)
+
+
+def _problems(db: sqlite3.Connection) -> list[str]:
+    """What is wrong with the structure or with a row; [] when nothing is."""
+    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    text = found.decode("utf-8", "replace").removeprefix("*** in database main ***").strip()
+    problems = [] if text == "ok" else [f"its structure: {text}"]
+    if _schema_of(db) != _expected_schema():
+        problems.append("the definitions of its tables")
+    rows = [
+        problem
+        for table in _COLUMNS
+        for stored in db.execute(f"SELECT * FROM {table} NOT INDEXED")  # noqa: S608
+        if (problem := _damage_of(table, stored)) is not None
+    ]
+    return rows + problems  # a row is the best explanation of what follows from it
+
+
+def _schema_of(db: sqlite3.Connection) -> list[Row]:
+    sql = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    return db.execute(sql).fetchall()
+
+
+@functools.cache
+def _expected_schema() -> list[Row]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.text_factory = _Text
+        for statement in _SCHEMA:
+            db.execute(statement)
+        return _schema_of(db)
+
+
+def _close_session(session: _Session) -> None:
+    if session.pid == os.getpid():
+        with session.lock:
+            session.connection.close()
+
+
+def _is_writable(path: str | None) -> bool:
+    """Whether the operating system lets us write the file and its journal."""
+    return path is not None and all(os.access(p, os.W_OK) for p in (path, Path(path).parent))
+
+
+def _is_on_read_only_media(path: str) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
