@@ -16,6 +16,7 @@ catalog); nor is a row whose directory is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sqlite3
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
-from vexfs_chroma._errors import CorruptionError
+from vexfs_chroma._errors import CorruptionError, StorageFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,17 +82,11 @@ class Catalog:
             )
         if not file.exists():
             with file.writing() as rows:
-                if file.exists():  # another process was faster; only under the lock it is stable
-                    return
-                held = len(engine_collections())
-                if held:
-                    raise CorruptionError(
-                        f"the catalog {file.path} is missing or empty, but the directory holds "
-                        f"{held} collection(s); restore {FILE_NAME} from a backup"
-                    )
-                file.make_tables()
-                _insert_defaults(rows)
+                if not file.exists():  # under the lock: another process may have been faster
+                    _make(file, rows, len(engine_collections()))
         file.check()
+        if not file.read_only:
+            file.reserve()
 
     def reconcile(
         self,
@@ -102,7 +97,8 @@ class Catalog:
         """Finish what a crash interrupted; see the top of this file."""
         if self._file.damage is not None:  # it must not decide what is removed
             return
-        with self._file.writing() as rows:
+        # A full disk must not keep anybody from opening; the next one to open goes on.
+        with contextlib.suppress(StorageFullError), self._file.writing() as rows:
             known = {_uuid(row[1]) for row in rows.all("collections")}
             noted = {_uuid(row[0]) for row in rows.all("dropped")}
             held = set(engine_collections())
@@ -115,14 +111,14 @@ class Catalog:
                         "it; it was left alone",
                         id,
                     )
-            if noted:  # a full disk must not keep anybody from opening
-                rows.delete("dropped")
             for id in known - held:
                 logger.warning(
                     "collection %s has a catalog entry but no directory; restore it from a "
                     "backup, or delete the collection",
                     id,
                 )
+            if noted:
+                rows.delete("dropped")
 
     def close(self) -> None:
         """Close the connection of this process.  Idempotent."""
@@ -294,6 +290,16 @@ class Catalog:
             _insert_defaults(rows)
             _note_dropped(rows, ids)
         return [_uuid(id) for id in ids]
+
+
+def _make(file: CatalogFile, rows: Rows, held: int) -> None:
+    if held:
+        raise CorruptionError(
+            f"the catalog {file.path} is missing or empty, but the directory holds {held} "
+            f"collection(s); restore {FILE_NAME} from a backup"
+        )
+    file.make_tables()
+    _insert_defaults(rows)
 
 
 def _insert_defaults(rows: Rows) -> None:
