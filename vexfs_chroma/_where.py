@@ -7,6 +7,7 @@ engine compares int and float by value; every other type only with itself (vexfs
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from vexfs_chroma import _engine
 from vexfs_chroma._regex import compile_pattern, quote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vexfs_chroma._config import IndexView
     from vexfs_chroma._engine import Filter
 
@@ -40,7 +43,7 @@ _DOCUMENTS = {
     "$regex": _engine.F_DOC_REGEX,
     "$not_regex": _engine.F_DOC_NOT_REGEX,
 }
-_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_INT64_MIN, _INT64_MAX, _UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 _TYPE_NAMES = {"string": "Str", "int": "Int", "float": "Float", "bool": "Bool"}
 
 NOTHING: Filter = [_engine.F_ID_IN, []]
@@ -85,7 +88,7 @@ class Clause:
                 raise _invalid_where()
             op = _engine.F_AND if key == "$and" else _engine.F_OR
             return _combine(op, [self._where(child) for child in condition])
-        if not isinstance(key, str) or key.startswith("$"):
+        if not _is_text(key) or key.startswith("$"):
             raise _invalid_where()
         if not isinstance(condition, dict):
             return self._compare(key, "$eq", condition)
@@ -93,14 +96,14 @@ class Clause:
             raise _invalid_where()
         ((op_name, operand),) = condition.items()
         if key == DOCUMENT_KEY and op_name in _DOCUMENTS:
-            if not isinstance(operand, str):
+            if not _is_text(operand):
                 raise _invalid_where()
             return self._document(op_name, operand)
         return self._compare(key, op_name, operand)
 
     def _compare(self, key: str, op_name: str, operand: Any) -> Filter:
         if op_name in _COMPARISONS:
-            value_type = _scalar_type(operand)
+            value_type, operand = _scalar(operand)
             if op_name in _ORDERINGS and value_type not in {"int", "float"}:
                 raise _invalid_where()
             self.needs_keys.append((key, value_type))
@@ -110,15 +113,16 @@ class Clause:
         if op_name in _SETS:
             if not isinstance(operand, list) or not operand:
                 raise _invalid_where()
-            value_types = {_scalar_type(value) for value in operand}
-            if len(value_types) != 1:
+            value_types, values = zip(*map(_scalar, operand), strict=True)
+            if len(set(value_types)) != 1:
                 raise _invalid_where()
-            self.needs_keys.append((key, value_types.pop()))
-            if key == HIDDEN_DOCUMENT_KEY and isinstance(operand[0], str):
-                return _document_is(operand, negate=op_name == "$nin")
-            return [_SETS[op_name], key, operand]
+            self.needs_keys.append((key, value_types[0]))
+            if key == HIDDEN_DOCUMENT_KEY and value_types[0] == "string":
+                return _document_is(values, negate=op_name == "$nin")
+            return [_SETS[op_name], key, list(values)]
         if op_name in _MEMBERSHIPS:
-            self.needs_keys.append((key, _scalar_type(operand)))
+            value_type, operand = _scalar(operand)
+            self.needs_keys.append((key, value_type))
             return [_MEMBERSHIPS[op_name], key, operand]
         raise _invalid_where()
 
@@ -131,7 +135,7 @@ class Clause:
                 raise _invalid_where_document()
             op = _engine.F_AND if op_name == "$and" else _engine.F_OR
             return _combine(op, [self._where_document(child) for child in operand])
-        if op_name not in _DOCUMENTS or not isinstance(operand, str):
+        if op_name not in _DOCUMENTS or not _is_text(operand):
             raise _invalid_where_document()
         return self._document(op_name, operand)
 
@@ -156,22 +160,43 @@ def _combine(op: int, parts: list[Filter]) -> Filter:
     return [op, flat]
 
 
-def _document_is(texts: list[str], *, negate: bool) -> Filter:
+def _document_is(texts: Sequence[str], *, negate: bool) -> Filter:
     pattern = f"(?s)\\A(?:{'|'.join(quote(text) for text in texts)})\\z"
     return [_engine.F_DOC_NOT_REGEX if negate else _engine.F_DOC_REGEX, pattern]
 
 
-def _scalar_type(value: Any) -> str:
-    if isinstance(value, str):
-        return "string"
+def _scalar(value: Any) -> tuple[str, Any]:
+    """The type of an operand in a schema, and the value to compare with.
+
+    Chroma reads an integer that fits neither 64 bits with a sign nor without as a float; what fits
+    only without a sign, it refuses.
+    """
     if isinstance(value, bool):
-        return "bool"
+        return "bool", value
     if isinstance(value, int):
         if _INT64_MIN <= value <= _INT64_MAX:
-            return "int"
-    elif isinstance(value, float) and math.isfinite(value):
-        return "float"
+            return "int", value
+        if not _INT64_MAX < value <= _UINT64_MAX:
+            with contextlib.suppress(OverflowError):
+                return "float", float(value)
+    elif isinstance(value, float):
+        if math.isfinite(value):
+            return "float", value
+    elif _is_text(value):
+        return "string", value
     raise _invalid_where()
+
+
+def _is_text(value: Any) -> bool:
+    """Whether `value` is a string with a UTF-8 form, that is, without lone surrogates."""
+    if not isinstance(value, str):
+        return False
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def _invalid_where() -> InvalidArgumentError:

@@ -3,6 +3,7 @@ operand, each pattern, each include, each page."""
 
 from __future__ import annotations
 
+import operator
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 import samples as S
 from compare import Pair
 
+EXACT = {
+    "$eq": operator.eq, "$ne": operator.ne, "$gt": operator.gt,
+    "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le,
+}  # fmt: skip
 INCLUDES = ["documents", "metadatas", "embeddings", "uris", "distances"]
 
 
@@ -47,6 +52,32 @@ def test_where_document(rows: Pair, method: str) -> None:
     arguments: dict[str, Any] = {"query_embeddings": [[1, 1]], "n_results": 20}
     for text in documents():
         rows.call(method, where_document=text, **(arguments if method == "query" else {}))
+
+
+def test_numbers_at_the_limits(make: Any) -> None:
+    """Stored integers at both ends of 64 bits, and floats beyond them."""
+    least, largest = -(1 << 63), (1 << 63) - 1
+    stored = [0, 1.5, largest, least, 1 << 63, -(1 << 70), 1e30]
+    pair = make()
+    pair.call(
+        "add",
+        ids=[str(value) for value in stored],
+        embeddings=[[i, 0] for i in range(len(stored))],
+        metadatas=[{"n": value} for value in stored],
+    )
+    pair.same_state()
+    for value in [*stored, largest + 2, 1 << 64, 1 << 70, least - 1, -1e30, 2.0**63, -(2.0**63)]:
+        for op in S.COMPARE:
+            pair.call("get", where={"n": {op: value}})
+        for op in S.MEMBER:
+            pair.call("get", where={"n": {op: [value]}})
+        if largest < value < 1 << 64 and isinstance(value, int):
+            continue  # both refuse
+        # What is different is what the numbers say: Python compares them exactly.
+        value = value if least <= value <= largest else float(value)
+        for op, holds in EXACT.items():
+            expected = [str(one) for one in stored if holds(one, value)]
+            assert pair.ours.get(where={"n": {op: value}})["ids"] == expected
 
 
 def test_where_and_where_document(rows: Pair) -> None:
