@@ -549,6 +549,9 @@ class VexfsAPI(ServerAPI):
                 collection.engine.write(op, ids, vectors, documents, stored, uris)
             except InvalidArgumentError as error:
                 raise _records.why_refused(collection.engine, ids, vectors, error) from error
+            except UnicodeEncodeError:
+                _records.check_text(op, ids, stored)
+                raise  # a document or a uri
         return True
 
     @override

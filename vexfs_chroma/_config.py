@@ -93,6 +93,8 @@ _INDEXES = {
 _UINT64_MAX = 2**64 - 1
 _CMEK_GCP = re.compile(r"projects/.+/locations/.+/keyRings/.+/cryptoKeys/.+", re.DOTALL)
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 # -- building ------------------------------------------------------------------------------------
 
@@ -514,6 +516,12 @@ class _Document:
         self.root = root
         if not isinstance(root, dict):
             raise self.type_error((), f"struct {struct}")
+        text = json.dumps(root, ensure_ascii=False)
+        lone = _LONE_SURROGATE.search(text)
+        if lone is not None:
+            before = text[: lone.start()]  # where one character may be two escapes
+            column = sum(1 if c.isascii() else 6 if c < "\U00010000" else 12 for c in before) + 7
+            raise InvalidArgumentError(f"unexpected end of hex escape at line 1 column {column}")
 
     def value(self, path: Iterable[str]) -> Any:
         found = self.root

@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._records import stored_integer
+from vexfs_chroma._records import is_text, stored_integer
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
 
 
 def check_str(argument: str, value: Any) -> None:
-    """Raise TypeError when `value` is not a string, as Chroma's bindings do."""
+    """Raise as Chroma's bindings do: TypeError when `value` is not a string, UnicodeEncodeError
+    when it has no UTF-8 form.
+    """
     if not isinstance(value, str):
         raise TypeError(
             f"argument '{argument}': '{type(value).__name__}' object cannot be converted to "
             "'PyString'"
         )
+    value.encode()
 
 
 def check_name(argument: str, name: str) -> None:
@@ -102,7 +105,7 @@ def _metadata_value(argument: str, value: Any) -> Any:
         raise ValueError("Empty lists are not allowed as metadata values")  # noqa: TRY004
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    if isinstance(value, str):
+    if isinstance(value, str) and is_text(value):
         return str.__str__(value)
     try:
         if hasattr(type(value), "__index__"):

@@ -80,6 +80,31 @@ def why_refused(
     return error
 
 
+def check_text(op: str, ids: Sequence[str], metadatas: Sequence[Any] | None) -> None:
+    """Some text of a write has a lone surrogate.  Raise as Chroma does, if it is in these."""
+    for id in ids:
+        id.encode()
+    for metadata in metadatas or ():
+        for key, value in (metadata or {}).items():
+            key.encode()
+            if not is_text(value):
+                raise TypeError(f"argument 'metadatas': {_not_a_value(op)}")
+            if isinstance(value, list) and not all(map(is_text, value)):
+                kind = _not_a_value(op).replace("object", "list")
+                reason = "mixed or unsupported element types"
+                raise TypeError(f"argument 'metadatas': {kind}: {reason}")
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value, if it is a string, has a UTF-8 form, that is, no lone surrogates."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
 # -- metadata ------------------------------------------------------------------------------------
 
 

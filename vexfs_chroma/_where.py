@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _engine
+from vexfs_chroma._records import is_text
 from vexfs_chroma._regex import compile_pattern, quote
 
 if TYPE_CHECKING:
@@ -188,15 +189,7 @@ def _scalar(value: Any) -> tuple[str, Any]:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether `value` is a string with a UTF-8 form, that is, without lone surrogates."""
-    if not isinstance(value, str):
-        return False
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return False
-    return True
+    return isinstance(value, str) and is_text(value)
 
 
 def _invalid_where() -> InvalidArgumentError:

@@ -68,6 +68,7 @@ ODD_WHERE: list[Any] = [
     {"#id": "r1"}, {"n": {"$eq": None}}, {"n": {"$in": 1}}, {"n": {"$in": "ab"}},
     {"n": {"$gt": [1]}},
     {"#document": {"$not_contains": "fox"}}, {"n": {"$eq": {"$eq": 1}}}, {"extra": {"$ne": 1}},
+    {"\ud800": 1}, {"#document": {"$contains": "\ud800"}}, {"chroma:document": "\ud800"},
 ]  # fmt: skip
 
 TEXTS = [
@@ -95,13 +96,13 @@ ODD_DOCUMENT: list[Any] = [
     {"$or": [{"$contains": "aaa"}, {"$regex": "^x"}]},
     {"$or": [{"$and": [{"$contains": "o"}, {"$contains": "x"}]}, {"$not_regex": "a"}]},
     {"$and": {"$contains": "x"}},
-    {"n": 1}, {"$eq": "x"},
+    {"n": 1}, {"$eq": "x"}, {"$contains": "a\ud800"}, {"$not_regex": "a\ud800"},
 ]  # fmt: skip
 
 IDS: list[Any] = [
     ["x"], "x", ["x", "y"], ["x", "x"], [], [""], [1], [None], None, ["r0"], ["r0", "x"], ["é☕"],
     ["a" * 1000],
-    ["x\ny"], [" "], ("x",), [b"x"], ["r0", "r0"],
+    ["x\ny"], [" "], ("x",), [b"x"], ["r0", "r0"], ["a\ud800"], ["r0", "\udfff"],
 ]  # fmt: skip
 
 EMBEDDINGS: list[Any] = [
@@ -133,11 +134,12 @@ METADATA: list[Any] = [
     {"": 1}, {"#x": 1}, {"$x": 1}, {1: 1}, {"chroma:x": "y"}, {"chroma:document": "y"}, {"é": "ü"},
     {"a b.c": "x"},
     {"n": 1, "m": 2, "o": None}, {"s": "new", "fresh": [1]}, {"n": "\x00"}, {"k" * 300: "long"},
+    {"n": "a\ud800"}, {"n\udfff": 1}, {"n": ["a", "\ud800"]}, {"n": 1, "m": "\ud800", "\ud801": 2},
 ]  # fmt: skip
 
 NAMES: list[Any] = [
     "abc", "ab", "", "a" * 512, "a" * 513, "a..b", "1.2.3.4", "::1", "-abc", "abc-", ".abc", "a_b",
     "a b", "é123", "ABC",
     "a.b", "a-b", "a+b", "abc+def", "abc+def+ghi", "+abc", 5, None, b"abc", "abc\n", "256.1.1.1",
-    "a/b", "abc!",
+    "a/b", "abc!", "abc\ud800", "\udfffabc",
 ]  # fmt: skip

@@ -114,10 +114,12 @@ CONFIGURATIONS: list[Any] = [
     {"hnsw": {"max_neighbors": 1 << 20}},
 ]  # fmt: skip
 
+NO_TEXT: list[Any] = [{"hnsw": {"space": "a\ud800"}}, {"hnsw": {"é😀\ud800b": 1}}]
+
 
 def test_configuration(database: Pair) -> None:
     for at, (configuration, function) in enumerate(
-        itertools.product(CONFIGURATIONS, [{}, {"embedding_function": None}])
+        itertools.product([*CONFIGURATIONS, *NO_TEXT], [{}, {"embedding_function": None}])
     ):
         name = f"configuration-{at}"
         database.apply(
@@ -221,11 +223,11 @@ def test_deleted_collection(database: Pair) -> None:
 def test_tenants_and_databases(clients: Pair) -> None:
     admin = Pair(clients.theirs._admin_client, clients.ours._admin_client)
     mark = uuid.uuid4().hex[:6]
-    for name in [f"tenant-{mark}", "ab", "", f"t {mark}"]:
+    for name in [f"tenant-{mark}", "ab", "", f"t {mark}", "t\ud800t"]:
         for method in ("create_tenant", "create_tenant", "get_tenant"):
             admin.apply(f"{method}({name!r})", lambda a, m=method, n=name: getattr(a, m)(n))
     tenant = f"tenant-{mark}"
-    for name in ["one", "ab", "", "two", "one", "Three", "a b c"]:
+    for name in ["one", "ab", "", "two", "one", "Three", "a b c", "d\ud800d"]:
         admin.apply(f"create_database({name!r})", lambda a, n=name: a.create_database(n, tenant))
         admin.apply(f"get_database({name!r})", lambda a, n=name: a.get_database(n, tenant)["name"])
     for limit, offset in itertools.product((None, 0, 1, 2, 9), (None, 0, 1, 9)):
@@ -233,7 +235,7 @@ def test_tenants_and_databases(clients: Pair) -> None:
             f"list_databases({limit}, {offset})",
             lambda a, n=limit, o=offset: [d["name"] for d in a.list_databases(n, o, tenant)],
         )
-    for name in ["one", "one", "nothing", "", "two"]:
+    for name in ["one", "one", "nothing", "", "two", "d\ud800d"]:
         admin.apply(f"delete_database({name!r})", lambda a, n=name: a.delete_database(n, tenant))
     admin.apply("get_database of no tenant", lambda a: a.get_database("x" * 3, "nobody"))
     admin.apply("list_databases of no tenant", lambda a: a.list_databases(tenant="nobody"))

@@ -82,7 +82,7 @@ def test_metadata(fresh: Any, method: str) -> None:
 
 @pytest.mark.parametrize("method", WRITES)
 def test_documents_and_uris(fresh: Any, method: str) -> None:
-    texts = ["new text", "", None, "é☕\n", 5, b"x", ["x"], "\x00", "a" * 100_000]
+    texts = ["new text", "", None, "é☕\n", 5, b"x", ["x"], "\x00", "a" * 100_000, "a\ud800"]
     for text, target, field in itertools.product(texts, targets(method), ["documents", "uris"]):
         pair = fresh()
         pair.call(method, ids=[target], embeddings=[[4, 4]], **{field: [text]})

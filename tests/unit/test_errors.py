@@ -266,3 +266,30 @@ def test_raw_arguments_over_http_are_checked(api, collection):
             "new", None, {"hnsw": {}, "spann": {}}, None,
             get_or_create=False, tenant="default_tenant", database="default_database",
         )  # fmt: skip
+
+
+def test_text_without_utf8_is_refused_before_anything_is_stored(client):
+    collection = client.create_collection("texts", embedding_function=None)
+    for arguments in (
+        {"ids": ["fine", "\ud800"]},
+        {"ids": ["a", "b"], "documents": ["fine", "\ud800"]},
+        {"ids": ["a", "b"], "uris": ["fine", "\ud800"]},
+        {"ids": ["a", "b"], "metadatas": [{"k": 1}, {"\ud800": 1}]},
+    ):
+        with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
+            collection.add(embeddings=[[1, 2], [3, 4]], **arguments)
+    for metadata in ({"k": "\ud800"}, {"k": ["x", "\ud800"]}):
+        with pytest.raises(TypeError, match="argument 'metadatas': Cannot convert Python"):
+            collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[metadata])
+        with pytest.raises(TypeError, match="to UpdateMetadataValue"):
+            collection.update(ids=["a"], metadatas=[metadata])
+    assert collection.count() == 0
+    schema = vexfs_chroma.Schema()
+    schema.create_index(config=vexfs_chroma.StringInvertedIndexConfig(), key="\ud800")
+    with pytest.raises(errors.InvalidArgumentError, match="unexpected end of hex escape"):
+        client.create_collection("other", schema=schema)
+    with pytest.raises(TypeError, match="argument 'metadata'"):
+        client.create_collection("other", metadata={"k": "\ud800"})
+    with pytest.raises(TypeError, match="argument 'new_metadata'"):
+        collection.modify(metadata={"k": "\ud800"})
+    assert [found.name for found in client.list_collections()] == ["texts"]

@@ -36,14 +36,12 @@ Records = tuple[
 
 
 def encode(value: object) -> bytes:
-    """`value` as MessagePack.  Raises InvalidArgumentError for what has no such form."""
+    """`value` as MessagePack.  Raises InvalidArgumentError for what has no such form.
+
+    Text with a lone surrogate has no UTF-8 form: that is a UnicodeEncodeError, as in Chroma.
+    """
     try:
         return _encoder.encode(value)
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError(
-            f"text is not valid Unicode: {error.object[error.start : error.end]!a} at character "
-            f"{error.start} is a lone surrogate and has no UTF-8 form"
-        ) from error
     except OverflowError as error:
         raise InvalidArgumentError(
             "an integer does not fit in 64 bits; store it as a string or a float"
