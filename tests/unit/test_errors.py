@@ -293,3 +293,34 @@ def test_text_without_utf8_is_refused_before_anything_is_stored(client):
     with pytest.raises(TypeError, match="argument 'new_metadata'"):
         collection.modify(metadata={"k": "\ud800"})
     assert [found.name for found in client.list_collections()] == ["texts"]
+
+
+def test_sizes_that_are_refused(client, collection):
+    for id in ("x" * 65_536, "é" * 32_768):
+        for write in (collection.add, collection.upsert, collection.update):
+            with raises(
+                errors.InvalidArgumentError, "the id of record 1 must have 1 to 65535 bytes"
+            ):
+                write(ids=["b", id], embeddings=[[1, 2], [3, 4]])
+        assert collection.get(ids=[id])["ids"] == []  # no such record, as for any other id
+    longest = "é" * 32_767 + "x"
+    collection.add(ids=[longest], embeddings=[[1, 2]], metadatas=[{"k" * 100_000: 1}])
+    assert collection.get(ids=[longest])["ids"] == [longest]
+    wide = client.create_collection("wide", embedding_function=None)
+    too_wide = np.zeros((1, 65_537), np.float32)
+    for call in (
+        lambda: wide.add(ids=["a"], embeddings=too_wide),
+        lambda: wide.upsert(ids=["a"], embeddings=too_wide),
+        lambda: wide.update(ids=["a"], embeddings=too_wide),
+        lambda: wide.query(query_embeddings=too_wide),
+    ):
+        with pytest.raises(errors.InvalidArgumentError, match=r"1 to 65536 dimensions"):
+            call()
+    assert wide.count() == 0
+    wide.add(ids=["a"], embeddings=too_wide[:, 1:])
+    assert wide.query(query_embeddings=too_wide[:, 1:])["ids"] == [["a"]]
+    where = {"n": 1}
+    for _ in range(33):
+        where = {"$or": [{"$and": [where, {"a": 1}]}, {"b": 1}]}
+    with pytest.raises(errors.InvalidArgumentError, match="nested deeper than 64 levels"):
+        collection.get(where=where)
