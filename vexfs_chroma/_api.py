@@ -96,7 +96,7 @@ _NO_FUNCTIONS = (
     "The Rust bindings (embedded mode) do not support attached function operations."
 )
 _UINT32_MAX = 2**32 - 1
-_running: weakref.WeakSet[VexfsAPI] = weakref.WeakSet()
+_running: weakref.WeakValueDictionary[int, VexfsAPI] = weakref.WeakValueDictionary()
 
 
 class _Open:
@@ -140,6 +140,7 @@ class VexfsAPI(ServerAPI):
         super().__init__(system)
         self.options = _options.current()
         self._storage: tuple[Catalog, _engine.Database] | None = None
+        self._path: str | None = None
         self._stopped = False
         self._switching = threading.RLock()
         self._collections: dict[UUID, _Open] = {}
@@ -160,6 +161,9 @@ class VexfsAPI(ServerAPI):
             if settings.require("is_persistent"):
                 path = os.path.realpath(settings.require("persist_directory"))
             try:
+                for other in _all_running():
+                    if path is not None and other._path == path:  # spelled differently
+                        self.options = _options.inherited(other.options, path)
                 self._storage = _open_storage(path, self.options)
             except BaseException:
                 # chromadb has put the System into its cache already, where the next client of this
@@ -169,7 +173,8 @@ class VexfsAPI(ServerAPI):
                 if shared.get(identifier) is self._system:
                     del shared[identifier]
                 raise
-            _running.add(self)
+            self._path = path
+            _running[id(self)] = self
 
     @override
     def stop(self) -> None:
@@ -179,7 +184,7 @@ class VexfsAPI(ServerAPI):
             self._stopped = True
             storage, self._storage = self._storage, None
             self._collections = {}
-            _running.discard(self)
+            _running.pop(id(self), None)
         if storage is not None:
             catalog, engine = storage
             engine.close()
@@ -895,8 +900,13 @@ def _implement_unknown_methods() -> None:
     abc.update_abstractmethods(VexfsAPI)
 
 
+def _all_running() -> list[VexfsAPI]:
+    # valuerefs() is one atomic step: other threads may start and stop clients meanwhile.
+    return [api for reference in _running.valuerefs() if (api := reference()) is not None]
+
+
 def _stop_all() -> None:
-    for api in list(_running):
+    for api in _all_running():
         api.stop()
 
 

@@ -58,6 +58,9 @@ def PersistentClient(  # noqa: N802
         durability: "full" (default), "normal" or "off"; see "Durability" in the README.
         read_only: Never write; also works on read-only media.
         busy_timeout: Seconds to wait while another process writes (default 30).
+
+    While the directory is open in this process, a further client of it has the same options: those
+    not given are inherited, and other values raise ValueError.
     """
     settings = Settings() if settings is None else settings
     settings.persist_directory = str(path)
@@ -133,5 +136,5 @@ def _client(
     with _options.given(**options):
         system = SharedSystemClient._identifier_to_system.get(_options.identifier_of(settings))
         if system is not None:
-            _options.check_same(system.instance(VexfsAPI).options, settings.persist_directory)
+            _options.inherited(system.instance(VexfsAPI).options, settings.persist_directory)
         return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))

@@ -9,6 +9,9 @@ They are keyword arguments of our client functions, or environment variables, in
     memtable_rows  VEXFS_MEMTABLE_ROWS records kept in memory before they are sealed into files
                                        (environment only; default 50,000)
 
+A directory that is open in this process has the options that it was opened with.  Further clients
+of it inherit what they are not given; being given something else is a ValueError.
+
 chromadb shares one System among all clients of a directory, made from a Settings object that has no
 room for them, so what a client function was given waits here until the System starts.
 """
@@ -63,8 +66,13 @@ def identifier_of(settings: Settings) -> str:
 
 @contextmanager
 def given(**options: Any) -> Iterator[None]:
-    """Open databases with these options (None: not given) while in the block."""
-    token = _given.set({name: value for name, value in options.items() if value is not None})
+    """Open databases with these options (None: not given) while in the block.
+
+    Raises InvalidArgumentError for values that an option cannot have.
+    """
+    chosen = {name: value for name, value in options.items() if value is not None}
+    _check(Options(**chosen))
+    token = _given.set(chosen)
     try:
         yield
     finally:
@@ -74,24 +82,34 @@ def given(**options: Any) -> Iterator[None]:
 def current() -> Options:
     """The options for a database that is opened now: given, else from the environment."""
     options = Options(**{**_from_environment(), **_given.get()})
-    if options.durability not in _DURABILITIES:
-        raise InvalidArgumentError(
-            f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
-        )
-    timeout = options.busy_timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise InvalidArgumentError(f"busy_timeout must be a number of seconds, got {timeout!r}")
+    _check(options)
     return options
 
 
-def check_same(running: Options, where: str) -> None:
-    """Raise ValueError when a database that is open already is now asked for differently."""
+def inherited(running: Options, where: str) -> Options:
+    """The options of a database that is open already.
+
+    Raises ValueError when it is now asked for differently.
+    """
     for name, value in _given.get().items():
         if getattr(running, name) != value:
             raise ValueError(
                 f"{where} is already open in this process with {name}={getattr(running, name)!r}, "
                 f"not {value!r}; close those clients first"
             )
+    return running
+
+
+def _check(options: Options) -> None:
+    if options.durability not in _DURABILITIES:
+        raise InvalidArgumentError(
+            f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
+        )
+    if not isinstance(options.read_only, bool):
+        raise InvalidArgumentError(f"read_only must be True or False, got {options.read_only!r}")
+    timeout = options.busy_timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise InvalidArgumentError(f"busy_timeout must be a number of seconds, got {timeout!r}")
 
 
 def _from_environment() -> dict[str, Any]:

@@ -171,13 +171,59 @@ def test_options_of_an_open_database_cannot_change(tmp_path):
     vexfs_chroma.PersistentClient(tmp_path, durability="off")
 
 
+def test_options_that_are_not_given_are_inherited(tmp_path, monkeypatch):
+    vexfs_chroma.PersistentClient(tmp_path).close()
+    first = vexfs_chroma.PersistentClient(tmp_path, read_only=True, durability="normal")
+    monkeypatch.setenv("VEXFS_DURABILITY", "off")  # the environment is not asked again
+    settings = chromadb.Settings(is_persistent=True, persist_directory=str(tmp_path))
+    for second in (
+        vexfs_chroma.PersistentClient(tmp_path),
+        vexfs_chroma.PersistentClient(tmp_path, durability="normal"),
+        vexfs_chroma.PersistentClient(f"{tmp_path}/x/.."),
+        vexfs_chroma.PersistentClient(f"{tmp_path}/y/..", read_only=True),
+        vexfs_chroma.Client(settings),
+    ):
+        assert options(second) == options(first)
+        with pytest.raises(ReadOnlyError):
+            second.create_collection("abc")
+    for path in (tmp_path, f"{tmp_path}/x/..", f"{tmp_path}/z/.."):
+        with pytest.raises(ValueError, match="with read_only=True, not False"):
+            vexfs_chroma.PersistentClient(path, read_only=False)
+        with pytest.raises(ValueError, match="with durability='normal', not 'full'"):
+            vexfs_chroma.PersistentClient(path, durability="full")
+    vexfs_chroma.install()
+    try:
+        assert options(chromadb.PersistentClient(f"{tmp_path}/w/..")) == options(first)
+    finally:
+        vexfs_chroma.uninstall()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize(
-    "bad", [{"durability": "x"}, {"busy_timeout": -1}, {"busy_timeout": float("nan")}]
+    "bad",
+    [
+        {"durability": "x"},
+        {"durability": 3},
+        {"durability": ["full"]},
+        {"durability": True},
+        {"durability": b"full"},
+        {"read_only": "yes"},
+        {"read_only": 1},
+        {"read_only": 0},
+        {"read_only": []},
+        {"busy_timeout": -1},
+        {"busy_timeout": float("nan")},
+        {"busy_timeout": "3"},
+        {"busy_timeout": True},
+    ],
 )
-def test_bad_options(tmp_path, bad):
-    with pytest.raises(InvalidArgumentError, match=f"{next(iter(bad))} must be"):
-        vexfs_chroma.PersistentClient(tmp_path, **bad)
-    assert list(tmp_path.iterdir()) == []
+def test_bad_options(tmp_path, bad, is_open):
+    if is_open:
+        vexfs_chroma.PersistentClient(tmp_path)
+    for path in (tmp_path, f"{tmp_path}/x/.."):
+        with pytest.raises(InvalidArgumentError, match=f"{next(iter(bad))} must be"):
+            vexfs_chroma.PersistentClient(path, **bad)
+    assert is_open or list(tmp_path.iterdir()) == []
     vexfs_chroma.PersistentClient(tmp_path)
 
 
