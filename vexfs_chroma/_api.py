@@ -130,6 +130,7 @@ class _Using:
 
     def _gone(self) -> NotFoundError:
         self._api._forget(self._id)
+        self._api._catalog.check_present()  # or has everything gone?
         return NotFoundError(f"{self._prefix}Collection [{self._id}] does not exist.")
 
 

@@ -120,6 +120,10 @@ class Catalog:
             if noted:
                 rows.delete("dropped")
 
+    def check_present(self) -> None:
+        """Raise InternalError when the directory was removed or replaced meanwhile."""
+        self._file.check_present()
+
     def close(self) -> None:
         """Close the connection of this process.  Idempotent."""
         self._file.close()

@@ -249,6 +249,7 @@ class CatalogFile:
         # Sessions of a parent process; closing them is not our business.
         self._abandoned: list[_Session] = []
         self._session = self._connect()
+        self._identity = self._identify()
         self._finalizer = weakref.finalize(self, _close_session, self._session)
 
     def close(self) -> None:
@@ -283,6 +284,23 @@ class CatalogFile:
                     db.execute("ROLLBACK")
 
     # -- identity and damage ---------------------------------------------------------------------
+
+    def check_present(self) -> None:
+        """Raise InternalError when the file that is open is not the one at its path any more."""
+        if self._identify() != self._identity:
+            raise InternalError(
+                f"{self.path} was removed or replaced while the database was open; close all "
+                "clients of it, then open it again"
+            )
+
+    def _identify(self) -> tuple[int, int] | None:
+        if self.path is None:
+            return None
+        try:
+            status = Path(self.path).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def exists(self) -> bool:
         """Whether the tables were made.  Raises when the file is not ours or of a later release."""
@@ -394,6 +412,7 @@ class CatalogFile:
     def _current(self) -> _Session:
         if self._closed:
             raise InternalError("the catalog is closed")
+        self.check_present()  # SQLite would go on with a file that nobody else can see
         session = self._session
         if session.pid != os.getpid():
             # In a fork.  The inherited lock may be held by a thread that does not exist here, and

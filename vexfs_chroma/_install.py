@@ -11,6 +11,7 @@ method is the first to see the settings of every client.
 
 from __future__ import annotations
 
+import copy
 import functools
 import weakref
 from typing import TYPE_CHECKING
@@ -39,12 +40,20 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo install(): new clients of chromadb's own functions use Chroma again."""
+    """Undo install(): new clients of chromadb's own functions use Chroma again.
+
+    Clients that are open go on, on vexfs databases, until they are closed.
+    """
     global _installed
     _installed = False
     for reference, name in _redirected:
         settings = reference()
         if settings is not None:
+            # The object is the caller's (often chromadb's own default one) and goes back to what
+            # it was; a System that runs on it keeps what it was made from.
+            for system in list(SharedSystemClient._identifier_to_system.values()):
+                if system.settings is settings:
+                    system.settings = copy.copy(settings)
             settings.chroma_api_impl = name
     _redirected.clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -369,6 +370,80 @@ def test_install_redirects_plain_chromadb(tmp_path):
     theirs.close()
     with vexfs_chroma.PersistentClient(tmp_path) as client:
         assert client.count_collections() == 1
+
+
+def clients_by_plain_chromadb(path):
+    settings = chromadb.Settings(is_persistent=True, persist_directory=str(path))
+    return {
+        "persistent": lambda: chromadb.PersistentClient(str(path)),
+        "ephemeral": chromadb.EphemeralClient,
+        "default": chromadb.Client,
+        "settings": lambda: chromadb.Client(settings),
+    }
+
+
+@pytest.mark.parametrize("how", ["persistent", "ephemeral", "default", "settings"])
+def test_clients_outlive_uninstall(tmp_path, how):
+    make = clients_by_plain_chromadb(tmp_path / "db")[how]
+    vexfs_chroma.install()
+    try:
+        one, two = make(), make()
+        collection = fill(one)
+    finally:
+        vexfs_chroma.uninstall()
+    collection.add(ids=["c"], embeddings=[[1, 1]])
+    one.create_collection("more", embedding_function=None)
+    one.set_database("default_database")
+    admin = chromadb.AdminClient(one.get_settings())
+    admin.create_database("made")
+    again = type(one).from_system(one._system)
+    assert again._server is one._server
+    again.close()
+    one.close()
+    assert two.get_collection("abc", embedding_function=None).count() == 3
+    assert two.count_collections() == 2
+    theirs = clients_by_plain_chromadb(tmp_path / "other")[how]()
+    assert type(theirs._server).__name__ == "RustBindingsAPI"
+    assert theirs.count_collections() == 0
+    theirs.close()
+    two.close()
+    two.close()
+
+
+@pytest.mark.parametrize("change", ["remove", "rename", "replace"])
+def test_a_directory_that_goes_away_under_a_client(tmp_path, change):
+    path = tmp_path / "db"
+    with vexfs_chroma.PersistentClient(tmp_path / "new") as client:
+        client.create_collection("replaced", embedding_function=None)
+    client = vexfs_chroma.PersistentClient(path)
+    collection = fill(client)
+    if change == "remove":
+        shutil.rmtree(path)
+    else:
+        path.rename(tmp_path / "old")
+    if change == "replace":
+        (tmp_path / "new").rename(path)
+    before = sorted(tmp_path.rglob("*"))
+    for call in (
+        lambda: collection.add(ids=["c"], embeddings=[[1, 1]]),
+        collection.count,
+        lambda: collection.delete(ids=["a"]),
+        client.list_collections,
+        lambda: client.get_collection("abc"),
+        lambda: client.create_collection("more", embedding_function=None),
+        lambda: client.delete_collection("abc"),
+    ):
+        with pytest.raises(InternalError, match=r"was removed or replaced while .* close all"):
+            call()
+    with pytest.raises(InternalError, match="was removed or replaced"):
+        vexfs_chroma.PersistentClient(path)  # the same System
+    assert sorted(tmp_path.rglob("*")) == before
+    client.close()
+    client.close()
+    with vexfs_chroma.PersistentClient(path) as client:
+        names = [found.name for found in client.list_collections()]
+        assert names == (["replaced"] if change == "replace" else [])
+        fill(client)
 
 
 def test_the_batch_ceiling_is_advice():
