@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEPENDENCIES := $(VENV)/.dependencies
 EXTENSION := $(VENV)/.extension
+TEST_DEPENDENCIES := $(VENV)/.test-dependencies
 LOAD_DEPENDENCIES := $(VENV)/.load-dependencies
 
 C_FILES := $(sort $(shell find csrc -name "*.c" -o -name "*.h"))
@@ -41,7 +42,7 @@ help: ## this list
 
 # ---- set-up ---------------------------------------------------------------------------------
 
-build: $(EXTENSION) ## .venv with the package installed in place, and everything the tests need
+build: $(EXTENSION) $(TEST_DEPENDENCIES) ## .venv with the package installed in place, and everything the tests need
 
 $(BIN)/python:
 	@tools/make_venv.sh $(PYTHON) $(VENV)
@@ -51,8 +52,14 @@ $(DEPENDENCIES): pyproject.toml setup.py | $(BIN)/python
 	@echo "installing vexfs_chroma into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77.0.3' 'cffi>=1.17' wheel
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation \
-		-e '.[test,examples,conformance]'
+		-e '.[examples]'
 	@touch $@ && touch $(EXTENSION)
+
+# The package is installed, so this adds what the extras name and nothing else.
+$(TEST_DEPENDENCIES): $(DEPENDENCIES)
+	@echo "installing what the tests and checks need"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[test,conformance]'
+	@touch $@
 
 $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
 		$(wildcard vexfs_chroma/_engine/_ffi_build.py vexfs_chroma/_engine/_codec.py \
@@ -73,7 +80,7 @@ quickstart: $(EXTENSION) ## set everything up and run the first example
 check: test ## the same as test
 test: lint test-c test-py ## everything that every change must pass: checks, C tests, Python tests
 
-lint: layers $(EXTENSION) ## layer rule, ruff, mypy --strict, clang-format
+lint: layers $(EXTENSION) $(TEST_DEPENDENCIES) ## layer rule, ruff, mypy --strict, clang-format
 	$(BIN)/ruff check --quiet $(LINT_PY)
 	$(BIN)/ruff format --check --quiet $(LINT_PY)
 	$(BIN)/mypy
@@ -82,7 +89,7 @@ lint: layers $(EXTENSION) ## layer rule, ruff, mypy --strict, clang-format
 layers: | $(BIN)/python
 	@$(BIN)/python tools/check_layers.py
 
-format: $(EXTENSION) ## format C and Python
+format: $(EXTENSION) $(TEST_DEPENDENCIES) ## format C and Python
 	$(BIN)/clang-format -i $(FORMAT_C)
 	$(BIN)/ruff check --quiet --fix-only $(LINT_PY)
 	$(BIN)/ruff format $(LINT_PY)
@@ -114,7 +121,7 @@ build/.c-tools:
 test-c: build/c/test_vexfs ## C tests (ARGS="--filter wal")
 	build/c/test_vexfs $(C_TEST_ARGS)
 
-test-py: $(EXTENSION) ## Python tests (ARGS="-k query")
+test-py: $(EXTENSION) $(TEST_DEPENDENCIES) ## Python tests (ARGS="-k query")
 	$(BIN)/pytest -q $(ARGS)
 
 asan: asan-c asan-py ## C and Python tests under AddressSanitizer and UBSan
@@ -124,7 +131,7 @@ asan-c: build/asan/test_vexfs
 
 # A second copy of the package, compiled with the sanitizers, that shadows the one in place.
 # libstdc++ is preloaded because the sanitizer must find the C++ runtime of other extensions.
-asan-py: $(EXTENSION)
+asan-py: $(EXTENSION) $(TEST_DEPENDENCIES)
 	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
 		build --build-base build/asan-py --build-lib build/asan-py/lib
 	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -144,13 +151,13 @@ build/.neon-tools:
 	@tools/need_program.sh qemu-aarch64 qemu-user
 	@touch $@
 
-conformance: $(EXTENSION) ## chromadb's own test suite on us
+conformance: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on us
 	$(BIN)/python tests/conformance/run_conformance.py --impl vexfs_chroma.api.VexfsAPI $(ARGS)
 
-contract: $(EXTENSION) ## the same calls on chromadb and on us, results compared
+contract: $(EXTENSION) $(TEST_DEPENDENCIES) ## the same calls on chromadb and on us, results compared
 	$(BIN)/pytest -q tests/contract $(ARGS)
 
-crash: $(EXTENSION) ## kill writers again and again (N rounds), check what is left
+crash: $(EXTENSION) $(TEST_DEPENDENCIES) ## kill writers again and again (N rounds), check what is left
 	VEXFS_CRASH_ROUNDS=$(N) $(BIN)/pytest -q -m crash tests/crash $(ARGS)
 
 # Each fuzz target gets the engine and libFuzzer; its corpus stays in build/fuzz/.
@@ -179,7 +186,7 @@ load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## Locust load test against its service 
 
 # ---- releasing ------------------------------------------------------------------------------
 
-dist: $(EXTENSION) ## sdist, wheel built from it, checked and installed in a clean environment
+dist: $(EXTENSION) $(TEST_DEPENDENCIES) ## sdist, wheel built from it, checked and installed in a clean environment
 	@rm -rf dist build/dist-venv
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/abi3audit --strict dist/*.whl
