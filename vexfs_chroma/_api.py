@@ -4,30 +4,25 @@ This class is chromadb's `ServerAPI`, so chromadb's own Client and Collection ru
 They have checked the shape of every argument; this module does what Chroma's server does: the
 meaning, and the errors with Chroma's classes and texts (a few are odd, but programs match them).
 
-Data operations rarely touch the catalog: collections used lately are kept open, with the view of
-their schema that filters need, and the engine knows when one was deleted.
+Operations on records (`_api_records.py`) rarely touch the catalog: collections used lately are kept
+open, with the view of their schema that filters need, and the engine knows when one was deleted.
+What Chroma's local mode refuses is in `_api_refused.py`.
 """
 
 from __future__ import annotations
 
-import abc
 import atexit
 import contextlib
 import dataclasses
 import json
-import operator
 import os
-import resource
-import sys
 import threading
 import time
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from chromadb import __version__ as _chromadb_version
-from chromadb.api import ServerAPI
 from chromadb.api.collection_configuration import (
     CreateCollectionConfiguration,
     UpdateCollectionConfiguration,
@@ -35,27 +30,7 @@ from chromadb.api.collection_configuration import (
     update_collection_configuration_to_json_str,
 )
 from chromadb.api.shared_system_client import SharedSystemClient
-from chromadb.api.types import (
-    CollectionMetadata,
-    DeleteResult,
-    Documents,
-    Embeddings,
-    GetResult,
-    IDs,
-    Include,
-    IncludeMetadataDocuments,
-    IncludeMetadataDocumentsDistances,
-    IncludeMetadataDocumentsEmbeddings,
-    IndexingStatus,
-    Metadatas,
-    QueryResult,
-    ReadLevel,
-    Schema,
-    SearchResult,
-    URIs,
-    Where,
-    WhereDocument,
-)
+from chromadb.api.types import CollectionMetadata, Schema
 from chromadb.auth import UserIdentity
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
 from chromadb.errors import (
@@ -64,16 +39,16 @@ from chromadb.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from chromadb.execution.expression.plan import Search
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
 from overrides import override
 
 from vexfs_chroma import _config, _engine, _options, _records
+from vexfs_chroma._api_records import OpenCollection, RecordOperations, as_count
+from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
-from vexfs_chroma._catalog_file import FILE_NAME as CATALOG_FILE
-from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
+from vexfs_chroma._errors import CorruptionError
 from vexfs_chroma._names import (
     check_collection_metadata,
     check_database_name,
@@ -81,33 +56,15 @@ from vexfs_chroma._names import (
     check_str,
     check_tenant_name,
 )
-from vexfs_chroma._where import Clause
+from vexfs_chroma._storage import most_open_collections, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chromadb.api.models.AttachedFunction import AttachedFunction
-
 MAX_BATCH_SIZE = 2**20
 """What `get_max_batch_size` answers.  It is advice for callers that split; larger calls work."""
 
-_NO_FUNCTIONS = (
-    "Attached functions are only supported when connecting to a Chroma server via HttpClient. "
-    "The Rust bindings (embedded mode) do not support attached function operations."
-)
-_UINT32_MAX = 2**32 - 1
 _running: weakref.WeakValueDictionary[int, VexfsAPI] = weakref.WeakValueDictionary()
-
-
-class _Open:
-    """An open collection: the engine's handle, and what its schema allows."""
-
-    __slots__ = ("engine", "indexes", "used")
-
-    def __init__(self, engine: _engine.Collection, entry: CatalogEntry) -> None:
-        self.engine = engine
-        self.used = False  # since the last look for one to close
-        self.indexes = _config.IndexView(entry.schema)
 
 
 class _Using:
@@ -118,7 +75,7 @@ class _Using:
     def __init__(self, api: VexfsAPI, id: UUID, prefix: str) -> None:
         self._api, self._id, self._prefix = api, id, prefix
 
-    def __enter__(self) -> _Open:
+    def __enter__(self) -> OpenCollection:
         try:
             return self._api._open(self._id)
         except NotFoundError as error:
@@ -134,7 +91,7 @@ class _Using:
         return NotFoundError(f"{self._prefix}Collection [{self._id}] does not exist.")
 
 
-class VexfsAPI(ServerAPI):
+class VexfsAPI(RecordOperations, RefusedOperations):
     """Chroma's API on a vexfs database: a directory, or memory."""
 
     def __init__(self, system: System) -> None:
@@ -144,8 +101,8 @@ class VexfsAPI(ServerAPI):
         self._path: str | None = None
         self._stopped = False
         self._switching = threading.RLock()
-        self._collections: dict[UUID, _Open] = {}
-        self._most_open = _most_open_collections(system.settings.is_persistent)
+        self._collections: dict[UUID, OpenCollection] = {}
+        self._most_open = most_open_collections(system.settings.is_persistent)
         self._opening = threading.Lock()
 
     # -- life ------------------------------------------------------------------------------------
@@ -165,7 +122,7 @@ class VexfsAPI(ServerAPI):
                 for other in _all_running():
                     if path is not None and other._path == path:  # spelled differently
                         self.options = _options.inherited(other.options, path)
-                self._storage = _open_storage(path, self.options)
+                self._storage = open_storage(path, self.options)
             except BaseException:
                 # chromadb has put the System into its cache already, where the next client of this
                 # directory would find it, not started.
@@ -240,7 +197,7 @@ class VexfsAPI(ServerAPI):
         offset: int | None = None,
         tenant: str = DEFAULT_TENANT,
     ) -> Sequence[Database]:
-        limit, offset = _count("limit", limit), _count("offset", offset)
+        limit, offset = as_count("limit", limit), as_count("offset", offset)
         found = self._catalog.list_databases(tenant, limit, offset or 0)
         return [Database(id=d.id, name=d.name, tenant=d.tenant) for d in found]
 
@@ -272,7 +229,7 @@ class VexfsAPI(ServerAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> Sequence[CollectionModel]:
-        limit, offset = _count("limit", limit), _count("offset", offset)
+        limit, offset = as_count("limit", limit), as_count("offset", offset)
         entries = self._catalog.list_collections(tenant, database, limit, offset or 0)
         return [self._model(entry) for entry in entries]
 
@@ -416,10 +373,10 @@ class VexfsAPI(ServerAPI):
             metadata = check_collection_metadata("new_metadata", new_metadata)
         if new_name is not None:
             check_name("new_name", new_name)
-        change_schema: Callable[[_config.Json], _config.Json] | None = None
+        change_schema: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         if new_configuration is not None:
 
-            def change_schema(schema: _config.Json) -> _config.Json:
+            def change_schema(schema: dict[str, Any]) -> dict[str, Any]:
                 return _config.update_schema(schema, new_configuration)
 
         self._catalog.update_collection(
@@ -449,7 +406,7 @@ class VexfsAPI(ServerAPI):
             database=entry.database,
         )
 
-    def _open(self, id: UUID, entry: CatalogEntry | None = None) -> _Open:
+    def _open(self, id: UUID, entry: CatalogEntry | None = None) -> OpenCollection:
         """The open collection, opened now if need be.  Raises NotFoundError."""
         found = self._collections.get(id)
         if found is not None:
@@ -463,7 +420,7 @@ class VexfsAPI(ServerAPI):
                     entry = catalog.find_collection_by_id(id)
                 if entry is None:
                     raise NotFoundError(f"Collection [{id}] does not exist.")
-                found = _Open(database.open_collection(id), entry)
+                found = OpenCollection(database.open_collection(id), entry)
                 self._make_room()
                 self._collections[id] = found
             return found
@@ -488,300 +445,10 @@ class VexfsAPI(ServerAPI):
             with contextlib.suppress(NotFoundError):  # another process was faster
                 database.drop_collection(id)
 
+    @override
     def _using(self, id: UUID, prefix: str = "") -> _Using:
         """An open collection, for one operation; a deleted one raises with Chroma's text."""
         return _Using(self, id, prefix)
-
-    # -- records ---------------------------------------------------------------------------------
-
-    @override
-    def _add(
-        self,
-        ids: IDs,
-        collection_id: UUID,
-        embeddings: Embeddings,
-        metadatas: Metadatas | None = None,
-        documents: Documents | None = None,
-        uris: URIs | None = None,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> bool:
-        return self._write("add", collection_id, ids, embeddings, metadatas, documents, uris)
-
-    @override
-    def _update(
-        self,
-        collection_id: UUID,
-        ids: IDs,
-        embeddings: Embeddings | None = None,
-        metadatas: Metadatas | None = None,
-        documents: Documents | None = None,
-        uris: URIs | None = None,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> bool:
-        return self._write("update", collection_id, ids, embeddings, metadatas, documents, uris)
-
-    @override
-    def _upsert(
-        self,
-        collection_id: UUID,
-        ids: IDs,
-        embeddings: Embeddings,
-        metadatas: Metadatas | None = None,
-        documents: Documents | None = None,
-        uris: URIs | None = None,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> bool:
-        return self._write("upsert", collection_id, ids, embeddings, metadatas, documents, uris)
-
-    def _write(
-        self,
-        op: str,
-        collection_id: UUID,
-        ids: IDs,
-        embeddings: Embeddings | None,
-        metadatas: Metadatas | None,
-        documents: Documents | None,
-        uris: URIs | None,
-    ) -> bool:
-        if not ids:
-            return True
-        stored = _records.stored_metadatas(op, metadatas, uris)
-        vectors = None if embeddings is None else _records.as_matrix(embeddings)
-        with self._using(collection_id, "Error getting collection: ") as collection:
-            try:
-                collection.engine.write(op, ids, vectors, documents, stored, uris)
-            except InvalidArgumentError as error:
-                raise _records.why_refused(collection.engine, ids, vectors, error) from error
-            except UnicodeEncodeError:
-                _records.check_text(op, ids, stored)
-                raise  # a document or a uri
-        return True
-
-    @override
-    def _count(
-        self,
-        collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
-    ) -> int:
-        with self._using(collection_id) as collection:
-            return collection.engine.count()
-
-    @override
-    def _peek(
-        self,
-        collection_id: UUID,
-        n: int = 10,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> GetResult:
-        return self._get(
-            collection_id, limit=n, include=IncludeMetadataDocumentsEmbeddings, tenant=tenant
-        )
-
-    @override
-    def _get(
-        self,
-        collection_id: UUID,
-        ids: IDs | None = None,
-        where: Where | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        where_document: WhereDocument | None = None,
-        include: Include = IncludeMetadataDocuments,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> GetResult:
-        limit, offset = _count("limit", limit), _count("offset", offset)
-        clause = Clause(where, where_document) if where or where_document else None
-        with self._using(collection_id) as collection:
-            if clause is not None:
-                clause.check(collection.indexes)
-            rows = collection.engine.get(
-                ids,
-                None if clause is None else clause.filter,
-                offset=offset or 0,
-                limit=limit,
-                documents="documents" in include,
-                metadatas="metadatas" in include,
-                uris="uris" in include,
-                vectors="embeddings" in include,
-            )
-            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
-        return GetResult(
-            ids=rows.ids,
-            embeddings=_records.as_embeddings(rows.vectors),
-            documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
-            uris=rows.uris,  # type: ignore[typeddict-item]
-            included=include,
-            data=None,
-            metadatas=metadatas,  # type: ignore[typeddict-item]
-        )
-
-    @override
-    def _query(
-        self,
-        collection_id: UUID,
-        query_embeddings: Embeddings,
-        ids: IDs | None = None,
-        n_results: int = 10,
-        where: Where | None = None,
-        where_document: WhereDocument | None = None,
-        include: Include = IncludeMetadataDocumentsDistances,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> QueryResult:
-        if ids is not None and not all(isinstance(id, str) for id in ids):
-            wrong = next(type(id).__name__ for id in ids if not isinstance(id, str))
-            raise TypeError(f"argument 'ids': '{wrong}' object cannot be converted to 'PyString'")
-        n_results = _count("n_results", n_results) or 0
-        clause = Clause(where, where_document) if where or where_document else None
-        queries = _records.as_matrix(query_embeddings)
-        with self._using(collection_id, "Error getting collection: ") as collection:
-            if clause is not None:
-                clause.check(collection.indexes)
-            columns = {
-                "documents": "documents" in include,
-                "metadatas": "metadatas" in include or "data" in include,  # as in Chroma
-                "uris": "uris" in include,
-                "vectors": "embeddings" in include,
-            }
-            condition = None if clause is None else clause.filter
-            try:
-                rows = collection.engine.query(
-                    queries, n_results, ids=ids, filter=condition, **columns
-                )
-            except InvalidArgumentError as error:
-                raise _records.why_refused(collection.engine, (), queries, error) from error
-            except NotFoundError as error:
-                # The collection, or an id.  info() raises the same when it is the collection.
-                if collection.engine.info().dimension:
-                    raise InternalError(
-                        "Error executing plan: Internal error: Error finding id"
-                    ) from error
-                rows = collection.engine.query(queries, n_results, ids=None, filter=None, **columns)
-            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
-        counts = rows.counts
-        distances = None
-        if "distances" in include and rows.distances is not None:
-            distances = rows.distances.tolist()
-        return QueryResult(
-            ids=_records.split(rows.ids, counts),
-            embeddings=_records.split_embeddings(rows.vectors, counts),
-            documents=_records.split_optional(rows.documents, counts),
-            uris=_records.split_optional(rows.uris, counts),
-            included=include,
-            data=None,
-            metadatas=_records.split_optional(metadatas, counts),
-            distances=_records.split_optional(distances, counts),
-        )
-
-    @override
-    def _delete(
-        self,
-        collection_id: UUID,
-        ids: IDs | None = None,
-        where: Where | None = None,
-        where_document: WhereDocument | None = None,
-        limit: int | None = None,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> DeleteResult:
-        limit = _count("limit", limit)
-        clause = Clause(where, where_document) if where or where_document else None
-        if clause is None and ids is not None and not ids:
-            raise InvalidArgumentError(
-                "Validation error: ids, where: Either ids or where must be specified"
-            )
-        with self._using(collection_id) as collection:
-            if clause is None:
-                if ids is None:
-                    collection.engine.info()  # raises when the collection is gone
-                    return DeleteResult(deleted=0)
-                collection.engine.delete(ids, None)
-                return DeleteResult(deleted=len(ids))  # Chroma counts the ids given
-            clause.check(collection.indexes)
-            deleted = collection.engine.delete(ids, clause.filter, limit)
-        return DeleteResult(deleted=deleted)
-
-    # -- what Chroma's local mode does not do ----------------------------------------------------
-
-    @override
-    def _search(
-        self,
-        collection_id: UUID,
-        searches: list[Search],
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
-    ) -> SearchResult:
-        raise NotImplementedError("Search is not implemented for Local Chroma")
-
-    @override
-    def _fork(
-        self,
-        collection_id: UUID,
-        new_name: str,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> CollectionModel:
-        raise NotImplementedError("Collection forking is not implemented for Local Chroma")
-
-    @override
-    def _fork_count(
-        self,
-        collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> int:
-        raise NotImplementedError("Fork count is not implemented for Local Chroma")
-
-    @override
-    def _get_indexing_status(
-        self,
-        collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> IndexingStatus:
-        raise NotImplementedError("Indexing status is not implemented for Local Chroma")
-
-    @override
-    def attach_function(
-        self,
-        function_id: str,
-        name: str,
-        input_collection_id: UUID,
-        output_collection: str,
-        params: dict[str, Any] | None = None,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> tuple[AttachedFunction, bool]:
-        raise NotImplementedError(_NO_FUNCTIONS)
-
-    @override
-    def get_attached_function(
-        self,
-        name: str,
-        input_collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> AttachedFunction:
-        raise NotImplementedError(_NO_FUNCTIONS)
-
-    @override
-    def detach_function(
-        self,
-        name: str,
-        input_collection_id: UUID,
-        delete_output: bool = False,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> bool:
-        raise NotImplementedError(_NO_FUNCTIONS)
 
     # -- the system ------------------------------------------------------------------------------
 
@@ -813,94 +480,6 @@ class VexfsAPI(ServerAPI):
         return UserIdentity(user_id="", tenant=DEFAULT_TENANT, databases=[DEFAULT_DATABASE])
 
 
-def _open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
-    if path is not None:
-        _check_directory(Path(path), read_only=options.read_only)
-    engine = _engine.Database(
-        path,
-        durability=options.durability,
-        read_only=options.read_only,
-        create=not options.read_only,
-        busy_timeout=options.busy_timeout,
-        memtable_rows=options.memtable_rows,
-    )
-    try:
-        catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)
-        try:
-            catalog.prepare(engine.list_collections)
-            if not options.read_only and path is not None:
-                catalog.reconcile(
-                    engine.list_collections,
-                    engine.drop_collection,
-                    lambda found: engine.open_collection(found).info().lsn == 0,
-                )
-        except BaseException:
-            catalog.close()
-            raise
-    except BaseException:
-        engine.close()
-        raise
-    return catalog, engine
-
-
-def _check_directory(path: Path, *, read_only: bool) -> None:
-    """Refuse, before anything is written, what is not a place for a database."""
-    if path.exists() and not path.is_dir():
-        raise ForeignDatabaseError(f"{path} is a file; a database is a directory")
-    if (path / CATALOG_FILE).exists():
-        return
-    if (path / "chroma.sqlite3").exists():
-        raise ForeignDatabaseError(
-            f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not read; "
-            "nothing was changed. Give another path, and copy the records over with chromadb's "
-            "get() and add()"
-        )
-    if read_only:
-        raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")
-
-
-def _most_open_collections(is_persistent: bool) -> int:
-    """An eighth of the file descriptors that the process may have; a collection takes about two.
-
-    In memory there is nothing to save by closing one.
-    """
-    if not is_persistent:
-        return sys.maxsize
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1024 if allowed == resource.RLIM_INFINITY else max(16, min(1024, allowed // 8))
-
-
-def _count(name: str, value: Any) -> int | None:
-    """A limit or an offset: an unsigned number of 32 bits."""
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"argument '{name}': {error}") from error
-    if not 0 <= number <= _UINT32_MAX:
-        raise OverflowError("out of range integral type conversion attempted")
-    return number
-
-
-def _implement_unknown_methods() -> None:
-    """Let the class be made under later releases of chromadb: their new methods say so."""
-
-    def stub(name: str) -> Callable[..., Any]:
-        def unsupported(self: VexfsAPI, *args: Any, **kwargs: Any) -> Any:
-            raise NotImplementedError(
-                f"{name} came with chromadb {_chromadb_version}; this release of vexfs_chroma "
-                "does not support it"
-            )
-
-        unsupported.__name__ = name
-        return unsupported
-
-    for name in VexfsAPI.__abstractmethods__:
-        setattr(VexfsAPI, name, stub(name))
-    abc.update_abstractmethods(VexfsAPI)
-
-
 def _all_running() -> list[VexfsAPI]:
     # valuerefs() is one atomic step: other threads may start and stop clients meanwhile.
     return [api for reference in _running.valuerefs() if (api := reference()) is not None]
@@ -911,5 +490,5 @@ def _stop_all() -> None:
         api.stop()
 
 
-_implement_unknown_methods()
+implement_unknown_methods(VexfsAPI)
 atexit.register(_stop_all)

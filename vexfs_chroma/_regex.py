@@ -28,7 +28,8 @@ from chromadb.errors import InvalidArgumentError
 from vexfs_chroma import _charsets
 from vexfs_chroma._charsets import Ranges
 from vexfs_chroma._regex_properties import range_item
-from vexfs_chroma._regex_syntax import (
+from vexfs_chroma._regex_syntax import parse, unsupported
+from vexfs_chroma._regex_tree import (
     Alternation,
     Assertion,
     Class,
@@ -36,8 +37,6 @@ from vexfs_chroma._regex_syntax import (
     Literal,
     Node,
     Repeat,
-    parse,
-    unsupported,
 )
 
 _MAX_MEMORY = 64 << 20  # of one compiled pattern; Rust allows 10 MB for a denser form

@@ -2,11 +2,8 @@ r"""A parser of Rust's regular expressions (the regex crate), as far as RE2 can 
 
 Patterns mean in Chroma what they mean in Rust; RE2 reads a similar language with other meanings
 (ASCII-only \w and \b, octal escapes, no nested classes, ...).  So a pattern is parsed here by
-Rust's grammar into the small tree below and written out again for RE2 by `_regex.py`.  What
+Rust's grammar into the tree of `_regex_tree.py` and written out again for RE2 by `_regex.py`.  What
 cannot be expressed is refused, with Chroma's error class and the text of Rust's parser.
-
-Whether a quantifier is lazy or a group captures plays no part in *whether* a text matches, so the
-tree does not tell.
 """
 
 from __future__ import annotations
@@ -19,6 +16,17 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _charsets
 from vexfs_chroma._regex_properties import PERL, Property, find_property
+from vexfs_chroma._regex_tree import (
+    ANY,
+    ANY_BUT_NEWLINE,
+    Alternation,
+    Assertion,
+    Class,
+    Concat,
+    Literal,
+    Node,
+    Repeat,
+)
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -35,70 +43,6 @@ _BOUNDARIES = {
     "end-half": "word_end_half",
 }
 _PATTERN_WHITE_SPACE = set("\t\n\v\f\r \x85\u200e\u200f\u2028\u2029")
-
-
-# -- the tree ------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, frozen=True)
-class Literal:
-    """One character."""
-
-    code: int
-    fold: bool  # case does not matter
-
-
-@dataclass(slots=True, frozen=True)
-class Class:
-    """One character of a set: ranges and properties together, or everything else."""
-
-    ranges: Ranges
-    properties: tuple[Property, ...] = ()
-    negated: bool = False
-    fold: bool = False
-
-    def resolve(self) -> Ranges:
-        """The set, as ranges."""
-        found = _charsets.union(self.ranges, *(p.resolve() for p in self.properties))
-        if self.fold:
-            found = _charsets.fold(found)
-        return _charsets.complement(found) if self.negated else found
-
-
-@dataclass(slots=True, frozen=True)
-class Assertion:
-    """A condition on the characters on both sides of a position."""
-
-    kind: str  # start, end, line_start, line_end, word, not_word, word_start, ...
-    ascii: bool = False  # what a word is
-
-
-@dataclass(slots=True, frozen=True)
-class Concat:
-    """One after the other."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(slots=True, frozen=True)
-class Alternation:
-    """One of several."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(slots=True, frozen=True)
-class Repeat:
-    """The same again, at least `least` and at most `most` (None: any number of) times."""
-
-    part: Node
-    least: int
-    most: int | None
-
-
-Node = Literal | Class | Assertion | Concat | Alternation | Repeat
-ANY = Class(((0, _charsets.LAST),))
-ANY_BUT_NEWLINE = Class(((0x0A, 0x0A),), negated=True)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,294 @@
+"""Operations on records: add, update, upsert, count, get, query, delete.
+
+Each opens its collection with `_using`, says it to the engine in one call, and gives the answer
+Chroma's shape.
+"""
+
+from __future__ import annotations
+
+import abc
+import operator
+from typing import TYPE_CHECKING, Any
+
+from chromadb.api import ServerAPI
+from chromadb.api.types import (
+    DeleteResult,
+    Documents,
+    Embeddings,
+    GetResult,
+    IDs,
+    Include,
+    IncludeMetadataDocuments,
+    IncludeMetadataDocumentsDistances,
+    IncludeMetadataDocumentsEmbeddings,
+    Metadatas,
+    QueryResult,
+    ReadLevel,
+    URIs,
+    Where,
+    WhereDocument,
+)
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
+from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
+from overrides import override
+
+from vexfs_chroma import _config, _engine, _records
+from vexfs_chroma._where import Clause
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from uuid import UUID
+
+    from vexfs_chroma._catalog import Collection as CatalogEntry
+
+_UINT32_MAX = 2**32 - 1
+
+
+class OpenCollection:
+    """An open collection: the engine's handle, and what its schema allows."""
+
+    __slots__ = ("engine", "indexes", "used")
+
+    def __init__(self, engine: _engine.Collection, entry: CatalogEntry) -> None:
+        self.engine = engine
+        self.used = False  # since the last look for one to close
+        self.indexes = _config.IndexView(entry.schema)
+
+
+class RecordOperations(ServerAPI):
+    """The part of the interface that reads and writes records."""
+
+    @abc.abstractmethod
+    def _using(self, id: UUID, prefix: str = "") -> AbstractContextManager[OpenCollection]:
+        """An open collection, for one operation; a deleted one raises with Chroma's text."""
+
+    @override
+    def _add(
+        self,
+        ids: IDs,
+        collection_id: UUID,
+        embeddings: Embeddings,
+        metadatas: Metadatas | None = None,
+        documents: Documents | None = None,
+        uris: URIs | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._write("add", collection_id, ids, embeddings, metadatas, documents, uris)
+
+    @override
+    def _update(
+        self,
+        collection_id: UUID,
+        ids: IDs,
+        embeddings: Embeddings | None = None,
+        metadatas: Metadatas | None = None,
+        documents: Documents | None = None,
+        uris: URIs | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._write("update", collection_id, ids, embeddings, metadatas, documents, uris)
+
+    @override
+    def _upsert(
+        self,
+        collection_id: UUID,
+        ids: IDs,
+        embeddings: Embeddings,
+        metadatas: Metadatas | None = None,
+        documents: Documents | None = None,
+        uris: URIs | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> bool:
+        return self._write("upsert", collection_id, ids, embeddings, metadatas, documents, uris)
+
+    def _write(
+        self,
+        op: str,
+        collection_id: UUID,
+        ids: IDs,
+        embeddings: Embeddings | None,
+        metadatas: Metadatas | None,
+        documents: Documents | None,
+        uris: URIs | None,
+    ) -> bool:
+        if not ids:
+            return True
+        stored = _records.stored_metadatas(op, metadatas, uris)
+        vectors = None if embeddings is None else _records.as_matrix(embeddings)
+        with self._using(collection_id, "Error getting collection: ") as collection:
+            try:
+                collection.engine.write(op, ids, vectors, documents, stored, uris)
+            except InvalidArgumentError as error:
+                raise _records.why_refused(collection.engine, ids, vectors, error) from error
+            except UnicodeEncodeError:
+                _records.check_text(op, ids, stored)
+                raise  # a document or a uri
+        return True
+
+    @override
+    def _count(
+        self,
+        collection_id: UUID,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
+    ) -> int:
+        with self._using(collection_id) as collection:
+            return collection.engine.count()
+
+    @override
+    def _peek(
+        self,
+        collection_id: UUID,
+        n: int = 10,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> GetResult:
+        return self._get(
+            collection_id, limit=n, include=IncludeMetadataDocumentsEmbeddings, tenant=tenant
+        )
+
+    @override
+    def _get(
+        self,
+        collection_id: UUID,
+        ids: IDs | None = None,
+        where: Where | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include = IncludeMetadataDocuments,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> GetResult:
+        limit, offset = as_count("limit", limit), as_count("offset", offset)
+        clause = _clause(where, where_document)
+        with self._using(collection_id) as collection:
+            if clause is not None:
+                clause.check(collection.indexes)
+            rows = collection.engine.get(
+                ids,
+                None if clause is None else clause.filter,
+                offset=offset or 0,
+                limit=limit,
+                documents="documents" in include,
+                metadatas="metadatas" in include,
+                uris="uris" in include,
+                vectors="embeddings" in include,
+            )
+            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
+        return GetResult(
+            ids=rows.ids,
+            embeddings=_records.as_embeddings(rows.vectors),
+            documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
+            uris=rows.uris,  # type: ignore[typeddict-item]
+            included=include,
+            data=None,
+            metadatas=metadatas,  # type: ignore[typeddict-item]
+        )
+
+    @override
+    def _query(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings,
+        ids: IDs | None = None,
+        n_results: int = 10,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include = IncludeMetadataDocumentsDistances,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> QueryResult:
+        if ids is not None and not all(isinstance(id, str) for id in ids):
+            wrong = next(type(id).__name__ for id in ids if not isinstance(id, str))
+            raise TypeError(f"argument 'ids': '{wrong}' object cannot be converted to 'PyString'")
+        n_results = as_count("n_results", n_results) or 0
+        clause = _clause(where, where_document)
+        queries = _records.as_matrix(query_embeddings)
+        with self._using(collection_id, "Error getting collection: ") as collection:
+            if clause is not None:
+                clause.check(collection.indexes)
+            columns = {
+                "documents": "documents" in include,
+                "metadatas": "metadatas" in include or "data" in include,  # as in Chroma
+                "uris": "uris" in include,
+                "vectors": "embeddings" in include,
+            }
+            condition = None if clause is None else clause.filter
+            try:
+                rows = collection.engine.query(
+                    queries, n_results, ids=ids, filter=condition, **columns
+                )
+            except InvalidArgumentError as error:
+                raise _records.why_refused(collection.engine, (), queries, error) from error
+            except NotFoundError as error:
+                # The collection, or an id.  info() raises the same when it is the collection.
+                if collection.engine.info().dimension:
+                    raise InternalError(
+                        "Error executing plan: Internal error: Error finding id"
+                    ) from error
+                rows = collection.engine.query(queries, n_results, ids=None, filter=None, **columns)
+            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
+        counts = rows.counts
+        distances = None
+        if "distances" in include and rows.distances is not None:
+            distances = rows.distances.tolist()
+        return QueryResult(
+            ids=_records.split(rows.ids, counts),
+            embeddings=_records.split_embeddings(rows.vectors, counts),
+            documents=_records.split_optional(rows.documents, counts),
+            uris=_records.split_optional(rows.uris, counts),
+            included=include,
+            data=None,
+            metadatas=_records.split_optional(metadatas, counts),
+            distances=_records.split_optional(distances, counts),
+        )
+
+    @override
+    def _delete(
+        self,
+        collection_id: UUID,
+        ids: IDs | None = None,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        limit: int | None = None,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+    ) -> DeleteResult:
+        limit = as_count("limit", limit)
+        clause = _clause(where, where_document)
+        if clause is None and ids is not None and not ids:
+            raise InvalidArgumentError(
+                "Validation error: ids, where: Either ids or where must be specified"
+            )
+        with self._using(collection_id) as collection:
+            if clause is None:
+                if ids is None:
+                    collection.engine.info()  # raises when the collection is gone
+                    return DeleteResult(deleted=0)
+                collection.engine.delete(ids, None)
+                return DeleteResult(deleted=len(ids))  # Chroma counts the ids given
+            clause.check(collection.indexes)
+            deleted = collection.engine.delete(ids, clause.filter, limit)
+        return DeleteResult(deleted=deleted)
+
+
+def _clause(where: Any, where_document: Any) -> Clause | None:
+    return Clause(where, where_document) if where or where_document else None
+
+
+def as_count(name: str, value: Any) -> int | None:
+    """A limit or an offset: an unsigned number of 32 bits."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"argument '{name}': {error}") from error
+    if not 0 <= number <= _UINT32_MAX:
+        raise OverflowError("out of range integral type conversion attempted")
+    return number

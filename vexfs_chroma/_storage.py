@@ -1,0 +1,75 @@
+"""Opening a database: the directory, the engine's part and the catalog, in the right order."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chromadb.errors import NotFoundError
+
+from vexfs_chroma import _engine
+from vexfs_chroma._catalog import Catalog
+from vexfs_chroma._catalog_file import FILE_NAME as CATALOG_FILE
+from vexfs_chroma._errors import ForeignDatabaseError
+
+if TYPE_CHECKING:
+    from vexfs_chroma import _options
+
+
+def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
+    if path is not None:
+        _check_directory(Path(path), read_only=options.read_only)
+    engine = _engine.Database(
+        path,
+        durability=options.durability,
+        read_only=options.read_only,
+        create=not options.read_only,
+        busy_timeout=options.busy_timeout,
+        memtable_rows=options.memtable_rows,
+    )
+    try:
+        catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)
+        try:
+            catalog.prepare(engine.list_collections)
+            if not options.read_only and path is not None:
+                catalog.reconcile(
+                    engine.list_collections,
+                    engine.drop_collection,
+                    lambda found: engine.open_collection(found).info().lsn == 0,
+                )
+        except BaseException:
+            catalog.close()
+            raise
+    except BaseException:
+        engine.close()
+        raise
+    return catalog, engine
+
+
+def _check_directory(path: Path, *, read_only: bool) -> None:
+    """Refuse, before anything is written, what is not a place for a database."""
+    if path.exists() and not path.is_dir():
+        raise ForeignDatabaseError(f"{path} is a file; a database is a directory")
+    if (path / CATALOG_FILE).exists():
+        return
+    if (path / "chroma.sqlite3").exists():
+        raise ForeignDatabaseError(
+            f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not read; "
+            "nothing was changed. Give another path, and copy the records over with chromadb's "
+            "get() and add()"
+        )
+    if read_only:
+        raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")
+
+
+def most_open_collections(is_persistent: bool) -> int:
+    """An eighth of the file descriptors that the process may have; a collection takes about two.
+
+    In memory there is nothing to save by closing one.
+    """
+    if not is_persistent:
+        return sys.maxsize
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1024 if allowed == resource.RLIM_INFINITY else max(16, min(1024, allowed // 8))
