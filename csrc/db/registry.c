@@ -6,6 +6,7 @@
  */
 #include "db/db.h"
 #include "filter/columns.h"
+#include "filter/text_index.h"
 #include "index/code_rows.h"
 
 #include "base/poison.h"
@@ -27,6 +28,7 @@ static void count_fork(void) {
 static void set_up_process(void) {
     pthread_atfork(NULL, NULL, count_fork);
     (void)vex_payfile_register(vex_columns_plugin());
+    (void)vex_payfile_register(vex_text_plugin());
     vex_vecfile_register(vex_code_rows_plugin());
 }
 

@@ -1,13 +1,15 @@
 /*
  * expr.c - parsing filter expressions (see expr.h).
  *
- * Parsing is iterative: a stack of open AND/OR nodes, at most DEPTH_MAX deep.
+ * Parsing is iterative: a stack of open nodes, at most STACK_MAX deep.
  */
 #include "filter/expr.h"
 
 #include "base/poison.h"
 
-#define DEPTH_MAX 64
+#define DEPTH_MAX 64         /* AND and OR */
+#define REQUIRED_DEPTH_MAX 8 /* ... in what a pattern requires */
+#define STACK_MAX (DEPTH_MAX + 1 + REQUIRED_DEPTH_MAX)
 #define NODES_MAX ((uint32_t)1 << 20)
 #define ARENA_CHUNK ((size_t)16 << 10)
 
@@ -25,6 +27,9 @@ static bool is_list_test(int64_t op) {
 }
 static bool is_text_test(int64_t op) {
     return op >= VEX_F_DOC_CONTAINS && op <= VEX_F_DOC_NOT_REGEX;
+}
+static bool is_regex(int64_t op) {
+    return op == VEX_F_DOC_REGEX || op == VEX_F_DOC_NOT_REGEX;
 }
 static bool is_id_test(int64_t op) {
     return op == VEX_F_ID_IN || op == VEX_F_ID_NOT_IN;
@@ -117,21 +122,35 @@ static vex_status read_text(vex_mp_reader *reader, vex_expr *node) {
     }
     node->operand = (vex_value){.type = VEX_VALUE_STRING, .bytes = text.bytes, .len = text.len};
     node->needs_document = true;
-    if (node->op == VEX_F_DOC_REGEX || node->op == VEX_F_DOC_NOT_REGEX) {
-        return vex_regex_compile(text.bytes, text.len, &node->regex);
+    node->only_substrings = !is_regex(node->op);
+    return is_regex(node->op) ? vex_regex_compile(text.bytes, text.len, &node->regex) : VEX_OK;
+}
+
+/* A node is counted when its parent announces it, before anything is allocated for it. */
+static vex_status make_children(vex_filter *filter, uint32_t n, uint32_t *n_nodes, vex_expr *node) {
+    if (n > NODES_MAX - *n_nodes) {
+        return malformed("more than 2^20 nodes");
     }
+    *n_nodes += n;
+    node->children = allocate(filter, n, sizeof *node->children);
+    if (node->children == NULL) {
+        return no_memory();
+    }
+    node->n_children = n;
     return VEX_OK;
 }
 
 static vex_status read_leaf(vex_filter *filter, vex_mp_reader *reader, uint32_t n_items,
-                            vex_expr *node) {
+                            uint32_t *n_nodes, vex_expr *node) {
     uint32_t op = node->op;
     uint32_t arity = is_text_test(op) || is_id_test(op) ? 2 : 3;
-    if (n_items != arity) {
+    bool has_required = is_regex(op) && n_items == 3;
+    if (n_items != arity && !has_required) {
         return malformed("an operator has the wrong number of operands");
     }
     if (is_text_test(op)) {
-        return read_text(reader, node);
+        VEX_TRY(read_text(reader, node));
+        return has_required ? make_children(filter, 1, n_nodes, node) : VEX_OK;
     }
     if (is_id_test(op)) {
         return read_operands(filter, reader, node);
@@ -161,26 +180,16 @@ static vex_status read_head(vex_mp_reader *reader, vex_expr *node, uint32_t *n_i
     return VEX_OK;
 }
 
-/* A node is counted when its parent announces it, before anything is allocated for it. */
 static vex_status read_children_header(vex_filter *filter, vex_mp_reader *reader, uint32_t n_items,
                                        uint32_t *n_nodes, vex_expr *node) {
     vex_mp_value list = vex_mp_next(reader);
     if (n_items != 2 || list.kind != VEX_MP_ARRAY || list.count < 2) {
         return malformed("AND and OR need a list of two or more nodes");
     }
-    if (list.count > NODES_MAX - *n_nodes) {
-        return malformed("more than 2^20 nodes");
-    }
-    *n_nodes += list.count;
-    node->children = allocate(filter, list.count, sizeof *node->children);
-    if (node->children == NULL) {
-        return no_memory();
-    }
-    node->n_children = list.count;
-    return VEX_OK;
+    return make_children(filter, list.count, n_nodes, node);
 }
 
-/* An AND or OR node, and how many of its children have been begun. */
+/* A node with children, and how many of them have been begun. */
 typedef struct open_node {
     vex_expr *node;
     uint32_t begun;
@@ -197,29 +206,60 @@ static vex_status parse_node(vex_filter *filter, vex_mp_reader *reader, uint32_t
     }
     VEX_TRY(read_head(reader, node, &n_items));
     VEX_TRY(is_logical(node->op) ? read_children_header(filter, reader, n_items, n_nodes, node)
-                                 : read_leaf(filter, reader, n_items, node));
+                                 : read_leaf(filter, reader, n_items, n_nodes, node));
     return vex_mp_bad(reader) ? malformed("malformed MessagePack") : VEX_OK;
 }
 
+/* The open nodes from the root down. */
+typedef struct node_stack {
+    open_node nodes[STACK_MAX];
+    uint32_t depth;
+    uint32_t required_from; /* depth below the open regex; 0: none is open */
+} node_stack;
+
+static vex_status push_node(node_stack *stack, vex_expr *node) {
+    const bool inside = stack->required_from > 0;
+    if (inside && !node->only_substrings && !is_logical(node->op)) {
+        return malformed("a pattern can only require substrings, joined by AND and OR");
+    }
+    if (node->n_children == 0) {
+        return VEX_OK;
+    }
+    if (is_logical(node->op) && (inside ? stack->depth - stack->required_from == REQUIRED_DEPTH_MAX
+                                        : stack->depth == DEPTH_MAX)) {
+        return malformed("AND and OR nested deeper than 64 levels (8 below a pattern)");
+    }
+    stack->nodes[stack->depth++] = (open_node){node, 0};
+    stack->required_from = is_regex(node->op) ? stack->depth : stack->required_from;
+    return VEX_OK;
+}
+
+static void pop_node(node_stack *stack) {
+    vex_expr *done = stack->nodes[--stack->depth].node;
+    if (is_regex(done->op)) {
+        stack->required_from = 0;
+        return;
+    }
+    done->only_substrings = true;
+    for (uint32_t i = 0; i < done->n_children; i++) {
+        done->needs_document |= done->children[i]->needs_document;
+        done->only_substrings &= done->children[i]->only_substrings;
+    }
+}
+
 static vex_status parse_nodes(vex_filter *filter, vex_mp_reader *reader) {
-    open_node stack[DEPTH_MAX];
-    uint32_t depth = 0, n_nodes = 1;
+    node_stack stack = {.depth = 0};
+    uint32_t n_nodes = 1;
     vex_expr **place = &filter->root;
     while (place != NULL) {
         VEX_TRY(parse_node(filter, reader, &n_nodes, place));
-        if (is_logical((*place)->op)) {
-            if (depth == DEPTH_MAX) {
-                return malformed("AND and OR nested deeper than 64 levels");
-            }
-            stack[depth++] = (open_node){*place, 0};
+        VEX_TRY(push_node(&stack, *place));
+        open_node *top = stack.depth ? &stack.nodes[stack.depth - 1] : NULL;
+        while (top != NULL && top->begun == top->node->n_children) {
+            pop_node(&stack);
+            top = stack.depth ? &stack.nodes[stack.depth - 1] : NULL;
         }
-        while (depth > 0 && stack[depth - 1].begun == stack[depth - 1].node->n_children) {
-            vex_expr *done = stack[--depth].node;
-            for (uint32_t i = 0; i < done->n_children; i++) {
-                done->needs_document |= done->children[i]->needs_document;
-            }
-        }
-        place = depth ? &stack[depth - 1].node->children[stack[depth - 1].begun++] : NULL;
+        place = top ? &top->node->children[top->begun++] : NULL;
     }
     return vex_mp_at_end(reader) ? VEX_OK : malformed("bytes after the expression");
 }
@@ -243,7 +283,7 @@ vex_status vex_filter_parse(vex_filter *filter, const void *msgpack, size_t len)
 }
 
 void vex_filter_clear(vex_filter *filter) {
-    open_node stack[DEPTH_MAX + 1]; /* a refused filter has one node more below the deepest */
+    open_node stack[STACK_MAX + 1]; /* a refused filter has one node more below the deepest */
     uint32_t depth = 0;
     if (filter->root != NULL) {
         stack[depth++] = (open_node){filter->root, 0};

@@ -44,9 +44,12 @@ struct vex_expr {
                                         given                                                     */
     uint32_t n_operands;
     vex_regex regex;                 /* DOC_REGEX, DOC_NOT_REGEX                                  */
-    vex_expr **children;             /* AND, OR                                                   */
+    vex_expr **children;             /* AND, OR; DOC_REGEX, DOC_NOT_REGEX: what every document
+                                        that matches the pattern meets, if given                  */
     uint32_t n_children;
-    bool needs_document;             /* of this node or below                                     */
+    bool needs_document;             /* this node, or one below                                   */
+    bool only_substrings;            /* this node and all below: DOC_CONTAINS, DOC_NOT_CONTAINS,
+                                        AND and OR only                                           */
 };
 
 typedef struct vex_filter {
@@ -95,8 +98,14 @@ vex_value vex_metadata_find(const uint8_t *map, size_t map_len, const uint8_t *k
 
 /* ---- documents (text.c, regex.c) ---- */
 
+/* The first place of the needle in text[from..len), from <= len, or SIZE_MAX. */
+size_t vex_text_find(const uint8_t *text, size_t len, size_t from, const uint8_t *needle,
+                     size_t needle_len);
 /* Does needle occur in text? */
-bool vex_text_contains(const uint8_t *text, size_t len, const uint8_t *needle, size_t needle_len);
+static inline bool vex_text_contains(const uint8_t *text, size_t len, const uint8_t *needle,
+                                     size_t needle_len) {
+    return vex_text_find(text, len, 0, needle, needle_len) != SIZE_MAX;
+}
 
 /* Regular expressions by the registered provider (vex_set_regex). */
 vex_status vex_regex_compile(const uint8_t *pattern, size_t len, vex_regex *out);

@@ -5,43 +5,15 @@
  * source and clears the rows that do not match.  Only reading a row's metadata or document
  * differs, and metadata leaves on files go to the typed columns.
  */
-#include "filter/match.h"
+#include "filter/match_source.h"
 
-#include "base/bits.h"
 #include "base/hash.h"
 
 #include "base/poison.h"
 
-#define TEXTS_PER_CALL 256 /* documents handed to the regex provider at once */
-#define TEXT_BYTES_PER_CALL ((size_t)4 << 20)
-
-/* One payload source under evaluation. */
-typedef struct row_source {
-    const vex_snapshot *snapshot;
-    vex_snapshot_reader *reader;
-    const vex_columns *columns; /* of a file, or NULL */
-    bool in_memory;
-    uint32_t number, n_rows;
-} row_source;
-
-static size_t words_of(const row_source *source) {
-    return vex_bit_words(source->n_rows);
-}
-
-static vex_status new_words(const row_source *source, uint64_t **out) {
-    *out = vex_calloc(words_of(source) + 1, sizeof **out);
-    return *out ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a row bitmap");
-}
-
-static vex_status read_row(const row_source *source, uint32_t row, uint32_t parts,
-                           vex_payload *out) {
-    const vex_row_ref ref = {
-        .found = true, .in_memory = source->in_memory, .source = source->number, .row = row};
-    return vex_snapshot_read_payload(source->reader, &ref, parts, out);
-}
-
 /* Row of an id in this source, dead or (in memory: only) live, or UINT32_MAX. */
-static vex_status find_id(const row_source *source, const uint8_t *id, size_t len, uint32_t *row) {
+static vex_status find_id(const vex_row_source *source, const uint8_t *id, size_t len,
+                          uint32_t *row) {
     const vex_snapshot *snapshot = source->snapshot;
     uint64_t hash = vex_hash64(id, len);
     if (!source->in_memory) {
@@ -51,29 +23,21 @@ static vex_status find_id(const row_source *source, const uint8_t *id, size_t le
     return VEX_OK;
 }
 
-static bool any_bit(const row_source *source, const uint64_t *words) {
-    for (size_t at = 0; at < words_of(source); at++) {
-        if (words[at] != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- leaves ---- */
 
-static vex_status match_metadata(const row_source *source, const vex_expr *leaf, uint64_t *words) {
+static vex_status match_metadata(const vex_row_source *source, const vex_expr *leaf,
+                                 uint64_t *words) {
     if (source->columns != NULL) {
         vex_status status = vex_columns_match(source->columns, leaf, words);
         if (status != VEX_ERR_CORRUPT) { /* else the rows tell */
             return status;
         }
     }
-    for (size_t at = 0; at < words_of(source); at++) {
+    for (size_t at = 0; at < vex_source_words(source); at++) {
         for (uint64_t word = words[at]; word != 0; word &= word - 1) {
             uint32_t row = (uint32_t)(at * 64) + (uint32_t)__builtin_ctzll(word);
             vex_payload payload;
-            VEX_TRY(read_row(source, row, VEX_PAYLOAD_METADATA, &payload));
+            VEX_TRY(vex_source_read(source, row, VEX_PAYLOAD_METADATA, &payload));
             vex_value value =
                 vex_metadata_find(payload.metadata, payload.metadata_len, leaf->key, leaf->key_len);
             if (!vex_leaf_matches(leaf, &value)) {
@@ -84,94 +48,12 @@ static vex_status match_metadata(const row_source *source, const vex_expr *leaf,
     return VEX_OK;
 }
 
-static vex_status match_text(const row_source *source, const vex_expr *leaf, uint64_t *words) {
-    bool negated = leaf->op == VEX_F_DOC_NOT_CONTAINS;
-    for (size_t at = 0; at < words_of(source); at++) {
-        for (uint64_t word = words[at]; word != 0; word &= word - 1) {
-            uint32_t row = (uint32_t)(at * 64) + (uint32_t)__builtin_ctzll(word);
-            vex_payload payload;
-            VEX_TRY(read_row(source, row, VEX_PAYLOAD_DOCUMENT, &payload));
-            bool hit = payload.document != NULL &&
-                       vex_text_contains(payload.document, payload.document_len,
-                                         leaf->operand.bytes, leaf->operand.len);
-            if (hit == negated) {
-                vex_bit_clear(words, row);
-            }
-        }
-    }
-    return VEX_OK;
-}
-
-/* Documents gathered for one call of the regex provider. */
-typedef struct text_batch {
-    vex_buf bytes;
-    size_t offsets[TEXTS_PER_CALL], lens[TEXTS_PER_CALL];
-    uint32_t rows[TEXTS_PER_CALL];
-    uint32_t n;
-} text_batch;
-
-static vex_status flush_texts(const vex_expr *leaf, text_batch *batch, uint64_t *words) {
-    const char *texts[TEXTS_PER_CALL];
-    uint8_t hits[TEXTS_PER_CALL];
-    if (batch->n == 0) {
-        return VEX_OK;
-    }
-    for (uint32_t i = 0; i < batch->n; i++) {
-        texts[i] = (const char *)batch->bytes.data + batch->offsets[i];
-    }
-    VEX_TRY(vex_regex_match(&leaf->regex, texts, batch->lens, batch->n, hits));
-    bool negated = leaf->op == VEX_F_DOC_NOT_REGEX;
-    for (uint32_t i = 0; i < batch->n; i++) {
-        if ((hits[i] != 0) == negated) {
-            vex_bit_clear(words, batch->rows[i]);
-        }
-    }
-    batch->n = 0;
-    batch->bytes.len = 0;
-    return VEX_OK;
-}
-
-static vex_status add_text(const row_source *source, const vex_expr *leaf, text_batch *batch,
-                           uint32_t row, uint64_t *words) {
-    vex_payload payload;
-    VEX_TRY(read_row(source, row, VEX_PAYLOAD_DOCUMENT, &payload));
-    if (payload.document == NULL) {
-        if (leaf->op == VEX_F_DOC_REGEX) {
-            vex_bit_clear(words, row);
-        }
-        return VEX_OK;
-    }
-    batch->offsets[batch->n] = batch->bytes.len;
-    batch->lens[batch->n] = payload.document_len;
-    batch->rows[batch->n++] = row;
-    VEX_TRY(vex_buf_append(&batch->bytes, payload.document, payload.document_len));
-    VEX_TRY(vex_buf_append(&batch->bytes, "", 1)); /* never an empty buffer */
-    bool full = batch->n == TEXTS_PER_CALL || batch->bytes.len >= TEXT_BYTES_PER_CALL;
-    return full ? flush_texts(leaf, batch, words) : VEX_OK;
-}
-
-static vex_status match_regex(const row_source *source, const vex_expr *leaf, uint64_t *words) {
-    text_batch batch = {0};
-    vex_status status = VEX_OK;
-    for (size_t at = 0; at < words_of(source) && status == VEX_OK; at++) {
-        for (uint64_t word = words[at]; word != 0 && status == VEX_OK; word &= word - 1) {
-            uint32_t row = (uint32_t)(at * 64) + (uint32_t)__builtin_ctzll(word);
-            status = add_text(source, leaf, &batch, row, words);
-        }
-    }
-    if (status == VEX_OK) {
-        status = flush_texts(leaf, &batch, words);
-    }
-    vex_buf_clear(&batch.bytes);
-    return status;
-}
-
 /* An id has at most one live row in all sources, and `words` has only live rows: so the row that
  * this source knows for it is enough. */
-static vex_status match_ids(const row_source *source, const vex_expr *leaf, uint64_t *words) {
+static vex_status match_ids(const vex_row_source *source, const vex_expr *leaf, uint64_t *words) {
     uint64_t *listed = NULL;
     vex_status status = VEX_OK;
-    VEX_TRY(new_words(source, &listed));
+    VEX_TRY(vex_source_bitmap(source, &listed));
     for (uint32_t i = 0; i < leaf->n_operands && status == VEX_OK; i++) {
         uint32_t row = UINT32_MAX;
         status = find_id(source, leaf->operands[i].bytes, leaf->operands[i].len, &row);
@@ -179,7 +61,7 @@ static vex_status match_ids(const row_source *source, const vex_expr *leaf, uint
             vex_bit_set(listed, row);
         }
     }
-    for (size_t at = 0; at < words_of(source); at++) {
+    for (size_t at = 0; at < vex_source_words(source); at++) {
         words[at] &= leaf->op == VEX_F_ID_IN ? listed[at] : ~listed[at];
     }
     vex_free(listed);
@@ -188,24 +70,31 @@ static vex_status match_ids(const row_source *source, const vex_expr *leaf, uint
 
 /* ---- nodes ---- */
 
-static vex_status evaluate(const row_source *source, const vex_expr *node, uint64_t *words);
+static vex_status evaluate(const vex_row_source *source, const vex_expr *node, uint64_t *words);
 
-/* 0: ids and metadata, 1: substrings, 2: regular expressions. */
-static int cost_of(const vex_expr *node) {
-    if (!node->needs_document) {
-        return 0;
-    }
-    return node->op == VEX_F_DOC_CONTAINS || node->op == VEX_F_DOC_NOT_CONTAINS ? 1 : 2;
+/* Children are evaluated in this order, so that cheap ones leave the others less to look at. */
+typedef enum node_cost { COST_COLUMNS, COST_SUBSTRINGS, COST_REST } node_cost;
+
+static node_cost cost_of(const vex_expr *node) {
+    return !node->needs_document ? COST_COLUMNS
+                                 : (node->only_substrings ? COST_SUBSTRINGS : COST_REST);
 }
 
-static vex_status evaluate_and(const row_source *source, const vex_expr *node, uint64_t *words) {
-    for (int cost = 0; cost <= 2; cost++) {
-        for (uint32_t i = 0; i < node->n_children; i++) {
-            if (cost_of(node->children[i]) != cost) {
-                continue;
-            }
+static uint32_t count_children(const vex_expr *node, node_cost cost) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < node->n_children; i++) {
+        n += cost_of(node->children[i]) == cost;
+    }
+    return n;
+}
+
+/* Children of one cost, one after the other; all substring tests are one step. */
+static vex_status evaluate_each(const vex_row_source *source, const vex_expr *node, node_cost cost,
+                                uint64_t *words) {
+    for (uint32_t i = 0; i < node->n_children; i++) {
+        if (cost_of(node->children[i]) == cost) {
             VEX_TRY(evaluate(source, node->children[i], words));
-            if (!any_bit(source, words)) {
+            if (!vex_source_any(source, words)) {
                 return VEX_OK;
             }
         }
@@ -213,48 +102,87 @@ static vex_status evaluate_and(const row_source *source, const vex_expr *node, u
     return VEX_OK;
 }
 
-static vex_status evaluate_or(const row_source *source, const vex_expr *node, uint64_t *words) {
-    size_t n_words = words_of(source);
-    uint64_t *hits = NULL, *left = NULL; /* `left`: rows that no child has accepted yet */
-    vex_status status = new_words(source, &hits);
-    if (status == VEX_OK) {
-        status = new_words(source, &left);
-    }
-    for (int cost = 0; cost <= 2 && status == VEX_OK; cost++) {
-        for (uint32_t i = 0; i < node->n_children && status == VEX_OK; i++) {
-            if (cost_of(node->children[i]) != cost) {
-                continue;
-            }
-            for (size_t at = 0; at < n_words; at++) {
-                left[at] = words[at] & ~hits[at];
-            }
-            status = evaluate(source, node->children[i], left);
-            for (size_t at = 0; at < n_words; at++) {
-                hits[at] |= left[at];
-            }
+static vex_status evaluate_and(const vex_row_source *source, const vex_expr *node,
+                               uint64_t *words) {
+    const uint32_t n_rest = count_children(node, COST_REST);
+    const uint32_t n_substrings = count_children(node, COST_SUBSTRINGS);
+    VEX_TRY(evaluate_each(source, node, COST_COLUMNS, words));
+    for (uint32_t i = 0; i < node->n_children && n_rest + (n_substrings > 0) > 1; i++) {
+        if (cost_of(node->children[i]) == COST_REST) {
+            VEX_TRY(vex_match_narrow(source, node->children[i], words));
         }
     }
-    if (status == VEX_OK) {
-        memcpy(words, hits, n_words * sizeof *words);
+    if (n_substrings > 0 && vex_source_any(source, words)) {
+        VEX_TRY(vex_match_substrings(source, node, words));
     }
-    vex_free(hits);
-    vex_free(left);
+    return n_rest > 0 && vex_source_any(source, words)
+               ? evaluate_each(source, node, COST_REST, words)
+               : VEX_OK;
+}
+
+/* One step of an OR: what child `i`, or all substring tests, accept of the rows that nothing has
+ * accepted yet. */
+typedef struct or_step {
+    uint64_t *hits, *left;
+} or_step;
+
+static vex_status accept(const vex_row_source *source, const vex_expr *node, const vex_expr *child,
+                         const uint64_t *words, or_step *step) {
+    const size_t n_words = vex_source_words(source);
+    for (size_t at = 0; at < n_words; at++) {
+        step->left[at] = words[at] & ~step->hits[at];
+    }
+    if (!vex_source_any(source, step->left)) {
+        return VEX_OK;
+    }
+    VEX_TRY(child ? evaluate(source, child, step->left)
+                  : vex_match_substrings(source, node, step->left));
+    for (size_t at = 0; at < n_words; at++) {
+        step->hits[at] |= step->left[at];
+    }
+    return VEX_OK;
+}
+
+static vex_status accept_each(const vex_row_source *source, const vex_expr *node, node_cost cost,
+                              const uint64_t *words, or_step *step) {
+    for (uint32_t i = 0; i < node->n_children; i++) {
+        if (cost_of(node->children[i]) == cost) {
+            VEX_TRY(accept(source, node, node->children[i], words, step));
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status evaluate_or(const vex_row_source *source, const vex_expr *node, uint64_t *words) {
+    or_step step = {0};
+    vex_status status;
+    VEX_TRY_DONE(status, vex_source_bitmap(source, &step.hits));
+    VEX_TRY_DONE(status, vex_source_bitmap(source, &step.left));
+    VEX_TRY_DONE(status, accept_each(source, node, COST_COLUMNS, words, &step));
+    if (count_children(node, COST_SUBSTRINGS) > 0) {
+        VEX_TRY_DONE(status, accept(source, node, NULL, words, &step));
+    }
+    VEX_TRY_DONE(status, accept_each(source, node, COST_REST, words, &step));
+    memcpy(words, step.hits, vex_source_words(source) * sizeof *words);
+done:
+    vex_free(step.hits);
+    vex_free(step.left);
     return status;
 }
 
 /* Depth is bounded by the parser (64 levels of AND and OR). */
-static vex_status evaluate(const row_source *source, const vex_expr *node, uint64_t *words) {
+static vex_status evaluate(const vex_row_source *source, const vex_expr *node, uint64_t *words) {
+    if (node->only_substrings) {
+        return vex_match_substrings(source, node, words);
+    }
     switch (node->op) {
     case VEX_F_AND:
         return evaluate_and(source, node, words);
     case VEX_F_OR:
         return evaluate_or(source, node, words);
-    case VEX_F_DOC_CONTAINS:
-    case VEX_F_DOC_NOT_CONTAINS:
-        return match_text(source, node, words);
     case VEX_F_DOC_REGEX:
     case VEX_F_DOC_NOT_REGEX:
-        return match_regex(source, node, words);
+        return vex_match_regex(source, node, words);
     case VEX_F_ID_IN:
     case VEX_F_ID_NOT_IN:
         return match_ids(source, node, words);
@@ -265,7 +193,7 @@ static vex_status evaluate(const row_source *source, const vex_expr *node, uint6
 
 /* ---- candidates ---- */
 
-static void live_rows(const row_source *source, uint64_t *words) {
+static void live_rows(const vex_row_source *source, uint64_t *words) {
     const vex_snapshot *snapshot = source->snapshot;
     if (!source->in_memory) {
         vex_tombs_live_words(snapshot->pays[source->number].tombs, words);
@@ -279,15 +207,16 @@ static void live_rows(const row_source *source, uint64_t *words) {
     }
 }
 
-static row_source source_at(const vex_snapshot *snapshot, vex_snapshot_reader *reader,
-                            bool in_memory, uint32_t number) {
-    row_source out = {
+static vex_row_source source_at(const vex_snapshot *snapshot, vex_snapshot_reader *reader,
+                                bool in_memory, uint32_t number) {
+    vex_row_source out = {
         .snapshot = snapshot, .reader = reader, .in_memory = in_memory, .number = number};
     if (in_memory) {
         out.n_rows = snapshot->mems[number].n_payloads;
     } else {
         out.n_rows = snapshot->pays[number].file->rows;
         out.columns = vex_columns_of(snapshot->pays[number].file);
+        out.text = vex_text_index_of(snapshot->pays[number].file);
     }
     return out;
 }
@@ -306,8 +235,8 @@ static vex_status place_id(const vex_snapshot *snapshot, const vex_mp_value *id,
     }
     uint64_t **words = place_of(out, ref.in_memory, ref.source);
     if (*words == NULL) {
-        row_source source = source_at(snapshot, NULL, ref.in_memory, ref.source);
-        VEX_TRY(new_words(&source, words));
+        vex_row_source source = source_at(snapshot, NULL, ref.in_memory, ref.source);
+        VEX_TRY(vex_source_bitmap(&source, words));
     }
     vex_bit_set(*words, ref.row);
     return VEX_OK;
@@ -331,20 +260,20 @@ static vex_status place_ids(const vex_snapshot *snapshot, const vex_selection *s
                : VEX_FAIL(VEX_ERR_INVALID, "ids must be a MessagePack array of strings");
 }
 
-static vex_status match_source(const row_source *source, const vex_selection *selection,
+static vex_status match_source(const vex_row_source *source, const vex_selection *selection,
                                const vex_filter *filter, vex_matches *out) {
     uint64_t **words = place_of(out, source->in_memory, source->number);
     if (selection->ids == NULL && source->n_rows > 0) {
-        VEX_TRY(new_words(source, words));
+        VEX_TRY(vex_source_bitmap(source, words));
         live_rows(source, *words);
     }
     if (*words == NULL) {
         return VEX_OK;
     }
-    if (filter->root != NULL && any_bit(source, *words)) {
+    if (filter->root != NULL && vex_source_any(source, *words)) {
         VEX_TRY(evaluate(source, filter->root, *words));
     }
-    out->count += vex_bits_count(*words, words_of(source));
+    out->count += vex_bits_count(*words, vex_source_words(source));
     return VEX_OK;
 }
 
@@ -364,11 +293,11 @@ static vex_status match_all(const vex_snapshot *snapshot, const vex_selection *s
     VEX_TRY(vex_snapshot_reader_create(snapshot, &reader));
     vex_status status = VEX_OK;
     for (uint32_t i = 0; i < snapshot->n_pays && status == VEX_OK; i++) {
-        row_source source = source_at(snapshot, reader, false, i);
+        vex_row_source source = source_at(snapshot, reader, false, i);
         status = match_source(&source, selection, filter, out);
     }
     for (uint32_t i = 0; i < snapshot->n_mems && status == VEX_OK; i++) {
-        row_source source = source_at(snapshot, reader, true, i);
+        vex_row_source source = source_at(snapshot, reader, true, i);
         status = match_source(&source, selection, filter, out);
     }
     vex_snapshot_reader_destroy(reader);

@@ -305,6 +305,9 @@ vex_status vex_write(vex_collection *collection, const vex_write_request *reques
  *     [VEX_F_CONTAINS|NOT_CONTAINS, key, scalar]          membership in list metadata
  *     [VEX_F_DOC_CONTAINS|DOC_NOT_CONTAINS, text]         case-sensitive substring
  *     [VEX_F_DOC_REGEX|DOC_NOT_REGEX, pattern]
+ *     [VEX_F_DOC_REGEX|DOC_NOT_REGEX, pattern, required]  the same, faster: `required`, a node
+ *           of DOC_CONTAINS, DOC_NOT_CONTAINS, AND and OR (8 levels), must hold for every document that
+ *           the pattern matches; others are not shown to the regex provider
  *     [VEX_F_ID_IN|ID_NOT_IN, [id...]]
  *   Types never mix, but int and float compare by value (1 == 1.0, 2.5 != 2, exact up to 2^63).
  *   NE, NIN, NOT_CONTAINS and the DOC_NOT_ forms are true for records without the key/document.

@@ -51,7 +51,7 @@ typedef enum vex_section_kind {
     VEX_SECTION_EXPIRES = 12,   /* reserved: u64 unix ms per row                                  */
     VEX_SECTION_CODES = 13,     /* the rows in a short form (index/lvq.h)                         */
     VEX_SECTION_SPARSE = 14,    /* reserved: inverted index of sparse vectors                     */
-    VEX_SECTION_TEXT = 15,      /* reserved: text index                                           */
+    VEX_SECTION_TEXT = 15,      /* text index (filter/text_index.h)                               */
     VEX_SECTION_POSTINGS = 16   /* reserved: metadata postings                                    */
 } vex_section_kind;
 

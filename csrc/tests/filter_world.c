@@ -4,6 +4,7 @@
 #include "tests/filter_world.h"
 
 #include "filter/columns.h"
+#include "filter/text_index.h"
 #include "store/flush.h"
 #include "tests/filter_kit.h"
 #include "tests/zstd_provider.h"
@@ -21,6 +22,7 @@ world world_make(void) {
     world w = {.manifest = {.generation = 1, .next_seq = 1, .next_file_no = 1, .wal_first = 1}};
     CHECK_OK(test_register_zstd());
     CHECK_OK(vex_payfile_register(vex_columns_plugin()));
+    CHECK_OK(vex_payfile_register(vex_text_plugin()));
     CHECK_OK(vex_vfs_memory_create(&w.vfs));
     CHECK_OK(w.vfs->dir_create(w.vfs, DIR_NAME));
     CHECK_OK(vex_snapshot_open(w.vfs, DIR_NAME, database, &w.manifest, &w.snapshot));
@@ -75,7 +77,7 @@ void world_put(vex_batch *batch, vex_op_kind kind, const record *r) {
 }
 
 static void random_payload(record *r) {
-    static const char *const words[] = {"alpha", "beta", "gamma", "albet", "ta ", "\xc3\xa9"};
+    static const char *const words[] = {"alpha ", "beta", "gamma ", " albet", "ta ", "\xc3\xa9"};
     static const uint8_t density[KIT_KEYS] = {8, 7, 6, 6, 5, 8, 4, 2, 3, 8};
     r->document.len = r->metadata.len = 0;
     r->has_document = test_random_below(5) != 0;

@@ -118,6 +118,8 @@ static void expect_invalid(vex_buf *bytes) {
 
 TEST(filter_parse_refuses_malformed_nodes) {
     vex_buf b = {0};
+    kit_regex regex;
+    kit_regex_install(&regex);
     static const long long unknown[] = {
         0, 3, 15, 26, 31, 36, 47, 50, -1, INT64_MIN, 4294967296LL + VEX_F_EQ};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
@@ -156,6 +158,9 @@ TEST(filter_parse_refuses_malformed_nodes) {
         kit_put(&b, "aii", 2u, op, 1LL), expect_invalid(&b);
         kit_put(&b, "ain", 2u, op), expect_invalid(&b);
         kit_put(&b, "aiss", 3u, op, "key", "text"), expect_invalid(&b);
+        kit_put(&b, "aisais", 3u, op, "x", 2u, (long long)VEX_F_DOC_REGEX, "x"), expect_invalid(&b);
+        kit_put(&b, "aisaisi", 3u, op, "x", 3u, (long long)VEX_F_EQ, "x", 1LL), expect_invalid(&b);
+        kit_put(&b, "aisn", 3u, op, "x"), expect_invalid(&b);
     }
     for (long long op = VEX_F_ID_IN; op <= VEX_F_ID_NOT_IN; op++) {
         kit_put(&b, "ais", 2u, op, "id"), expect_invalid(&b);
@@ -170,6 +175,45 @@ TEST(filter_parse_refuses_malformed_nodes) {
         expect_invalid(&b);
         kit_put(&b, "aii", 2u, op, 5LL), expect_invalid(&b);
     }
+}
+
+/* What a pattern requires: 8 levels of it, wherever the pattern stands. */
+static void put_required(vex_buf *out, uint32_t outer, uint32_t depth) {
+    for (uint32_t i = 0; i < outer; i++) {
+        kit_put(out, "aiaaisi", 2u, 2LL, 2u, 3u, (long long)VEX_F_EQ, "key", 1LL);
+    }
+    kit_put(out, "ais", 3u, (long long)VEX_F_DOC_REGEX, "pattern");
+    for (uint32_t i = 0; i < depth; i++) {
+        kit_put(out, "aiaais", 2u, i % 2 ? 1LL : 2LL, 2u, 2u, (long long)VEX_F_DOC_CONTAINS, "t");
+    }
+    kit_put(out, "ais", 2u, (long long)VEX_F_DOC_NOT_CONTAINS, "tern");
+}
+
+TEST(filter_parse_required) {
+    kit_regex regex;
+    kit_regex_install(&regex);
+    static const uint32_t outer[] = {0, 3, 64, 65}, depths[] = {0, 1, 8, 9, 1000};
+    for (size_t i = 0; i < 20; i++) {
+        vex_buf bytes = {0};
+        put_required(&bytes, outer[i / 5], depths[i % 5]);
+        bool fine = outer[i / 5] <= 64 && depths[i % 5] <= 8;
+        CHECK_STATUS(parses(&bytes), fine ? VEX_OK : VEX_ERR_INVALID);
+        CHECK_EQ(regex.live, 0);
+        vex_buf_clear(&bytes);
+    }
+    vex_buf bytes = {0};
+    vex_filter filter;
+    put_required(&bytes, 1, 1);
+    CHECK_OK(kit_parse(&bytes, &filter));
+    const vex_expr *pattern = filter.root->children[1];
+    CHECK_EQ(pattern->n_children, 1);
+    CHECK(pattern->needs_document && !pattern->only_substrings);
+    CHECK(pattern->children[0]->op == VEX_F_OR && pattern->children[0]->only_substrings);
+    CHECK(filter.root->needs_document && !filter.root->only_substrings);
+    CHECK_EQ(regex.live, 1);
+    vex_filter_clear(&filter);
+    CHECK_EQ(regex.live, 0);
+    vex_buf_clear(&bytes);
 }
 
 /* `depth` AND/OR nodes, each inside the one before. */

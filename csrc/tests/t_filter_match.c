@@ -4,6 +4,7 @@
  */
 #include "base/bits.h"
 #include "filter/match.h"
+#include "filter/text_index.h"
 #include "tests/filter_kit.h"
 #include "tests/filter_world.h"
 
@@ -19,8 +20,28 @@ static void put_random_ids(const world *w, vex_buf *out, uint32_t n) {
     }
 }
 
+/* Patterns, which the test's provider takes as text, now and then with what they require. */
+static void put_random_text_test(vex_buf *out, long long op) {
+    static const char *const texts[] = {"alpha", "alb",      "a",       "tab", "",
+                                        "zzz",   "\xc3\xa9", "ta beta", "ta "};
+    const char *text = texts[test_random_below(9)];
+    bool is_regex = op == VEX_F_DOC_REGEX || op == VEX_F_DOC_NOT_REGEX;
+    uint32_t required = is_regex ? test_random_below(4) : 0;
+    kit_put(out, "ais", required ? 3u : 2u, op, text);
+    if (required == 1) {
+        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS, text);
+    } else if (required == 2) { /* two parts of it */
+        kit_put(out, "aia", 2u, (long long)VEX_F_AND, 2u);
+        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS, text + strlen(text) / 2);
+        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS, *text == 'a' ? "a" : "");
+    } else if (required == 3) {
+        kit_put(out, "aiaais", 2u, (long long)VEX_F_OR, 2u, 2u, (long long)VEX_F_DOC_CONTAINS,
+                "beta");
+        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS, text);
+    }
+}
+
 static void put_random_filter(const world *w, vex_buf *out, uint32_t depth) {
-    static const char *const texts[] = {"alpha", "alb", "a", "tab", "", "zzz", "\xc3\xa9"};
     uint32_t kind = test_random_below(8);
     if (depth > 0 && kind < 4) {
         uint32_t n = 2 + test_random_below(3);
@@ -29,8 +50,7 @@ static void put_random_filter(const world *w, vex_buf *out, uint32_t depth) {
             put_random_filter(w, out, depth - 1);
         }
     } else if (kind == 4 || kind == 5) {
-        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS + test_random_below(4),
-                texts[test_random_below(7)]);
+        put_random_text_test(out, VEX_F_DOC_CONTAINS + test_random_below(4));
     } else if (kind == 6) {
         kit_put(out, "ai", 2u, (long long)VEX_F_ID_IN + test_random_below(2));
         put_random_ids(w, out, test_random_below(60));
@@ -231,6 +251,34 @@ static void forget_columns(const world *w) {
     }
 }
 
+/* In the state of each file's text index: none, or one whose bytes are damaged behind the header,
+ * which is found out when a needle is looked for. */
+static uint32_t spoil_text_indexes(const world *w, bool damage, vex_buf *copies) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->snapshot->n_pays; i++) {
+        vex_payfile *file = w->snapshot->pays[i].file;
+        const vex_section *section = vex_container_find(&file->container, VEX_SECTION_TEXT);
+        void *state = vex_payfile_plugin(file, VEX_SECTION_TEXT), *spoiled = NULL;
+        if (state == NULL) {
+            continue;
+        }
+        CHECK_OK(vex_buf_append(&copies[n], section->data, section->len));
+        copies[n].data[64 + test_random_below((uint32_t)section->len - 64)] ^= 1;
+        if (damage) {
+            CHECK_OK(vex_text_plugin()->load(copies[n].data, copies[n].len, file->rows,
+                                             file->container.path, section->offset, &spoiled));
+        }
+        for (size_t p = 0; p < VEX_PLUGINS_MAX; p++) {
+            if (file->plugin_state[p] == state) {
+                vex_text_plugin()->unload(state);
+                file->plugin_state[p] = spoiled;
+            }
+        }
+        n++;
+    }
+    return n;
+}
+
 static world random_world(uint32_t n_steps) {
     world w = world_make();
     for (; n_steps > 0; n_steps--) {
@@ -242,7 +290,7 @@ static world random_world(uint32_t n_steps) {
 TEST(match_agrees_with_a_scan) {
     kit_regex regex;
     kit_regex_install(&regex);
-    uint64_t n_matches = 0, n_files = 0, n_memtables = 0;
+    uint64_t n_matches = 0, n_files = 0, n_memtables = 0, n_indexes = 0;
     for (int round = 0; round < 12; round++) {
         world w = world_make();
         check_random_selections(&w, 3); /* nothing there yet */
@@ -253,11 +301,19 @@ TEST(match_agrees_with_a_scan) {
         }
         n_files += w.snapshot->n_pays;
         n_memtables += w.snapshot->n_mems;
+        vex_buf copies[64] = {{0}};
+        CHECK(w.snapshot->n_pays <= 32);
+        n_indexes += spoil_text_indexes(&w, true, copies);
+        check_random_selections(&w, 60);
+        spoil_text_indexes(&w, false, copies + 32);
         forget_columns(&w);
         check_random_selections(&w, 60);
         world_free(&w);
+        for (size_t i = 0; i < 64; i++) {
+            vex_buf_clear(&copies[i]);
+        }
     }
-    CHECK(n_matches > 1000 && n_files > 12 && n_memtables > 12);
+    CHECK(n_matches > 1000 && n_files > 12 && n_memtables > 12 && n_indexes > 12);
     CHECK_EQ(regex.live, 0);
     CHECK(regex.calls > 0);
 }
