@@ -16,6 +16,7 @@ from chromadb.errors import InvalidArgumentError
 from vexfs_chroma import _engine
 from vexfs_chroma._records import is_text
 from vexfs_chroma._regex import compile_pattern, quote
+from vexfs_chroma._regex_literals import required
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ class Clause:
         if not text:  # as in Chroma, the empty text is found nowhere
             return EVERYTHING if "$not" in op_name else NOTHING
         if "regex" in op_name:
-            compile_pattern(text)  # a bad pattern is an error even where no document is
+            return _matches(_DOCUMENTS[op_name], text)
         return [_DOCUMENTS[op_name], text]
 
 
@@ -163,7 +164,13 @@ def _combine(op: int, parts: list[Filter]) -> Filter:
 
 def _document_is(texts: Sequence[str], *, negate: bool) -> Filter:
     pattern = f"(?s)\\A(?:{'|'.join(quote(text) for text in texts)})\\z"
-    return [_engine.F_DOC_NOT_REGEX if negate else _engine.F_DOC_REGEX, pattern]
+    return _matches(_engine.F_DOC_NOT_REGEX if negate else _engine.F_DOC_REGEX, pattern)
+
+
+def _matches(op: int, pattern: str) -> Filter:
+    compile_pattern(pattern)  # a bad pattern is an error even where no document is
+    condition = required(pattern)
+    return [op, pattern] if condition is None else [op, pattern, condition]
 
 
 def _scalar(value: Any) -> tuple[str, Any]:

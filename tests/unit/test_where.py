@@ -34,7 +34,10 @@ def compiled(where=None, where_document=None):
         ({"k": {"$contains": "x"}}, [_engine.F_CONTAINS, "k", "x"]),
         ({"k": {"$not_contains": 3}}, [_engine.F_NOT_CONTAINS, "k", 3]),
         ({"#document": {"$contains": "x"}}, [_engine.F_DOC_CONTAINS, "x"]),
-        ({"#document": {"$not_regex": "x"}}, [_engine.F_DOC_NOT_REGEX, "x"]),
+        (
+            {"#document": {"$not_regex": "x."}},
+            [_engine.F_DOC_NOT_REGEX, "x.", [_engine.F_DOC_CONTAINS, "x"]],
+        ),
         (
             {"$and": [{"a": 1}, {"b": 2}]},
             [_engine.F_AND, [[_engine.F_EQ, "a", 1], [_engine.F_EQ, "b", 2]]],
@@ -107,18 +110,19 @@ def test_where_document():
     assert compiled(None, {"$contains": "x"}) == [_engine.F_DOC_CONTAINS, "x"]
     assert compiled(None, {"$contains": ""}) == NOTHING
     assert compiled(None, {"$not_regex": ""}) == EVERYTHING
-    assert compiled({"a": 1}, {"$regex": "^x"}) == [
+    assert compiled({"a": 1}, {"$regex": "^.x*"}) == [
         _engine.F_AND,
-        [[_engine.F_EQ, "a", 1], [_engine.F_DOC_REGEX, "^x"]],
+        [[_engine.F_EQ, "a", 1], [_engine.F_DOC_REGEX, "^.x*"]],
     ]
     with pytest.raises(InvalidArgumentError, match=r"^Regex syntax errror: regex parse error"):
         compiled(None, {"$regex": "("})
 
 
 def test_the_hidden_document_key_compares_the_document():
-    op, pattern = compiled({"chroma:document": "a.b"})
+    op, pattern, required = compiled({"chroma:document": "a.b"})
     assert op == _engine.F_DOC_REGEX
     assert "a" in pattern
+    assert required == [_engine.F_DOC_CONTAINS, "a.b"]
     assert compiled({"chroma:document": {"$nin": ["a", "b"]}})[0] == _engine.F_DOC_NOT_REGEX
     assert compiled({"chroma:document": 1}) == [_engine.F_EQ, "chroma:document", 1]
 
