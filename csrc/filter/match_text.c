@@ -11,6 +11,7 @@
 
 #define TEXTS_PER_CALL 256 /* documents handed to the regex provider at once */
 #define TEXT_BYTES_PER_CALL ((size_t)4 << 20)
+#define FEW_ROWS 4 /* are read sooner than a needle is looked for in all terms */
 
 /* ---- what the index knows ---- */
 
@@ -87,10 +88,6 @@ static vex_status bounds_of_text(const vex_row_source *source, const vex_expr *l
 
 static vex_status bounds_of(const vex_row_source *source, const vex_expr *node, bool substrings,
                             bounds *out) {
-    if (source->text == NULL) {
-        know_nothing(source, out);
-        return VEX_OK;
-    }
     switch (node->op) {
     case VEX_F_AND:
     case VEX_F_OR:
@@ -117,15 +114,20 @@ static vex_status bounds_of(const vex_row_source *source, const vex_expr *node, 
     return VEX_OK;
 }
 
-vex_status vex_match_narrow(const vex_row_source *source, const vex_expr *node, uint64_t *words) {
-    bounds known;
-    if (source->text == NULL) {
+/* What is known of the rows of `words`.  `out` is to be cleared in any case. */
+static vex_status ask_index(const vex_row_source *source, const vex_expr *node, bool substrings,
+                            const uint64_t *words, bounds *out) {
+    VEX_TRY(new_bounds(source, out));
+    if (source->text == NULL || vex_bits_count(words, vex_source_words(source)) <= FEW_ROWS) {
+        know_nothing(source, out);
         return VEX_OK;
     }
-    vex_status status = new_bounds(source, &known);
-    if (status == VEX_OK) {
-        status = bounds_of(source, node, false, &known);
-    }
+    return bounds_of(source, node, substrings, out);
+}
+
+vex_status vex_match_narrow(const vex_row_source *source, const vex_expr *node, uint64_t *words) {
+    bounds known;
+    vex_status status = ask_index(source, node, false, words, &known);
     for (size_t at = 0; at < vex_source_words(source) && status == VEX_OK; at++) {
         words[at] &= known.maybe[at];
     }
@@ -158,10 +160,7 @@ static bool document_holds(const vex_expr *node, const uint8_t *document, size_t
 vex_status vex_match_substrings(const vex_row_source *source, const vex_expr *node,
                                 uint64_t *words) {
     bounds known;
-    vex_status status = new_bounds(source, &known);
-    if (status == VEX_OK) {
-        status = bounds_of(source, node, true, &known);
-    }
+    vex_status status = ask_index(source, node, true, words, &known);
     for (size_t at = 0; at < vex_source_words(source) && status == VEX_OK; at++) {
         words[at] &= known.maybe[at];
         for (uint64_t word = words[at] & ~known.sure[at]; word != 0; word &= word - 1) {
@@ -237,10 +236,7 @@ static vex_status add_text(const vex_row_source *source, const vex_expr *leaf, t
 vex_status vex_match_regex(const vex_row_source *source, const vex_expr *leaf, uint64_t *words) {
     text_batch batch = {0};
     bounds known;
-    vex_status status = new_bounds(source, &known);
-    if (status == VEX_OK) {
-        status = bounds_of(source, leaf, false, &known);
-    }
+    vex_status status = ask_index(source, leaf, false, words, &known);
     for (size_t at = 0; at < vex_source_words(source) && status == VEX_OK; at++) {
         words[at] &= known.maybe[at];
         uint64_t word = words[at] & ~known.sure[at];
