@@ -12,6 +12,7 @@
 
 #include "base/poison.h"
 
+#define FEW_CODES_MAX 8                      /* tested one after the other */
 #define BITMAP_CODES_MAX ((uint64_t)1 << 20) /* 128 KiB: larger codes go to a hash set */
 #define EMPTY UINT64_MAX
 
@@ -60,6 +61,15 @@ vex_status vex_code_test_set(const uint64_t *codes, size_t n, vex_code_test *tes
         *test = vex_code_test_all(false);
         return VEX_OK;
     }
+    if (n <= FEW_CODES_MAX) {
+        *test = (vex_code_test){.kind = VEX_CODES_FEW, .n_bits = n};
+        test->table = vex_malloc(n * sizeof *test->table);
+        if (test->table == NULL) {
+            return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to evaluate a filter");
+        }
+        memcpy(test->table, codes, n * sizeof *test->table);
+        return VEX_OK;
+    }
     if (largest >= BITMAP_CODES_MAX) {
         return make_set(codes, n, test);
     }
@@ -70,6 +80,26 @@ vex_status vex_code_test_set(const uint64_t *codes, size_t n, vex_code_test *tes
     return VEX_OK;
 }
 
+vex_status vex_code_test_simplify(vex_code_test *test) {
+    const size_t n_words = vex_bit_words((size_t)test->n_bits);
+    uint64_t codes[FEW_CODES_MAX];
+    size_t n = 0;
+    if (test->kind != VEX_CODES_BITMAP || vex_bits_count(test->table, n_words) > FEW_CODES_MAX) {
+        return VEX_OK;
+    }
+    for (size_t at = 0; at < n_words; at++) {
+        for (uint64_t word = test->table[at]; word != 0; word &= word - 1) {
+            codes[n++] = at * 64 + (uint64_t)__builtin_ctzll(word);
+        }
+    }
+    vex_code_test few;
+    VEX_TRY(vex_code_test_set(codes, n, &few));
+    few.negated = test->negated != few.negated;
+    vex_code_test_clear(test);
+    *test = few;
+    return VEX_OK;
+}
+
 void vex_code_test_clear(vex_code_test *test) {
     vex_free(test->table);
     *test = (vex_code_test){0};
@@ -77,8 +107,22 @@ void vex_code_test_clear(vex_code_test *test) {
 
 /* ---- testing ---- */
 
-/* Bit i = byte i of `flags`, which are 0 or 1: the product gathers eight bytes' low bits in its
- * top byte. */
+/* Bit i = byte i of `flags`, which are 0 or 1. */
+#if defined(__SSE2__) /* on every x86-64 */
+typedef char byte_lanes __attribute__((vector_size(16)));
+typedef uint16_t short_lanes __attribute__((vector_size(16)));
+
+static inline uint64_t pack(const uint8_t flags[64]) {
+    uint64_t word = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        short_lanes sixteen;
+        memcpy(&sixteen, flags + 16 * i, sizeof sixteen);
+        const int tops = __builtin_ia32_pmovmskb128((byte_lanes)(sixteen << 7));
+        word |= (uint64_t)(uint32_t)tops << (16 * i);
+    }
+    return word;
+}
+#else /* the product gathers eight bytes' low bits in its top byte */
 static inline uint64_t pack(const uint8_t flags[64]) {
     uint64_t word = 0;
     for (unsigned i = 0; i < 8; i++) {
@@ -88,6 +132,7 @@ static inline uint64_t pack(const uint8_t flags[64]) {
     }
     return word;
 }
+#endif
 
 #define DEFINE_RANGE(name, type)                                                                   \
     static uint64_t name(const uint8_t *codes, uint64_t low, uint64_t span) {                      \
@@ -106,19 +151,30 @@ DEFINE_RANGE(range_of_2, uint16_t)
 DEFINE_RANGE(range_of_4, uint32_t)
 DEFINE_RANGE(range_of_8, uint64_t)
 
-static uint64_t test_range(const vex_code_test *test, const uint8_t *codes, uint8_t width) {
+static uint64_t test_range(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span) {
     switch (width) {
     case 0:
-        return test->low == 0 ? UINT64_MAX : 0;
+        return low == 0 ? UINT64_MAX : 0;
     case 1:
-        return range_of_1(codes, test->low, test->span);
+        return range_of_1(codes, low, span);
     case 2:
-        return range_of_2(codes, test->low, test->span);
+        return range_of_2(codes, low, span);
     case 4:
-        return range_of_4(codes, test->low, test->span);
+        return range_of_4(codes, low, span);
     default:
-        return range_of_8(codes, test->low, test->span);
+        return range_of_8(codes, low, span);
     }
+}
+
+/* A code that does not fit the width is no entry's. */
+static uint64_t test_few(const vex_code_test *test, const uint8_t *codes, uint8_t width) {
+    uint64_t hits = 0;
+    for (uint64_t i = 0; i < test->n_bits; i++) {
+        if (width == 8 || test->table[i] >> (8 * width) == 0) {
+            hits |= test_range(codes, width, test->table[i], 0);
+        }
+    }
+    return hits;
 }
 
 static inline uint64_t code_at(const uint8_t *codes, uint8_t width, unsigned i) {
@@ -151,7 +207,10 @@ uint64_t vex_code_test_block(const vex_code_test *test, const uint8_t *codes, ui
     case VEX_CODES_NONE:
         break;
     case VEX_CODES_RANGE:
-        hits = test_range(test, codes, width);
+        hits = test_range(codes, width, test->low, test->span);
+        break;
+    case VEX_CODES_FEW:
+        hits = test_few(test, codes, width);
         break;
     case VEX_CODES_BITMAP:
         for (uint64_t word = candidates; word != 0; word &= word - 1) {

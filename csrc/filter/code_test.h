@@ -10,6 +10,7 @@
 typedef enum vex_code_test_kind {
     VEX_CODES_NONE,      /* no code passes                                                        */
     VEX_CODES_RANGE,     /* code - low <= span                                                    */
+    VEX_CODES_FEW,       /* one of the first n_bits of `table`                                    */
     VEX_CODES_BITMAP,    /* bit `code` of `table`; codes from n_bits on do not pass               */
     VEX_CODES_SET        /* open addressing in `table`                                            */
 } vex_code_test_kind;
@@ -18,8 +19,8 @@ typedef struct vex_code_test {
     vex_code_test_kind kind;
     bool negated;                /* what passes does not, and the other way round                 */
     uint64_t low, span;          /* RANGE                                                         */
-    uint64_t *table;             /* BITMAP, SET: owned                                            */
-    uint64_t n_bits;             /* BITMAP                                                        */
+    uint64_t *table;             /* FEW, BITMAP, SET: owned                                       */
+    uint64_t n_bits;             /* BITMAP; FEW: how many                                         */
     unsigned shift;              /* SET: 64 - log2(slots)                                         */
     bool has_empty;              /* SET: the code that marks empty slots is in it                 */
 } vex_code_test;
@@ -32,8 +33,11 @@ static inline vex_code_test vex_code_test_range(uint64_t low, uint64_t high) {
 }
 /* No bit set yet: set them in test->table. */
 vex_status vex_code_test_bitmap(uint64_t n_bits, vex_code_test *test);
-/* Exactly the n given codes: a bitmap when they are small, else a hash set. */
+/* Exactly the n given codes: one after the other when they are few, a bitmap when they are small,
+ * else a hash set. */
 vex_status vex_code_test_set(const uint64_t *codes, size_t n, vex_code_test *test);
+/* Make a bitmap of few codes a test of each. */
+vex_status vex_code_test_simplify(vex_code_test *test);
 void vex_code_test_clear(vex_code_test *test); /* a zeroed one is fine */
 
 /* Which of the `candidates` pass?  `codes`: 64 codes of `width` (0, 1, 2, 4, 8) bytes each,

@@ -192,11 +192,9 @@ static vex_status make_number_set(const evaluation *e, vex_value_type type, vex_
 }
 
 /* Operands and dictionary are both sorted: each operand is looked for after the one before. */
-static vex_status make_string_set(const evaluation *e, vex_code_test *test) {
+static vex_status find_strings(const evaluation *e, uint64_t *codes, size_t *n) {
     const vex_expr *leaf = e->leaf;
     code_domain domain = domain_of(e, VEX_VALUE_STRING);
-    VEX_TRY(vex_code_test_bitmap(e->column->dict_count, test));
-    test->negated = leaf->op == VEX_F_NIN;
     for (uint32_t i = 0; i < leaf->n_operands; i++) {
         const vex_value *operand = &leaf->operands[i];
         code_bound at;
@@ -210,11 +208,27 @@ static vex_status make_string_set(const evaluation *e, vex_code_test *test) {
         }
         VEX_TRY(value_of(e, VEX_VALUE_STRING, at.code, &value));
         if (vex_value_order(&value, operand) == 0) {
-            vex_bit_set(test->table, (size_t)at.code);
+            codes[(*n)++] = at.code;
         }
         domain.first = at.code;
     }
     return VEX_OK;
+}
+
+static vex_status make_string_set(const evaluation *e, vex_code_test *test) {
+    const vex_expr *leaf = e->leaf;
+    size_t n = 0;
+    uint64_t *codes = vex_calloc((size_t)leaf->n_operands + 1, sizeof *codes);
+    if (codes == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to evaluate a filter");
+    }
+    vex_status status = find_strings(e, codes, &n);
+    if (status == VEX_OK) {
+        status = vex_code_test_set(codes, n, test);
+        test->negated = leaf->op == VEX_F_NIN;
+    }
+    vex_free(codes);
+    return status;
 }
 
 /* ---- lists, and everything else: by the leaf's own answers ---- */
@@ -228,7 +242,42 @@ static vex_status make_dictionary_bitmap(const evaluation *e, vex_code_test *tes
             vex_bit_set(test->table, i);
         }
     }
-    return VEX_OK;
+    return vex_code_test_simplify(test);
+}
+
+/* A list that holds a string has its bytes in the dictionary: only lists where they are found are
+ * gone through. */
+static vex_status make_string_in_list(const evaluation *e, vex_code_test *test) {
+    const vex_column *column = e->column;
+    const vex_value *operand = &e->leaf->operand;
+    const bool negated = e->leaf->op == VEX_F_NOT_CONTAINS;
+    const uint8_t *offsets = column->dictionary;
+    const uint8_t *bytes = offsets + ((size_t)column->dict_count + 1) * 4;
+    size_t len = vex_get32(offsets + (size_t)column->dict_count * 4), from = 0;
+    if (len > column->dict_room) {
+        return vex_column_damaged(e->columns, column, offsets);
+    }
+    VEX_TRY(vex_code_test_bitmap(column->dict_count, test));
+    test->negated = negated;
+    for (uint32_t i = 0; i < column->dict_count; i++) {
+        size_t hit = vex_text_find(bytes, len, from, operand->bytes, operand->len);
+        if (hit == SIZE_MAX) {
+            break;
+        }
+        while (i + 1 < column->dict_count && vex_get32(offsets + ((size_t)i + 1) * 4) <= hit) {
+            i++;
+        }
+        vex_value value;
+        VEX_TRY(dictionary_entry(e, i, &value));
+        if (vex_leaf_matches(e->leaf, &value) != negated) {
+            vex_bit_set(test->table, i);
+        }
+        from = vex_get32(offsets + ((size_t)i + 1) * 4);
+        if (from > len) {
+            return vex_column_damaged(e->columns, column, offsets);
+        }
+    }
+    return vex_code_test_simplify(test);
 }
 
 static vex_code_test make_bool(const vex_expr *leaf) {
@@ -256,7 +305,9 @@ static vex_status make_test(const evaluation *e, vex_value_type type, vex_code_t
     case VEX_F_CONTAINS:
     case VEX_F_NOT_CONTAINS:
         if (is_list) {
-            return make_dictionary_bitmap(e, test);
+            return leaf->operand.type == VEX_VALUE_STRING && leaf->operand.len > 0
+                       ? make_string_in_list(e, test)
+                       : make_dictionary_bitmap(e, test);
         }
         break;
     default:
@@ -273,21 +324,10 @@ static vex_status make_test(const evaluation *e, vex_value_type type, vex_code_t
 
 /* ---- entries ---- */
 
-/* Which of the candidates among entries [64 * block, ...) match? */
-static uint64_t match_block(const evaluation *e, size_t block, uint64_t candidates) {
+/* Which of the candidates match?  64 entries; `tags` NULL when they are uniform. */
+static uint64_t match_entries(const evaluation *e, const uint8_t *codes, const uint8_t *tags,
+                              uint64_t candidates) {
     const vex_column *column = e->column;
-    const uint8_t *codes = column->codes + block * 64 * column->width;
-    const uint8_t *tags = column->tags ? column->tags + block * 64 : NULL;
-    size_t n = column->n_entries - block * 64;
-    uint8_t last_codes[64 * 8] = {0}, last_tags[64] = {0};
-    if (n < 64) { /* tests look at whole blocks */
-        memcpy(last_codes, codes, n * column->width);
-        codes = last_codes;
-        if (tags) {
-            memcpy(last_tags, tags, n);
-            tags = last_tags;
-        }
-    }
     if (tags == NULL) {
         return vex_code_test_block(&e->tests[column->uniform], codes, column->width, candidates);
     }
@@ -303,7 +343,36 @@ static uint64_t match_block(const evaluation *e, size_t block, uint64_t candidat
     return hits;
 }
 
+/* The last block is short, but tests look at whole ones. */
+static uint64_t match_last_entries(const evaluation *e, const uint8_t *codes, const uint8_t *tags,
+                                   size_t n, uint64_t candidates) {
+    uint8_t whole_codes[64 * 8] = {0}, whole_tags[64] = {0};
+    memcpy(whole_codes, codes, n * e->column->width);
+    if (tags != NULL) {
+        memcpy(whole_tags, tags, n);
+    }
+    return match_entries(e, whole_codes, tags ? whole_tags : NULL, candidates);
+}
+
+/* Which of the candidates among entries [64 * block, ...) match? */
+static uint64_t match_block(const evaluation *e, size_t block, uint64_t candidates) {
+    const vex_column *column = e->column;
+    const uint8_t *codes = column->codes + block * 64 * column->width;
+    const uint8_t *tags = column->tags ? column->tags + block * 64 : NULL;
+    const size_t n = column->n_entries - block * 64;
+    return n < 64 ? match_last_entries(e, codes, tags, n, candidates)
+                  : match_entries(e, codes, tags, candidates);
+}
+
+/* A value that the column does not have costs no look at the rows. */
 static void match_dense(const evaluation *e, uint64_t *matches) {
+    const vex_code_test *only = e->column->tags ? NULL : &e->tests[e->column->uniform];
+    if (only != NULL && only->kind == VEX_CODES_NONE) {
+        if (!only->negated) {
+            memset(matches, 0, vex_bit_words(e->columns->n_rows) * sizeof *matches);
+        }
+        return;
+    }
     for (size_t at = 0; at < vex_bit_words(e->columns->n_rows); at++) {
         if (matches[at] != 0) {
             matches[at] = match_block(e, at, matches[at]);
