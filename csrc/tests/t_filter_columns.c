@@ -4,7 +4,6 @@
  */
 #include "base/bits.h"
 #include "base/crc32c.h"
-#include "filter/code_test.h"
 #include "filter/columns_format.h"
 #include "tests/filter_kit.h"
 
