@@ -385,7 +385,25 @@ static void add_run(conditions *out, const vex_text_run *run, bool is_first, boo
     }
 }
 
-/* False for a needle that is not whole characters. */
+/* A letter or a space at an edge, or a space between: so many documents have it that the rows of
+ * its terms take longer to go through than they save. */
+static bool is_weak(const condition *c) {
+    return c->place != ANYWHERE && c->len == 1 &&
+           (c->bytes[0] == ' ' || c->bytes[0] == '_' || (uint8_t)(c->bytes[0] - '0') < 10 ||
+            (uint8_t)((c->bytes[0] | 0x20) - 'a') < 26);
+}
+
+static void drop_weak(conditions *wanted) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < wanted->n; i++) {
+        if (!is_weak(&wanted->list[i])) {
+            wanted->list[n++] = wanted->list[i];
+        }
+    }
+    wanted->n = n;
+}
+
+/* False for a needle that the terms cannot help with: not whole characters, or weak ones only. */
 static bool take_apart(const uint8_t *needle, size_t len, conditions *out) {
     *out = (conditions){0};
     for (size_t at = 0; at < len;) {
@@ -397,6 +415,7 @@ static bool take_apart(const uint8_t *needle, size_t len, conditions *out) {
         add_run(out, &run, is_first, at == len);
         out->exact = is_first && at == len && out->n == 1;
     }
+    drop_weak(out);
     return out->n > 0;
 }
 

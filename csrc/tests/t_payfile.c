@@ -214,7 +214,7 @@ VFS_TEST(payfile_plugins) {
             uint64_t *state = vex_payfile_plugin(file, PLUGIN_SECTION);
             CHECK_EQ(state != NULL, n != 7 && n != 11); /* left out; refused */
             CHECK(state == NULL || *state == made.rows[n - 1].seq);
-            CHECK(vex_payfile_plugin(file, VEX_SECTION_TEXT) == NULL);
+            CHECK(vex_payfile_plugin(file, VEX_SECTION_EXPIRES) == NULL);
             check_file(file, &made);
             vex_payfile_release(file);
         }
