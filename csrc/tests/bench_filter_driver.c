@@ -1,9 +1,11 @@
 /*
  * bench_filter_driver.c - micro benchmark of metadata leaves on columns, beside what the answer
- * alone costs.
+ * alone costs, and of the text index.
  *
  *   F="csrc/tests/bench_filter_driver.c $(ls csrc/{filter,store,wal,codec,io,base}/?*.c)"
- *   cc -std=gnu11 -O3 -fno-math-errno -Icsrc $F -o bench_filter -pthread -lm && ./bench_filter [rows]
+ *   cc -std=gnu11 -O3 -fno-math-errno -Icsrc $F -o bench_filter -pthread -lm
+ *   ./bench_filter [rows]        columns
+ *   ./bench_filter FILE          text index of a file with a document per line
  *
  * For columns of several cardinalities: us per leaf, best of several, and how often it holds; then
  * "floor", the time to fill a bitmap and to go through it as every caller does, whatever an index
@@ -12,6 +14,7 @@
 #include "base/bits.h"
 #include "base/msgpack.h"
 #include "filter/columns_format.h"
+#include "filter/text_format.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,7 +151,72 @@ static void run(uint32_t n) {
     measure_floor(n);
 }
 
+/* ---- text ---- */
+
+static vex_payload *read_lines(FILE *file, uint32_t *n) {
+    vex_buf bytes = {0};
+    size_t capacity = 0;
+    vex_payload *rows = NULL;
+    uint8_t chunk[65536];
+    for (size_t got; (got = fread(chunk, 1, sizeof chunk, file)) > 0;) {
+        check(vex_buf_append(&bytes, chunk, got));
+    }
+    const uint8_t *line = bytes.data, *end = bytes.data + bytes.len, *stop;
+    for (*n = 0; line < end && (stop = memchr(line, '\n', (size_t)(end - line))) != NULL;) {
+        check(vex_grow((void **)&rows, &capacity, (size_t)*n + 1, sizeof *rows));
+        rows[(*n)++] = (vex_payload){.document = line, .document_len = (uint32_t)(stop - line)};
+        line = stop + 1;
+    }
+    return rows; /* and the bytes: until the end */
+}
+
+static void run_text(FILE *file) {
+    static const char *const needles[] = {"e", "th", "person", "zebra", "of the", "red wine"};
+    uint32_t n = 0;
+    vex_payload *rows = read_lines(file, &n);
+    size_t documents = 0;
+    vex_buf section = {0};
+    void *opened = NULL;
+    double best = 1e30;
+    for (uint32_t i = 0; i < n; i++) {
+        documents += rows[i].document_len;
+    }
+    for (int i = 0; i < 5; i++) {
+        vex_buf_clear(&section);
+        double start = now();
+        check(vex_text_build(rows, n, &section));
+        best = now() - start < best ? now() - start : best;
+    }
+    printf("%u documents, %zu KB, index %zu KB, %.2f us per document\n", n, documents / 1024,
+           section.len / 1024, best / n);
+    check(vex_text_plugin()->load(section.data, section.len, n, "bench", 0, &opened));
+    uint64_t *sure = calloc(vex_bit_words(n) + 1, 8), *maybe = calloc(vex_bit_words(n) + 1, 8);
+    for (size_t k = 0; k < sizeof needles / sizeof needles[0]; k++) {
+        best = 1e30;
+        for (int i = 0; i < 9; i++) {
+            double start = now();
+            check(vex_text_index_find(opened, (const uint8_t *)needles[k], strlen(needles[k]), sure,
+                                      maybe));
+            best = now() - start < best ? now() - start : best;
+        }
+        printf("  %-28s %10.1f us %10llu rows, %llu to be read\n", needles[k], best,
+               (unsigned long long)vex_bits_count(maybe, vex_bit_words(n)),
+               (unsigned long long)(vex_bits_count(maybe, vex_bit_words(n)) -
+                                    vex_bits_count(sure, vex_bit_words(n))));
+    }
+    vex_text_plugin()->unload(opened);
+    vex_buf_clear(&section);
+    free(sure);
+    free(maybe);
+}
+
 int main(int argc, char **argv) {
-    run(argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000);
+    FILE *file = argc > 1 ? fopen(argv[1], "rb") : NULL;
+    if (file != NULL) {
+        run_text(file);
+        fclose(file);
+    } else {
+        run(argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000);
+    }
     return 0;
 }
