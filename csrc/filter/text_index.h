@@ -20,7 +20,8 @@
  *                   head even        one row, head / 2; no bytes
  *                   head = 1         ceil(n_rows / 8) bytes: bit i % 8 of byte i / 8 is row i
  *                   head odd         LEB128 of each row - row before - 1 (the first: row)
- * Derived data: when it is missing or damaged, documents are read instead.
+ * Derived data: when it is missing or damaged (which vex_stats.damaged_parts counts), documents are
+ * read instead.
  */
 #ifndef VEX_FILTER_TEXT_INDEX_H
 #define VEX_FILTER_TEXT_INDEX_H

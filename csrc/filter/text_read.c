@@ -19,6 +19,9 @@
 /* Conditions that one needle is looked for by: of a longer one the first so many. */
 #define CONDITIONS_MAX 16
 
+/* Found at the first use; damage stays found. */
+typedef enum index_health { INDEX_UNKNOWN, INDEX_GOOD, INDEX_BAD } index_health;
+
 struct vex_text_index {
     uint32_t n_rows, n_terms, n_groups, n_unread;
     uint32_t terms_len, postings_len, crc;
@@ -26,7 +29,7 @@ struct vex_text_index {
     size_t body_len;
     const char *path; /* for errors; the file's, borrowed like the bytes */
     uint64_t offset;
-    atomic_bool verified;
+    atomic_uchar health; /* an index_health */
 };
 
 /* ---- opening ---- */
@@ -88,21 +91,26 @@ const vex_text_index *vex_text_index_of(const vex_payfile *file) {
     return vex_payfile_plugin(file, VEX_SECTION_TEXT);
 }
 
+static atomic_uchar *health_of(const vex_text_index *index) {
+    return (atomic_uchar *)(uintptr_t)&index->health; /* a cache */
+}
+
 static vex_status damaged_at(const vex_text_index *index, const uint8_t *where) {
+    if (atomic_exchange(health_of(index), INDEX_BAD) != INDEX_BAD) {
+        vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+    }
     return damaged(index->path,
                    index->offset + VEX_TEXT_HEADER_BYTES + (uint64_t)(where - index->groups));
 }
 
 /* Two threads may both do it the first time; the bytes do not change, so no order is needed. */
 static vex_status verify(const vex_text_index *index) {
-    atomic_bool *verified = (atomic_bool *)(uintptr_t)&index->verified; /* a cache */
-    if (!atomic_load_explicit(verified, memory_order_relaxed)) {
-        if (vex_crc32c(0, index->groups, index->body_len) != index->crc) {
-            return damaged_at(index, index->groups);
-        }
-        atomic_store_explicit(verified, true, memory_order_relaxed);
+    unsigned char health = atomic_load_explicit(health_of(index), memory_order_relaxed);
+    if (health == INDEX_UNKNOWN && vex_crc32c(0, index->groups, index->body_len) == index->crc) {
+        health = INDEX_GOOD;
+        atomic_store_explicit(health_of(index), health, memory_order_relaxed);
     }
-    return VEX_OK;
+    return health == INDEX_GOOD ? VEX_OK : damaged_at(index, index->groups);
 }
 
 /* ---- rows of a term ---- */

@@ -204,7 +204,7 @@ typedef struct vex_stats {
     uint64_t distances;                    /* distances computed since the process started      */
     uint64_t wal_bytes, wal_syncs;         /* log bytes written, fdatasync calls                */
     uint64_t segments_written, blocks_read;
-    uint64_t damaged_parts;                /* derived parts of files (columns for filters) found
+    uint64_t damaged_parts;                /* derived parts of files (for filters) found
                                               damaged and done without: answers come from the
                                               rows, slower; check the disk                      */
 } vex_stats;

@@ -359,7 +359,11 @@ TEST(text_notices_every_flipped_bit) {
         c.section.data[at] ^= bit;
         vex_status status = open_section(c.section.data, c.section.len, c.n, &opened);
         if (status == VEX_OK) {
+            uint64_t counted = vex_stat_get(VEX_STAT_DAMAGED_PARTS);
+            CHECK_STATUS(vex_text_index_find(opened, (const uint8_t *)"e", 1, sure, maybe),
+                         VEX_ERR_CORRUPT);
             status = vex_text_index_find(opened, (const uint8_t *)"e", 1, sure, maybe);
+            CHECK_EQ(vex_stat_get(VEX_STAT_DAMAGED_PARTS), counted + 1); /* once */
             vex_text_plugin()->unload(opened);
         }
         CHECK_STATUS(status, VEX_ERR_CORRUPT);
