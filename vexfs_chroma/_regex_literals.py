@@ -13,21 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vexfs_chroma import _charsets, _engine
-from vexfs_chroma._regex_syntax import (
-    Alternation,
-    Assertion,
-    Class,
-    Concat,
-    Literal,
-    Node,
-    Repeat,
-    parse,
-)
+from vexfs_chroma._regex_syntax import parse
+from vexfs_chroma._regex_tree import Alternation, Assertion, Class, Concat, Literal, Repeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vexfs_chroma._engine import Filter
+    from vexfs_chroma._regex_tree import Node
 
 _MAX_STRINGS = 16  # one of so many at most; (?i) makes up to 16 of four letters
 _MAX_LENGTH = 128
