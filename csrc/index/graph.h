@@ -80,7 +80,7 @@ typedef struct vex_graph_batch {
     void *context;
 } vex_graph_batch;
 
-/* Every id in [first, end) must belong to a source. */
+/* [first, first + n) must lie in one source; else inserting is VEX_ERR_INVALID. */
 void vex_graph_batch_init(vex_graph_batch *batch, uint32_t first, uint32_t n);
 /* Insert ids of the batch until none is left or it was stopped; ids already inserted are skipped,
  * so a stopped batch may be started again.  A failure (no memory) stops all workers; the graph

@@ -211,13 +211,16 @@ void vex_code_query_destroy(vex_code_query *query) {
     *query = (vex_code_query){0};
 }
 
-/* bytes[0..dim) are codes: make them signed and set what goes with them. */
+/* bytes[0..dim) are codes: make them signed, clear the rest, and set what goes with them. */
 static void set_lvq8(vex_code_query *query, const vex_code_tail *tail) {
     const uint32_t dim = query->codes->dim;
-    uint8_t *bytes = (uint8_t *)query->bytes;
-    for (uint32_t i = 0; i < dim; i++) {
-        bytes[i] ^= 0x80u;
+    for (uint32_t i = 0; i < dim; i += 8) { /* the row is longer than the codes by 16 */
+        uint64_t word;
+        memcpy(&word, query->bytes + i, sizeof word);
+        word ^= 0x8080808080808080u;
+        memcpy(query->bytes + i, &word, sizeof word);
     }
+    memset(query->bytes + dim, 0, query->codes->stride - dim);
     const double s = (double)tail->s, low = (double)tail->lo;
     query->a = dim * low + s * tail->sum;
     query->b = low + 128 * s;

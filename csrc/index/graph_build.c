@@ -1,0 +1,226 @@
+/*
+ * graph_build.c - inserting nodes, by any number of threads.
+ *
+ * A node is inserted in this order: search on all its levels, write its own lists, then the links
+ * back from level 0 up, then perhaps become the entry.  So whoever finds it finds it complete.
+ */
+#include "index/graph_internal.h"
+
+#include <math.h>
+
+#include "base/poison.h"
+
+/* ---- one node ---- */
+
+/* Every norm must stay below phi. */
+static void raise_phi(vex_graph *g, uint32_t id) {
+    if (!(phi_of(g) > 0)) {
+        return;
+    }
+    const float norm2 = vex_codes_tail(&g->params.codes, vex_graph_row(g, id)).norm2;
+    const float norm = sqrtf(norm2);
+    if (norm <= phi_of(g) || norm > 1e18f) {
+        return; /* beyond that phi^2 overflows: such rows tie at the rim */
+    }
+    pthread_mutex_lock(&g->structure);
+    if (norm > phi_of(g)) {
+        const float phi = 1.1f * norm;
+        uint32_t bits;
+        memcpy(&bits, &phi, sizeof bits);
+        atomic_store_explicit(&g->phi, bits, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&g->structure);
+}
+
+/* The way down to `level`, then the candidates of each level: chosen[l * m ...]. */
+static void find_neighbours(graph_walk *walk, uint64_t entry, uint32_t level) {
+    const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    const uint32_t top = (uint32_t)(entry >> 32), start = (uint32_t)entry;
+    uint64_t key = key_make(graph_walk_distance(walk, start), start);
+    memset(s->n_chosen, 0, (LEVEL_MAX + 1) * sizeof *s->n_chosen);
+    graph_walk_descend(walk, top, level, &key);
+    s->pool[0] = key;
+    s->n_pool = 1;
+    for (uint32_t l = top < level ? top + 1 : level + 1; l-- > 0;) {
+        graph_walk_forget(walk);
+        for (uint32_t i = 0; i < s->n_pool; i++) {
+            s->pool[i] &= ~(uint64_t)KEY_DONE;
+            graph_walk_mark(walk, key_id(s->pool[i]));
+        }
+        graph_walk_beam(walk, l, g->params.ef_construction);
+        s->n_chosen[l] = graph_select(walk, s->pool, s->n_pool, g->params.m,
+                                      s->chosen + (size_t)l * g->params.m);
+    }
+}
+
+/* Lists of the node itself, then those of its neighbours. */
+static void write_links(graph_walk *walk, uint32_t id, uint32_t level) {
+    const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    for (uint32_t l = 0; l <= level; l++) {
+        list_set(list_at(g, walk->tables, id, l), s->chosen + (size_t)l * g->params.m,
+                 s->n_chosen[l]);
+    }
+    atomic_fetch_or_explicit(&node_at(g, walk->tables, id)->flags, NODE_LINKED,
+                             memory_order_release);
+    for (uint32_t l = 0; l <= level; l++) {
+        for (uint32_t i = 0; i < s->n_chosen[l]; i++) {
+            graph_link(walk, s->chosen[(size_t)l * g->params.m + i], l, id);
+        }
+    }
+}
+
+vex_status graph_scratch_for_building(vex_graph *graph, vex_graph_scratch *scratch) {
+    return graph_pool_reserve(scratch, (size_t)graph->params.ef_construction + 1);
+}
+
+static bool is_above(const vex_graph *g, uint32_t level) {
+    const uint64_t entry = atomic_load_explicit(&g->entry, memory_order_acquire);
+    return entry == NO_ENTRY || level > entry >> 32;
+}
+
+/* `locked`: the structure is. */
+static vex_status insert_node(vex_graph *g, vex_graph_scratch *s, uint32_t id, bool locked) {
+    graph_walk walk;
+    uint64_t entry;
+    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    const uint32_t level = level_of(node_at(g, walk.tables, id));
+    s->n_pool = 0;
+    if (entry == NO_ENTRY) {
+        atomic_fetch_or_explicit(&node_at(g, walk.tables, id)->flags, NODE_LINKED,
+                                 memory_order_release);
+    } else {
+        vex_code_query_row(&s->query, row_at(g, walk.tables, id), phi_of(g));
+        graph_walk_mark(&walk, id);
+        find_neighbours(&walk, entry, level);
+        write_links(&walk, id, level);
+    }
+    atomic_fetch_add_explicit(&g->n_linked, 1, memory_order_release);
+    if (is_above(g, level)) {
+        if (!locked) {
+            pthread_mutex_lock(&g->structure);
+        }
+        if (is_above(g, level)) {
+            graph_set_entry(g, id, level);
+        }
+        if (!locked) {
+            pthread_mutex_unlock(&g->structure);
+        }
+    }
+    vex_stat_add(VEX_STAT_DISTANCES, (int64_t)walk.distances);
+    return VEX_OK;
+}
+
+vex_status graph_insert_node(vex_graph *g, vex_graph_scratch *s, uint32_t id) {
+    VEX_TRY(graph_scratch_for_building(g, s));
+    raise_phi(g, id);
+    if (atomic_load_explicit(&g->n_linked, memory_order_acquire) >= EARLY_NODES) {
+        return insert_node(g, s, id, false);
+    }
+    pthread_mutex_lock(&g->structure);
+    const vex_status status = insert_node(g, s, id, true);
+    pthread_mutex_unlock(&g->structure);
+    return status;
+}
+
+static vex_status insert_row(vex_graph *g, vex_graph_scratch *s, uint32_t id) {
+    graph_walk walk;
+    uint64_t entry;
+    uint32_t representative;
+    if (vex_graph_has(g, id)) {
+        return VEX_OK;
+    }
+    /* Everything that may fail comes before the first change. */
+    VEX_TRY(graph_scratch_for_building(g, s));
+    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    VEX_TRY(graph_duplicates_enter(g, id, &representative));
+    return representative == VEX_GRAPH_NONE ? graph_insert_node(g, s, id) : VEX_OK;
+}
+
+/* ---- many nodes ---- */
+
+void vex_graph_batch_init(vex_graph_batch *batch, uint32_t first, uint32_t n) {
+    *batch = (vex_graph_batch){.end = first + n};
+    atomic_init(&batch->next, first);
+    atomic_init(&batch->stop, false);
+}
+
+/* Is all of [first, end) in one source? */
+static bool is_of_one_source(vex_graph *g, uint64_t first, uint32_t end) {
+    pthread_mutex_lock(&g->structure);
+    const vex_graph_source *source =
+        first < VEX_GRAPH_IDS_MAX ? graph_source_of(g, (uint32_t)first) : NULL;
+    const bool is = first >= end || (source != NULL && end <= source->first + source->rows);
+    pthread_mutex_unlock(&g->structure);
+    return is;
+}
+
+vex_status vex_graph_insert_batch(vex_graph *graph, vex_graph_batch *batch) {
+    vex_graph_scratch *s = NULL;
+    if (!is_of_one_source(graph, atomic_load_explicit(&batch->next, memory_order_relaxed),
+                          batch->end)) {
+        return VEX_FAIL(VEX_ERR_INVALID, "graph: rows to insert are not of one source");
+    }
+    vex_status status = vex_graph_scratch_acquire(graph, &s);
+    while (status == VEX_OK && !atomic_load_explicit(&batch->stop, memory_order_relaxed)) {
+        if (batch->pause != NULL && batch->pause(batch->context)) {
+            atomic_store_explicit(&batch->stop, true, memory_order_relaxed);
+            break;
+        }
+        const uint64_t id = atomic_fetch_add_explicit(&batch->next, 1, memory_order_relaxed);
+        if (id >= batch->end) {
+            break;
+        }
+        status = insert_row(graph, s, (uint32_t)id);
+    }
+    if (status != VEX_OK) {
+        atomic_store_explicit(&batch->stop, true, memory_order_relaxed);
+    }
+    vex_graph_scratch_release(graph, s);
+    return status;
+}
+
+typedef struct worker {
+    vex_graph *graph;
+    vex_graph_batch *batch;
+    pthread_t thread;
+    vex_status status;
+    char message[sizeof((vex_error *)0)->message];
+} worker;
+
+static void *work(void *argument) {
+    worker *w = argument;
+    w->status = vex_graph_insert_batch(w->graph, w->batch);
+    if (w->status != VEX_OK) {
+        memcpy(w->message, vex_last_error()->message, sizeof w->message);
+    }
+    return NULL;
+}
+
+#define THREADS_MAX 256u
+
+vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32_t threads) {
+    vex_graph_batch batch;
+    vex_graph_batch_init(&batch, first, n);
+    const uint32_t more = (threads > THREADS_MAX ? THREADS_MAX : threads > 0 ? threads : 1) - 1;
+    worker *workers = more > 0 ? vex_calloc(more, sizeof *workers) : NULL;
+    uint32_t started = 0;
+    for (; workers != NULL && started < more; started++) {
+        worker *w = &workers[started];
+        w->graph = graph;
+        w->batch = &batch;
+        if (pthread_create(&w->thread, NULL, work, w) != 0) {
+            break; /* those that run do it all */
+        }
+    }
+    vex_status status = vex_graph_insert_batch(graph, &batch);
+    for (uint32_t i = 0; i < started; i++) {
+        pthread_join(workers[i].thread, NULL);
+        if (status == VEX_OK && workers[i].status != VEX_OK) {
+            status = VEX_FAIL(workers[i].status, "%s", workers[i].message);
+        }
+    }
+    vex_free(workers);
+    return status;
+}

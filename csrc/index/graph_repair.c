@@ -1,0 +1,203 @@
+/*
+ * graph_repair.c - which nodes can be reached from the entry, and a way in for those that cannot.
+ */
+#include "base/bits.h"
+#include "index/graph_internal.h"
+
+#include "base/poison.h"
+
+#define PASSES_MAX 16u
+
+typedef struct reach {
+    const vex_graph *graph;
+    const graph_tables *tables;
+    uint64_t *seen;  /* bit per id */
+    uint32_t *queue; /* nodes to go on from */
+    uint32_t n_queue, end;
+    vex_bulk memory;
+} reach;
+
+static vex_status reach_create(const vex_graph *g, reach *r) {
+    *r = (reach){.graph = g, .end = vex_graph_end(g)};
+    r->tables = atomic_load_explicit(&g->tables, memory_order_acquire);
+    const size_t words = vex_bit_words(r->end);
+    VEX_TRY(vex_bulk_create(&r->memory, words * sizeof(uint64_t) + r->end * sizeof(uint32_t)));
+    r->seen = r->memory.data;
+    r->queue = (uint32_t *)(void *)(r->seen + words);
+    memset(r->seen, 0, words * sizeof(uint64_t));
+    return VEX_OK;
+}
+
+/* Mark everything that can be reached from `id` on level 0. */
+static void spread(reach *r, uint32_t id) {
+    if (vex_bit_get(r->seen, id)) {
+        return;
+    }
+    vex_bit_set(r->seen, id);
+    r->queue[r->n_queue++] = id;
+    while (r->n_queue > 0) {
+        const graph_list list = list_at(r->graph, r->tables, r->queue[--r->n_queue], 0);
+        const uint32_t n = list_length(list);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint32_t neighbour = list_get(list, i);
+            if (neighbour < r->end && !vex_bit_get(r->seen, neighbour)) {
+                vex_bit_set(r->seen, neighbour);
+                r->queue[r->n_queue++] = neighbour;
+            }
+        }
+    }
+}
+
+static void spread_from_entry(reach *r) {
+    const uint64_t entry = atomic_load_explicit(&r->graph->entry, memory_order_acquire);
+    memset(r->seen, 0, vex_bit_words(r->end) * sizeof(uint64_t));
+    if (entry != NO_ENTRY && (uint32_t)entry < r->end) {
+        spread(r, (uint32_t)entry);
+    }
+}
+
+static bool is_lost(const reach *r, uint32_t id) {
+    return !vex_bit_get(r->seen, id) && is_linked(node_at(r->graph, r->tables, id));
+}
+
+static uint32_t count_lost(const reach *r) {
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < r->end; id++) {
+        n += is_lost(r, id);
+    }
+    return n;
+}
+
+vex_status vex_graph_unreachable(const vex_graph *graph, uint32_t *out) {
+    reach r;
+    VEX_TRY(reach_create(graph, &r));
+    spread_from_entry(&r);
+    *out = count_lost(&r);
+    vex_bulk_destroy(&r.memory);
+    return VEX_OK;
+}
+
+/* ---- repair ---- */
+
+static bool links_to(const reach *r, uint32_t from, uint32_t to) {
+    const graph_list list = list_at(r->graph, r->tables, from, 0);
+    const uint32_t n = list_length(list);
+    for (uint32_t i = 0; i < n; i++) {
+        if (list_get(list, i) == to) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The place in a full list that can be spared: the last whose node another node of the list links
+ * to, so that it stays reachable; VEX_GRAPH_NONE when there is none. */
+static uint32_t spare_place(const reach *r, graph_list list, uint32_t n) {
+    for (uint32_t i = n; i-- > 0;) {
+        for (uint32_t j = 0; j < n; j++) {
+            if (j != i && links_to(r, list_get(list, j), list_get(list, i))) {
+                return i;
+            }
+        }
+    }
+    return VEX_GRAPH_NONE;
+}
+
+/* Link `from`, which is reached, to `to`. */
+static bool force_link(const reach *r, uint32_t from, uint32_t to, bool any) {
+    const graph_list list = list_at(r->graph, r->tables, from, 0);
+    graph_node *node = node_at(r->graph, r->tables, from);
+    graph_node_lock(node);
+    const uint32_t n = list_length(list);
+    uint32_t place = n;
+    if (n == list_capacity(r->graph, 0)) {
+        place = spare_place(r, list, n);
+        place = place == VEX_GRAPH_NONE && any ? n - 1 : place;
+    }
+    if (place != VEX_GRAPH_NONE) {
+        atomic_store_explicit(&list.ids[place], to, memory_order_release);
+        if (place == n) {
+            atomic_store_explicit(list.n, (uint16_t)(n + 1), memory_order_release);
+        }
+    }
+    graph_node_unlock(node);
+    return place != VEX_GRAPH_NONE;
+}
+
+/* The reached nodes nearest to a lost one: to scratch->pool, nearest first. */
+static vex_status nearest_reached(const reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t id) {
+    graph_walk walk;
+    uint64_t entry;
+    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    const uint32_t start = (uint32_t)entry;
+    vex_code_query_row(&s->query, row_at(g, walk.tables, id), phi_of(g));
+    graph_walk_mark(&walk, id);
+    /* Not by the upper levels: from there the walk could begin among the lost. */
+    s->pool[0] = key_make(graph_walk_distance(&walk, start), start);
+    s->n_pool = 1;
+    graph_walk_mark(&walk, start);
+    graph_walk_beam(&walk, 0, g->params.ef_construction);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_pool; i++) {
+        if (vex_bit_get(r->seen, key_id(s->pool[i]))) {
+            s->pool[n++] = s->pool[i];
+        }
+    }
+    s->n_pool = n;
+    return VEX_OK;
+}
+
+static vex_status rescue(reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t id,
+                         uint32_t *edges) {
+    VEX_TRY(nearest_reached(r, g, s, id));
+    bool done = false;
+    for (uint32_t i = 0; i < s->n_pool && !done; i++) {
+        done = force_link(r, key_id(s->pool[i]), id, false);
+    }
+    if (!done && s->n_pool > 0) {
+        done = force_link(r, key_id(s->pool[0]), id, true);
+    }
+    if (done) {
+        ++*edges;
+        spread(r, id);
+    }
+    return VEX_OK;
+}
+
+static vex_status repair_pass(reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t *edges) {
+    for (uint32_t id = 0; id < r->end; id++) {
+        if (is_lost(r, id)) {
+            VEX_TRY(rescue(r, g, s, id, edges));
+        }
+    }
+    return VEX_OK;
+}
+
+vex_status vex_graph_repair(vex_graph *graph, vex_graph_repair_stats *out) {
+    vex_graph_repair_stats stats = {0};
+    vex_graph_scratch *s = NULL;
+    reach r;
+    VEX_TRY(reach_create(graph, &r));
+    spread_from_entry(&r);
+    stats.found = stats.left = count_lost(&r);
+    vex_status status = VEX_OK;
+    if (stats.left > 0) {
+        status = vex_graph_scratch_acquire(graph, &s);
+        if (status == VEX_OK) {
+            status = graph_scratch_for_building(graph, s);
+        }
+    }
+    /* A link that was put in for another may have been a way in; so until nothing is lost. */
+    while (status == VEX_OK && stats.left > 0 && stats.passes < PASSES_MAX) {
+        stats.passes++;
+        status = repair_pass(&r, graph, s, &stats.edges);
+        spread_from_entry(&r);
+        stats.left = count_lost(&r);
+    }
+    vex_graph_scratch_release(graph, s);
+    vex_bulk_destroy(&r.memory);
+    if (status == VEX_OK) {
+        *out = stats;
+    }
+    return status;
+}

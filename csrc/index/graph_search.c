@@ -1,0 +1,315 @@
+/*
+ * graph_search.c - finding the rows nearest to a query.
+ *
+ * The walk goes through all nodes; what may be found decides how long.  Without a filter, or with
+ * one that lets much through, the pool is candidates and results in one: it holds as many nodes as
+ * are needed to have ef in it that may be found.  With a filter that lets little through such a
+ * pool would be long, so candidates are a heap then, and results a pool of their own.
+ */
+#include "base/bits.h"
+#include "index/graph_internal.h"
+
+#include "base/poison.h"
+
+#define LONGEST 16u /* times ef: a longer pool becomes a heap */
+#define SPARSE 8u   /* one in so many, or fewer, may be found: candidates become a heap */
+
+typedef struct search {
+    graph_walk walk;
+    const vex_graph_search_args *args;
+    bool chains; /* there are duplicates */
+    bool exhausted;
+} search;
+
+/* ---- what may be found ---- */
+
+static inline bool is_allowed(const search *f, uint32_t id) {
+    return f->args->allowed == NULL ||
+           (id < f->args->allowed_end && vex_bit_get(f->args->allowed, id));
+}
+
+/* The duplicates of a representative that may be found, in id order. */
+typedef struct chain_cursor {
+    uint32_t next, last; /* id + 1; 0: none */
+} chain_cursor;
+
+static uint32_t chain_of(const search *f, uint32_t id) {
+    return atomic_load_explicit(&node_at(f->walk.graph, f->walk.tables, id)->chain,
+                                memory_order_acquire);
+}
+
+static chain_cursor chain_begin(const search *f, uint32_t id) {
+    chain_cursor c = {0, 0};
+    if (f->chains && is_chained(f->walk.tables, id)) {
+        c.last = chain_of(f, id);
+        c.next = c.last != 0 && c.last - 1 < f->walk.end ? chain_of(f, c.last - 1) : 0;
+    }
+    return c;
+}
+
+/* The next one that may be found, or VEX_GRAPH_NONE. */
+static uint32_t chain_next(const search *f, chain_cursor *c) {
+    while (c->next != 0 && c->next - 1 < f->walk.end) {
+        const uint32_t id = c->next - 1;
+        c->next = c->next == c->last ? 0 : chain_of(f, id);
+        if (is_allowed(f, id)) {
+            return id;
+        }
+    }
+    c->next = 0; /* the rest was added after this search began */
+    return VEX_GRAPH_NONE;
+}
+
+/* May the node or one of its duplicates be found? */
+static bool may_be_found(const search *f, uint32_t id) {
+    if (is_allowed(f, id)) {
+        return true;
+    }
+    chain_cursor c = chain_begin(f, id);
+    return chain_next(f, &c) != VEX_GRAPH_NONE;
+}
+
+static bool is_over(search *f) {
+    f->exhausted = f->args->budget > 0 && f->walk.distances >= f->args->budget;
+    return f->exhausted;
+}
+
+/* ---- candidates and results in one pool ---- */
+
+static uint32_t next_open(const uint64_t *pool, uint32_t at, uint32_t n) {
+    while (at < n && (pool[at] & KEY_DONE) != 0) {
+        at++;
+    }
+    return at;
+}
+
+/* Put a key in; *found counts the nodes of the pool that may be found, at most ef: what lies
+ * behind the last of them is cut off.  Returns its place, or UINT32_MAX. */
+static uint32_t pool_add(search *f, uint64_t key, uint32_t *found) {
+    vex_graph_scratch *s = f->walk.scratch;
+    uint64_t *pool = s->pool;
+    const uint32_t ef = f->args->ef;
+    if (*found == ef && key > pool[s->n_pool - 1]) {
+        return UINT32_MAX;
+    }
+    const uint32_t place = graph_pool_place(pool, s->n_pool, key);
+    memmove(pool + place + 1, pool + place, (s->n_pool - place) * sizeof *pool);
+    pool[place] = key;
+    s->n_pool++;
+    if (!may_be_found(f, key_id(key))) {
+        return place;
+    }
+    if (*found < ef) {
+        ++*found;
+    } else {
+        s->n_pool--; /* the last, which counted */
+    }
+    while (*found == ef && !may_be_found(f, key_id(pool[s->n_pool - 1]))) {
+        s->n_pool--;
+    }
+    return place;
+}
+
+static vex_status search_heap(search *f, uint32_t n_heap);
+static vex_status heap_reserve(vex_graph_scratch *s, size_t n);
+
+/* Go on with a heap: the sorted candidates are one already. */
+static vex_status continue_with_heap(search *f) {
+    vex_graph_scratch *s = f->walk.scratch;
+    uint32_t n_heap = 0, n_found = 0;
+    VEX_TRY(heap_reserve(s, s->n_pool));
+    for (uint32_t i = 0; i < s->n_pool; i++) {
+        const uint64_t key = s->pool[i];
+        if ((key & KEY_DONE) == 0) {
+            s->heap[n_heap++] = key;
+        }
+        if (may_be_found(f, key_id(key))) {
+            s->pool[n_found++] = key;
+        }
+    }
+    s->n_pool = n_found;
+    return search_heap(f, n_heap);
+}
+
+static vex_status search_pool(search *f, uint64_t start) {
+    vex_graph_scratch *s = f->walk.scratch;
+    uint32_t at = 0, found = 0;
+    const uint32_t most = 2 * f->walk.graph->params.m;
+    const uint64_t longest = (uint64_t)LONGEST * f->args->ef + 1024;
+    VEX_TRY(graph_pool_reserve(s, (size_t)most + 2));
+    s->n_pool = 0;
+    pool_add(f, start, &found);
+    while (at < s->n_pool && !is_over(f)) {
+        if (s->n_pool > longest) { /* what may be found is not where the filter promised it */
+            return continue_with_heap(f);
+        }
+        VEX_TRY(graph_pool_reserve(s, (size_t)s->n_pool + most + 1));
+        const uint32_t id = key_id(s->pool[at]);
+        s->pool[at] |= KEY_DONE;
+        at = next_open(s->pool, at + 1, s->n_pool);
+        const uint32_t ahead = at < s->n_pool ? key_id(s->pool[at]) : VEX_GRAPH_NONE;
+        const uint32_t m = graph_walk_expand(&f->walk, id, 0, ahead);
+        for (uint32_t i = 0; i < m; i++) {
+            const uint32_t place = pool_add(f, key_make(s->distances[i], s->ids[i]), &found);
+            at = place < at ? place : at;
+        }
+        at = next_open(s->pool, at, s->n_pool);
+    }
+    return VEX_OK;
+}
+
+/* ---- candidates in a heap ---- */
+
+static void heap_push(uint64_t *heap, uint32_t n, uint64_t key) {
+    uint32_t i = n;
+    while (i > 0 && heap[(i - 1) / 2] > key) {
+        heap[i] = heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    heap[i] = key;
+}
+
+static uint64_t heap_pop(uint64_t *heap, uint32_t *n) {
+    const uint64_t top = heap[0], last = heap[--*n];
+    uint32_t i = 0;
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+        if (child >= *n) {
+            break;
+        }
+        child += child + 1 < *n && heap[child + 1] < heap[child];
+        if (heap[child] >= last) {
+            break;
+        }
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = last;
+    return top;
+}
+
+static vex_status heap_reserve(vex_graph_scratch *s, size_t n) {
+    void *heap = s->heap;
+    VEX_TRY(vex_grow(&heap, &s->heap_capacity, n, sizeof *s->heap));
+    s->heap = heap;
+    return VEX_OK;
+}
+
+static void heap_offer(search *f, uint64_t key, uint32_t *n_heap) {
+    vex_graph_scratch *s = f->walk.scratch;
+    const uint32_t ef = f->args->ef;
+    if (s->n_pool == ef && key > s->pool[ef - 1]) {
+        return;
+    }
+    heap_push(s->heap, (*n_heap)++, key);
+    if (!may_be_found(f, key_id(key))) {
+        return;
+    }
+    const uint32_t place = graph_pool_place(s->pool, s->n_pool, key);
+    s->n_pool += s->n_pool < ef;
+    memmove(s->pool + place + 1, s->pool + place, (s->n_pool - 1 - place) * sizeof *s->pool);
+    s->pool[place] = key;
+}
+
+/* n_heap candidates are there, and in the pool those of what was seen that may be found. */
+static vex_status search_heap(search *f, uint32_t n_heap) {
+    vex_graph_scratch *s = f->walk.scratch;
+    const uint32_t most = 2 * f->walk.graph->params.m, ef = f->args->ef;
+    while (n_heap > 0 && !is_over(f)) {
+        VEX_TRY(heap_reserve(s, (size_t)n_heap + most));
+        VEX_TRY(graph_pool_reserve(s, (size_t)s->n_pool + most + 1));
+        const uint64_t key = heap_pop(s->heap, &n_heap);
+        if (s->n_pool == ef && key > s->pool[ef - 1]) {
+            break;
+        }
+        const uint32_t ahead = n_heap > 0 ? key_id(s->heap[0]) : VEX_GRAPH_NONE;
+        const uint32_t m = graph_walk_expand(&f->walk, key_id(key), 0, ahead);
+        for (uint32_t i = 0; i < m; i++) {
+            heap_offer(f, key_make(s->distances[i], s->ids[i]), &n_heap);
+        }
+    }
+    return VEX_OK;
+}
+
+static vex_status start_heap(search *f, uint64_t start) {
+    vex_graph_scratch *s = f->walk.scratch;
+    uint32_t n_heap = 0;
+    VEX_TRY(graph_pool_reserve(s, 2));
+    VEX_TRY(heap_reserve(s, 1));
+    s->n_pool = 0;
+    heap_offer(f, start, &n_heap);
+    return search_heap(f, n_heap);
+}
+
+/* ---- results ---- */
+
+static int by_id(const void *a, const void *b) {
+    const uint32_t x = ((const vex_graph_hit *)a)->id, y = ((const vex_graph_hit *)b)->id;
+    return x < y ? -1 : x > y;
+}
+
+static void sort_by_id(vex_graph_hit *hits, uint32_t n) {
+    if (n > 1) {
+        qsort(hits, n, sizeof *hits, by_id);
+    }
+}
+
+/* Nodes of the pool and their duplicates, as far as they may be found: ef hits by (distance,
+ * id).  Nodes of one distance are taken together, each with its first ef duplicates. */
+static vex_status collect(search *f, uint32_t *n_hits) {
+    vex_graph_scratch *s = f->walk.scratch;
+    const uint32_t ef = f->args->ef;
+    uint32_t n = 0, same = 0; /* hits before `same` are nearer than the rest */
+    for (uint32_t i = 0; i < s->n_pool; i++) {
+        const uint32_t id = key_id(s->pool[i]);
+        const float distance = key_distance(s->pool[i]);
+        if (n > same && s->hits[n - 1].distance < distance) {
+            sort_by_id(s->hits + same, n - same);
+            same = n;
+            if (n >= ef) {
+                break;
+            }
+        }
+        chain_cursor c = chain_begin(f, id);
+        uint32_t next = is_allowed(f, id) ? id : chain_next(f, &c);
+        for (uint32_t taken = 0; next != VEX_GRAPH_NONE && taken < ef; taken++) {
+            void *hits = s->hits;
+            VEX_TRY(vex_grow(&hits, &s->hits_capacity, (size_t)n + 1, sizeof *s->hits));
+            s->hits = hits;
+            s->hits[n++] = (vex_graph_hit){distance, next};
+            next = chain_next(f, &c);
+        }
+    }
+    sort_by_id(s->hits + same, n - same);
+    *n_hits = n < ef ? n : ef;
+    return VEX_OK;
+}
+
+vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
+                            const vex_graph_search_args *args, vex_graph_found *out) {
+    search f = {.args = args};
+    uint64_t entry;
+    uint32_t n = 0;
+    if (args->ef == 0) {
+        return VEX_FAIL(VEX_ERR_INVALID, "graph: ef is 0");
+    }
+    VEX_TRY(graph_walk_begin(&f.walk, graph, scratch, &entry));
+    if (entry != NO_ENTRY && (args->allowed == NULL || args->n_allowed > 0)) {
+        const uint32_t start = (uint32_t)entry;
+        f.chains = atomic_load_explicit(&graph->n_duplicates, memory_order_acquire) > 0;
+        vex_code_query_vector(&scratch->query, args->query);
+        uint64_t key = key_make(graph_walk_distance(&f.walk, start), start);
+        graph_walk_descend(&f.walk, (uint32_t)(entry >> 32), 0, &key);
+        graph_walk_mark(&f.walk, key_id(key));
+        const bool sparse = args->allowed != NULL && args->n_allowed < f.walk.end / SPARSE;
+        VEX_TRY(sparse ? start_heap(&f, key) : search_pool(&f, key));
+        VEX_TRY(collect(&f, &n));
+        vex_stat_add(VEX_STAT_DISTANCES, (int64_t)f.walk.distances);
+    }
+    *out = (vex_graph_found){.hits = scratch->hits,
+                             .n = n,
+                             .distances = f.walk.distances,
+                             .hops = f.walk.hops,
+                             .exhausted = f.exhausted};
+    return VEX_OK;
+}

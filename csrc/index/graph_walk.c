@@ -1,0 +1,190 @@
+/*
+ * graph_walk.c - moving through the graph: one hop, the way down, and the beam that keeps the ef
+ * nearest.
+ *
+ * A hop has two phases.  First all neighbours not yet visited are collected and every cache line
+ * of their rows is requested; then, while these are on their way, the links of the next node are
+ * requested; and only then distances are computed.  The time of a search is the time of waiting
+ * for memory, and so as many requests as possible are made to wait at once.
+ */
+#include "index/graph_internal.h"
+
+#include "base/poison.h"
+
+/* ---- beginning ---- */
+
+static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
+    const size_t n = ((size_t)end + end / 8 + 65535) & ~(size_t)65535;
+    uint8_t *visited = vex_calloc(n, 1);
+    if (visited == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot search a graph");
+    }
+    vex_free(s->visited);
+    s->visited = visited;
+    s->n_visited = n;
+    s->epoch = 0;
+    return VEX_OK;
+}
+
+void graph_walk_forget(graph_walk *walk) {
+    vex_graph_scratch *s = walk->scratch;
+    if (++s->epoch == 0) {
+        memset(s->visited, 0, s->n_visited);
+        s->epoch = 1;
+    }
+}
+
+vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_scratch *scratch,
+                            uint64_t *entry) {
+    /* In this order: see graph_internal.h. */
+    const uint64_t start = atomic_load_explicit(&graph->entry, memory_order_acquire);
+    const uint32_t end = vex_graph_end(graph);
+    if (end > scratch->n_visited) {
+        VEX_TRY(grow_visited(scratch, end));
+    }
+    *walk = (graph_walk){.graph = graph,
+                         .tables = atomic_load_explicit(&graph->tables, memory_order_acquire),
+                         .scratch = scratch,
+                         .end = end};
+    graph_walk_forget(walk);
+    *entry = start;
+    return VEX_OK;
+}
+
+bool graph_walk_mark(graph_walk *walk, uint32_t id) {
+    vex_graph_scratch *s = walk->scratch;
+    const bool marked = s->visited[id] == s->epoch;
+    s->visited[id] = s->epoch;
+    return marked;
+}
+
+float graph_walk_distance(graph_walk *walk, uint32_t id) {
+    const uint8_t *row = row_at(walk->graph, walk->tables, id);
+    float distance;
+    vex_code_distances(&walk->scratch->query, &row, 1, &distance);
+    walk->distances++;
+    return distance;
+}
+
+/* ---- one hop ---- */
+
+static inline void prefetch_list(const graph_walk *walk, uint32_t id, uint32_t level) {
+    if (level == 0) {
+        const graph_node *node = node_at(walk->graph, walk->tables, id);
+        prefetch_near(node, sizeof *node + 8 * (size_t)walk->graph->params.m);
+    }
+}
+
+/* Ask for the rows of scratch->ids[0..m), then compute their distances. */
+static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead) {
+    const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    for (uint32_t i = 0; i < m; i++) {
+        s->rows[i] = row_at(g, walk->tables, s->ids[i]);
+        prefetch_far(s->rows[i], g->params.codes.stride);
+    }
+    if (ahead != VEX_GRAPH_NONE) {
+        prefetch_list(walk, ahead, level);
+    }
+    vex_code_distances(&s->query, s->rows, m, s->distances);
+    walk->distances += m;
+}
+
+uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32_t ahead) {
+    vex_graph_scratch *s = walk->scratch;
+    const graph_list list = list_at(walk->graph, walk->tables, id, level);
+    const uint32_t n = list_length(list);
+    uint8_t *const visited = s->visited;
+    const uint8_t epoch = s->epoch;
+    uint32_t m = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&visited[list_get(list, i)], 1, 3);
+        __asm__ volatile("" ::: "memory");
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t neighbour = list_get(list, i);
+        if (neighbour < walk->end && visited[neighbour] != epoch) {
+            visited[neighbour] = epoch;
+            s->ids[m++] = neighbour;
+        }
+    }
+    walk->hops++;
+    compute(walk, m, level, ahead);
+    return m;
+}
+
+void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64_t *key) {
+    vex_graph_scratch *s = walk->scratch;
+    for (; level > floor; level--) {
+        for (bool moved = true; moved;) {
+            const graph_list list = list_at(walk->graph, walk->tables, key_id(*key), level);
+            const uint32_t n = list_length(list);
+            uint32_t m = 0;
+            for (uint32_t i = 0; i < n; i++) {
+                const uint32_t id = list_get(list, i);
+                s->ids[m] = id;
+                m += id < walk->end;
+            }
+            walk->hops++;
+            compute(walk, m, level, VEX_GRAPH_NONE);
+            moved = false;
+            for (uint32_t i = 0; i < m; i++) {
+                const uint64_t next = key_make(s->distances[i], s->ids[i]);
+                moved |= next < *key;
+                *key = next < *key ? next : *key;
+            }
+        }
+    }
+}
+
+/* ---- the beam ---- */
+
+vex_status graph_pool_reserve(vex_graph_scratch *s, size_t n) {
+    void *pool = s->pool;
+    VEX_TRY(vex_grow(&pool, &s->pool_capacity, n, sizeof *s->pool));
+    s->pool = pool;
+    return VEX_OK;
+}
+
+uint32_t graph_pool_place(const uint64_t *pool, uint32_t n, uint64_t key) {
+    const uint64_t *base = pool;
+    while (n > 0) { /* no branch depends on the keys */
+        const uint32_t half = n / 2;
+        base = base[half] < key ? base + (n - half) : base;
+        n = half;
+    }
+    return (uint32_t)(base - pool);
+}
+
+static inline uint32_t next_open(const uint64_t *pool, uint32_t at, uint32_t n) {
+    while (at < n && (pool[at] & KEY_DONE) != 0) {
+        at++;
+    }
+    return at;
+}
+
+void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
+    vex_graph_scratch *s = walk->scratch;
+    uint64_t *pool = s->pool;
+    uint32_t n = s->n_pool, at = 0;
+    while (at < n) {
+        const uint32_t id = key_id(pool[at]);
+        pool[at] |= KEY_DONE;
+        at = next_open(pool, at + 1, n);
+        const uint32_t m =
+            graph_walk_expand(walk, id, level, at < n ? key_id(pool[at]) : VEX_GRAPH_NONE);
+        for (uint32_t i = 0; i < m; i++) {
+            const uint64_t key = key_make(s->distances[i], s->ids[i]);
+            if (n == ef && key > pool[n - 1]) {
+                continue;
+            }
+            const uint32_t place = graph_pool_place(pool, n, key);
+            n += n < ef;
+            memmove(pool + place + 1, pool + place, (n - 1 - place) * sizeof *pool);
+            pool[place] = key;
+            at = place < at ? place : at;
+        }
+        at = next_open(pool, at, n);
+    }
+    s->n_pool = n;
+}
