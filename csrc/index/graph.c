@@ -177,17 +177,22 @@ uint32_t graph_level(const vex_graph *g, uint32_t id) {
     return level;
 }
 
+vex_status graph_reserve_lists(vex_graph *g, uint64_t n) {
+    while ((uint64_t)g->n_uppers << UPPER_SHIFT < n) {
+        VEX_TRY(reserve_tables(g, (size_t)g->n_uppers + 1));
+        VEX_TRY(add_memory(g, (size_t)UPPER_LISTS * g->upper_bytes,
+                           &tables_of(g)->uppers[g->n_uppers]));
+        g->n_uppers++;
+    }
+    return VEX_OK;
+}
+
 vex_status graph_give_level(vex_graph *g, uint32_t id, uint32_t level) {
     if (level > 0) {
         const uint32_t used = g->n_lists & (UPPER_LISTS - 1);
         const uint32_t first =
             used + level > UPPER_LISTS ? g->n_lists - used + UPPER_LISTS : g->n_lists;
-        while ((uint64_t)g->n_uppers << UPPER_SHIFT < (uint64_t)first + level) {
-            VEX_TRY(reserve_tables(g, (size_t)g->n_uppers + 1));
-            VEX_TRY(add_memory(g, (size_t)UPPER_LISTS * g->upper_bytes,
-                               &tables_of(g)->uppers[g->n_uppers]));
-            g->n_uppers++;
-        }
+        VEX_TRY(graph_reserve_lists(g, (uint64_t)first + level));
         g->n_lists = first + level;
         graph_node *node = node_at(g, tables_of(g), id);
         atomic_store_explicit(&node->upper, first, memory_order_relaxed);

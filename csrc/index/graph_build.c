@@ -32,9 +32,27 @@ static void raise_phi(vex_graph *g, uint32_t id) {
     pthread_mutex_unlock(&g->structure);
 }
 
-/* The way down to `level`, then the candidates of each level: chosen[l * m ...]. */
-static void find_neighbours(graph_walk *walk, uint64_t entry, uint32_t level) {
+/* Choose among the pool without the node itself, which stays in when nothing else is. */
+static void choose(graph_walk *walk, uint32_t id, uint32_t level) {
     const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    const uint64_t first = s->pool[0];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_pool; i++) {
+        if (key_id(s->pool[i]) != id) {
+            s->pool[n++] = s->pool[i];
+        }
+    }
+    s->n_chosen[level] =
+        graph_select(walk, s->pool, n, g->params.m, s->chosen + (size_t)level * g->params.m);
+    if (n == 0) {
+        s->pool[n++] = first;
+    }
+    s->n_pool = n;
+}
+
+/* The way down to `level`, then the neighbours on each level: chosen[l * m ...]. */
+static void find_neighbours(graph_walk *walk, uint64_t entry, uint32_t id, uint32_t level) {
     vex_graph_scratch *s = walk->scratch;
     const uint32_t top = (uint32_t)(entry >> 32), start = (uint32_t)entry;
     uint64_t key = key_make(graph_walk_distance(walk, start), start);
@@ -48,9 +66,8 @@ static void find_neighbours(graph_walk *walk, uint64_t entry, uint32_t level) {
             s->pool[i] &= ~(uint64_t)KEY_DONE;
             graph_walk_mark(walk, key_id(s->pool[i]));
         }
-        graph_walk_beam(walk, l, g->params.ef_construction);
-        s->n_chosen[l] = graph_select(walk, s->pool, s->n_pool, g->params.m,
-                                      s->chosen + (size_t)l * g->params.m);
+        graph_walk_beam(walk, l, walk->graph->params.ef_construction);
+        choose(walk, id, l);
     }
 }
 
@@ -92,8 +109,7 @@ static vex_status insert_node(vex_graph *g, vex_graph_scratch *s, uint32_t id, b
                                  memory_order_release);
     } else {
         vex_code_query_row(&s->query, row_at(g, walk.tables, id), phi_of(g));
-        graph_walk_mark(&walk, id);
-        find_neighbours(&walk, entry, level);
+        find_neighbours(&walk, entry, id, level);
         write_links(&walk, id, level);
     }
     atomic_fetch_add_explicit(&g->n_linked, 1, memory_order_release);
@@ -122,6 +138,24 @@ vex_status graph_insert_node(vex_graph *g, vex_graph_scratch *s, uint32_t id) {
     const vex_status status = insert_node(g, s, id, true);
     pthread_mutex_unlock(&g->structure);
     return status;
+}
+
+vex_status graph_link_anew(vex_graph *g, vex_graph_scratch *s, uint32_t id) {
+    graph_walk walk;
+    uint64_t entry;
+    VEX_TRY(graph_scratch_for_building(g, s));
+    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    const uint32_t level = level_of(node_at(g, walk.tables, id));
+    vex_code_query_row(&s->query, row_at(g, walk.tables, id), phi_of(g));
+    find_neighbours(&walk, entry, id, level);
+    for (uint32_t l = 0; l <= level; l++) { /* what it has stays */
+        for (uint32_t i = 0; i < s->n_chosen[l]; i++) {
+            const uint32_t other = s->chosen[(size_t)l * g->params.m + i];
+            graph_link(&walk, id, l, other);
+            graph_link(&walk, other, l, id);
+        }
+    }
+    return VEX_OK;
 }
 
 static vex_status insert_row(vex_graph *g, vex_graph_scratch *s, uint32_t id) {

@@ -267,6 +267,8 @@ void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n);
 void graph_link(graph_walk *walk, uint32_t to, uint32_t level, uint32_t id);
 /* Search for, link and publish a node whose duplicates were looked for. */
 vex_status graph_insert_node(vex_graph *graph, vex_graph_scratch *scratch, uint32_t id);
+/* The same for a node that is linked, but not well. */
+vex_status graph_link_anew(vex_graph *graph, vex_graph_scratch *scratch, uint32_t id);
 /* Room for what building needs in a scratch. */
 vex_status graph_scratch_for_building(vex_graph *graph, vex_graph_scratch *scratch);
 
@@ -292,6 +294,8 @@ static inline bool is_chained(const graph_tables *t, uint32_t id) {
 uint32_t graph_level(const vex_graph *graph, uint32_t id);
 /* Give the node `level` upper lists, empty. */
 vex_status graph_give_level(vex_graph *graph, uint32_t id, uint32_t level);
+/* Memory for upper lists 0..n-1. */
+vex_status graph_reserve_lists(vex_graph *graph, uint64_t n);
 /* Take the upper lists of all nodes back; every level is 0 then. */
 void graph_reset_levels(vex_graph *graph);
 void graph_set_entry(vex_graph *graph, uint32_t id, uint32_t level);

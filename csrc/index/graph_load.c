@@ -1,0 +1,273 @@
+/*
+ * graph_load.c - reading graph files (graph_format.h).
+ *
+ * Checksums find damage; the checks here make sure that no graph that passes them, whatever its
+ * bytes, leads a walk out of bounds or round in circles.
+ */
+#include "base/bits.h"
+#include "base/bytes.h"
+#include "index/graph_format.h"
+#include "index/graph_internal.h"
+#include "store/section.h"
+
+#include <math.h>
+
+#include "base/poison.h"
+
+typedef struct loading {
+    const vex_container *container;
+    const vex_section *info, *sources, *links, *upper;
+    vex_graph *graph;
+    const graph_tables *tables;
+    uint64_t *lists_taken; /* bit per upper list */
+    uint32_t ids, lists, n_linked, n_duplicates, n_chained;
+} loading;
+
+static vex_status damaged(const loading *l, const vex_section *section, const char *what) {
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, l->container->path, section->offset, 0,
+                       "the graph is damaged and must be built anew: %s", what);
+}
+
+/* ---- sections ---- */
+
+static float get_float(const uint8_t *from) {
+    float value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static vex_status read_params(loading *l, const vex_codes *codes, vex_graph_params *params) {
+    VEX_TRY(vex_section_need(l->container, VEX_SECTION_INFO, GRAPH_INFO_BYTES, &l->info));
+    const uint8_t *info = l->info->data;
+    if (vex_get32(info + AT_VERSION) != GRAPH_VERSION ||
+        vex_get32(info + AT_CODE_KIND) != codes->kind ||
+        vex_get32(info + AT_SPACE) != codes->space || vex_get32(info + AT_DIM) != codes->dim ||
+        vex_get32(info + AT_STRIDE) != codes->stride) {
+        return VEX_FAIL(VEX_ERR_NOT_FOUND, "%s is a graph of other rows", l->container->path);
+    }
+    *params = (vex_graph_params){.codes = *codes,
+                                 .m = vex_get32(info + AT_M),
+                                 .ef_construction = vex_get32(info + AT_EF),
+                                 .seed = vex_get64(info + AT_SEED),
+                                 .phi = get_float(info + AT_PHI_CREATED)};
+    l->ids = vex_get32(info + AT_IDS);
+    l->lists = vex_get32(info + AT_LISTS);
+    const float phi = get_float(info + AT_PHI);
+    if (params->m < 2 || params->m > VEX_GRAPH_M_MAX || params->ef_construction < params->m ||
+        params->ef_construction > 65535 || !(params->phi >= 0) || !isfinite(params->phi) ||
+        !(phi >= params->phi) || !isfinite(phi) ||
+        (phi > 0 && codes->space != VEX_SPACE_IP) || l->ids > VEX_GRAPH_IDS_MAX) {
+        return damaged(l, l->info, "impossible parameters");
+    }
+    return VEX_OK;
+}
+
+static vex_status read_sections(loading *l) {
+    vex_graph *g = l->graph;
+    const uint8_t *info = l->info->data;
+    if (vex_get32(info + AT_RECORD) != g->record_bytes) {
+        return damaged(l, l->info, "impossible size of a record");
+    }
+    const uint64_t n_sources = vex_get32(info + AT_SOURCES);
+    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_SOURCES, n_sources * GRAPH_SOURCE_BYTES,
+                             &l->sources));
+    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_LINKS, (uint64_t)l->ids * g->record_bytes,
+                             &l->links));
+    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_UPPER,
+                             (uint64_t)l->lists * g->upper_bytes, &l->upper));
+    memcpy(&g->phi, info + AT_PHI, sizeof g->phi);
+    return VEX_OK;
+}
+
+static vex_status read_sources(loading *l, vex_graph_rows_of rows_of, void *context) {
+    vex_graph *g = l->graph;
+    const uint32_t n = vex_get32(l->info->data + AT_SOURCES);
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t *source = l->sources->data + (size_t)i * GRAPH_SOURCE_BYTES;
+        const uint64_t file_no = vex_get64(source);
+        const uint32_t rows = vex_get32(source + 8), first = vex_get32(source + 12);
+        uint32_t given;
+        if ((uint64_t)first + rows > l->ids ||
+            first != vex_align_up(vex_graph_end(g), VEX_GRAPH_PAGE)) {
+            return damaged(l, l->sources, "impossible rows of a source");
+        }
+        const void *data = rows_of(context, file_no, rows);
+        if (data == NULL) {
+            return VEX_FAIL(VEX_ERR_NOT_FOUND, "%s is a graph over rows that are gone",
+                            l->container->path);
+        }
+        VEX_TRY(vex_graph_add_source(g, file_no, data, rows, &given));
+    }
+    if (vex_graph_end(g) != l->ids) {
+        return damaged(l, l->sources, "more rows than sources");
+    }
+    return VEX_OK;
+}
+
+static vex_status copy_links(loading *l) {
+    vex_graph *g = l->graph;
+    VEX_TRY(graph_reserve_lists(g, l->lists));
+    g->n_lists = l->lists;
+    l->tables = atomic_load_explicit(&g->tables, memory_order_acquire);
+    for (uint32_t id = 0; id < l->ids; id += CHUNK_NODES) {
+        const uint32_t n = l->ids - id < CHUNK_NODES ? l->ids - id : CHUNK_NODES;
+        memcpy(node_at(g, l->tables, id), l->links->data + (size_t)id * g->record_bytes,
+               (size_t)n * g->record_bytes);
+    }
+    for (uint32_t list = 0; list < l->lists; list += UPPER_LISTS) {
+        const uint32_t n = l->lists - list < UPPER_LISTS ? l->lists - list : UPPER_LISTS;
+        memcpy(upper_at(g, l->tables, list), l->upper->data + (size_t)list * g->upper_bytes,
+               (size_t)n * g->upper_bytes);
+    }
+    return VEX_OK;
+}
+
+/* ---- checks ---- */
+
+/* Node and upper lists lie where they may; counts of states. */
+static vex_status check_places(loading *l, uint32_t id) {
+    const graph_node *node = node_at(l->graph, l->tables, id);
+    const uint32_t level = level_of(node), flags = flags_of(node);
+    if (flags != 0 && flags != NODE_LINKED && flags != NODE_DUPLICATE) {
+        return damaged(l, l->links, "impossible state of a node");
+    }
+    if (flags != 0 && (graph_source_of(l->graph, id) == NULL || atomic_load(&node->hash) == 0)) {
+        return damaged(l, l->links, "a node of no row");
+    }
+    l->n_linked += flags == NODE_LINKED;
+    l->n_duplicates += flags == NODE_DUPLICATE;
+    const uint64_t first = atomic_load(&node->upper);
+    if (level > LEVEL_MAX || (level > 0 && (first + level > l->lists ||
+                                            (first & (UPPER_LISTS - 1)) + level > UPPER_LISTS))) {
+        return damaged(l, l->links, "impossible level of a node");
+    }
+    for (uint64_t list = first; list < first + level; list++) {
+        if (vex_bit_get(l->lists_taken, list)) {
+            return damaged(l, l->links, "two nodes share a list");
+        }
+        vex_bit_set(l->lists_taken, list);
+    }
+    return VEX_OK;
+}
+
+/* Every link of the node leads to a linked node that has the level. */
+static vex_status check_links(const loading *l, uint32_t id) {
+    const graph_node *node = node_at(l->graph, l->tables, id);
+    const bool linked = is_linked(node);
+    for (uint32_t level = level_of(node) + 1; level-- > 0;) {
+        const graph_list list = list_at(l->graph, l->tables, id, level);
+        const uint32_t n = list_length(list);
+        if (n > (linked ? list_capacity(l->graph, level) : 0)) {
+            return damaged(l, l->links, "impossible number of links");
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            const uint32_t to = list_get(list, i);
+            if (to >= l->ids || to == id || !is_linked(node_at(l->graph, l->tables, to)) ||
+                level_of(node_at(l->graph, l->tables, to)) < level) {
+                return damaged(l, l->links, "a link leads nowhere");
+            }
+        }
+    }
+    return VEX_OK;
+}
+
+/* Duplicates ascend, so a chain ends. */
+static vex_status check_chain(loading *l, uint32_t id) {
+    const graph_node *head = node_at(l->graph, l->tables, id);
+    const uint32_t last = atomic_load(&head->chain);
+    if (last == 0) {
+        return VEX_OK;
+    }
+    uint32_t before = 0, next = last <= l->ids ? atomic_load(&node_at(l->graph, l->tables,
+                                                                     last - 1)->chain)
+                                               : 0;
+    for (;;) {
+        if (next <= before || next > last) {
+            return damaged(l, l->links, "a broken chain of duplicates");
+        }
+        const graph_node *node = node_at(l->graph, l->tables, next - 1);
+        if (flags_of(node) != NODE_DUPLICATE || atomic_load(&node->neighbours[0]) != before ||
+            atomic_load(&node->neighbours[1]) != id) {
+            return damaged(l, l->links, "a broken chain of duplicates");
+        }
+        l->n_chained++;
+        if (next == last) {
+            break;
+        }
+        before = next;
+        next = atomic_load(&node->chain);
+    }
+    const uint32_t bit = id & (CHUNK_NODES - 1);
+    atomic_fetch_or(&chunk_at(l->tables, id)->chained[bit / 64], 1ULL << (bit % 64));
+    return VEX_OK;
+}
+
+static vex_status check_entry(const loading *l) {
+    const uint64_t entry = vex_get64(l->info->data + AT_ENTRY);
+    const uint32_t id = (uint32_t)entry;
+    const bool fits =
+        entry == NO_ENTRY
+            ? l->n_linked == 0
+            : id < l->ids && is_linked(node_at(l->graph, l->tables, id)) &&
+                  level_of(node_at(l->graph, l->tables, id)) == entry >> 32;
+    if (!fits || l->n_linked != vex_get32(l->info->data + AT_LINKED) ||
+        l->n_duplicates != vex_get32(l->info->data + AT_DUPLICATES) ||
+        l->n_chained != l->n_duplicates) {
+        return damaged(l, l->info, "its counts do not fit");
+    }
+    atomic_store_explicit(&l->graph->n_linked, l->n_linked, memory_order_relaxed);
+    atomic_store_explicit(&l->graph->n_duplicates, l->n_duplicates, memory_order_relaxed);
+    atomic_store_explicit(&l->graph->entry, entry, memory_order_release);
+    return VEX_OK;
+}
+
+static vex_status check_all(loading *l) {
+    for (uint32_t id = 0; id < l->ids; id++) {
+        VEX_TRY(check_places(l, id));
+    }
+    for (uint32_t id = 0; id < l->ids; id++) {
+        const uint32_t flags = flags_of(node_at(l->graph, l->tables, id));
+        VEX_TRY(check_links(l, id));
+        if (flags == NODE_LINKED) {
+            VEX_TRY(check_chain(l, id));
+            VEX_TRY(graph_duplicates_note(l->graph, id));
+        } else if (flags == 0 && atomic_load(&node_at(l->graph, l->tables, id)->chain) != 0) {
+            return damaged(l, l->links, "a broken chain of duplicates");
+        }
+    }
+    return check_entry(l);
+}
+
+/* ---- the whole ---- */
+
+static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of rows_of,
+                       void *context) {
+    vex_graph_params params;
+    VEX_TRY(read_params(l, codes, &params));
+    VEX_TRY(vex_graph_create(&params, &l->graph));
+    VEX_TRY(read_sections(l));
+    VEX_TRY(read_sources(l, rows_of, context));
+    VEX_TRY(copy_links(l));
+    l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
+    if (l->lists_taken == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
+    }
+    return check_all(l);
+}
+
+vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                          const vex_file_entry *entry, const vex_codes *codes,
+                          vex_graph_rows_of rows_of, void *context, vex_graph **out) {
+    vex_container container;
+    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, entry->file_no, entry, &container));
+    loading l = {.container = &container};
+    const vex_status status = load(&l, codes, rows_of, context);
+    vex_free(l.lists_taken);
+    vex_container_close(&container);
+    if (status != VEX_OK) {
+        vex_graph_destroy(l.graph);
+        return status;
+    }
+    *out = l.graph;
+    return VEX_OK;
+}
