@@ -45,7 +45,9 @@ typedef struct vex_graph_params {
     uint32_t ef_construction; /* 1..65535; at least m is used                                     */
     uint64_t seed;
     float phi;                /* ip on uneven norms (vex_codes_uneven): > 0, above every norm, as
-                               * 1.1 times the largest; grows by itself.  Else 0                  */
+                               * 1.1 times the largest; grows by itself.  Else 0.  It makes search
+                               * one of the nearest, but where few rows are much longer than the
+                               * others 0 finds more: to be decided by measuring recall           */
 } vex_graph_params;
 
 typedef struct vex_graph_source {
@@ -134,7 +136,7 @@ typedef struct vex_rerank_stats {
 
 /* The k nearest of `pool` (by (distance, id), as found) by exact distance, to out[k] by (distance,
  * id); *n_out = min(k, n).  Exact distances are computed for max(k + 10, 1.5 k) hits, then on while
- * the next could still be among the best by the largest error seen.  NaN sorts last. */
+ * the next could still be among the best by twice the largest error seen.  NaN sorts last. */
 vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k,
                       vex_exact_distances exact, void *context, vex_graph_hit *out,
                       uint32_t *n_out, vex_rerank_stats *stats);

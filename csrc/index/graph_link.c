@@ -5,6 +5,10 @@
 
 #include "base/poison.h"
 
+/* A candidate as near to a kept neighbour as to the node, but for this part of the distance, stays:
+ * about a dense group every neighbour of a node is nearly as near to what lies outside as the node
+ * itself, and by the errors of codes or by jitter one of them always is nearer. */
+#define SLACK (1.0f / 64)
 #define TOGETHER 8u /* kept neighbours that a candidate is compared with at a time */
 
 /* Is candidate c, at `distance` of the node, no nearer to it than to one that was kept?  On a
@@ -14,6 +18,7 @@ static bool is_covered(graph_walk *walk, uint64_t candidate, const uint64_t *kep
                        uint32_t n_kept) {
     vex_graph_scratch *s = walk->scratch;
     const float distance = key_distance(candidate);
+    const float limit = distance - (distance > 0 ? distance * SLACK : 0);
     float between[TOGETHER];
     if (n_kept == 0) {
         return false;
@@ -25,7 +30,7 @@ static bool is_covered(graph_walk *walk, uint64_t candidate, const uint64_t *kep
         vex_code_distances(&s->pivot, s->kept_rows + i, n, between);
         walk->distances += n;
         for (uint32_t j = 0; j < n; j++) {
-            if (between[j] < distance ||
+            if (between[j] < limit ||
                 (between[j] == distance &&
                  (between[j] <= 0 || key_distance(kept[i + j]) == distance))) {
                 return true;

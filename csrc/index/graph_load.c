@@ -55,8 +55,8 @@ static vex_status read_params(loading *l, const vex_codes *codes, vex_graph_para
     const float phi = get_float(info + AT_PHI);
     if (params->m < 2 || params->m > VEX_GRAPH_M_MAX || params->ef_construction < params->m ||
         params->ef_construction > 65535 || !(params->phi >= 0) || !isfinite(params->phi) ||
-        !(phi >= params->phi) || !isfinite(phi) ||
-        (phi > 0 && codes->space != VEX_SPACE_IP) || l->ids > VEX_GRAPH_IDS_MAX) {
+        !(phi >= params->phi) || !isfinite(phi) || (phi > 0 && codes->space != VEX_SPACE_IP) ||
+        l->ids > VEX_GRAPH_IDS_MAX) {
         return damaged(l, l->info, "impossible parameters");
     }
     return VEX_OK;
@@ -73,8 +73,8 @@ static vex_status read_sections(loading *l) {
                              &l->sources));
     VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_LINKS, (uint64_t)l->ids * g->record_bytes,
                              &l->links));
-    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_UPPER,
-                             (uint64_t)l->lists * g->upper_bytes, &l->upper));
+    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_UPPER, (uint64_t)l->lists * g->upper_bytes,
+                             &l->upper));
     memcpy(&g->phi, info + AT_PHI, sizeof g->phi);
     return VEX_OK;
 }
@@ -178,9 +178,9 @@ static vex_status check_chain(loading *l, uint32_t id) {
     if (last == 0) {
         return VEX_OK;
     }
-    uint32_t before = 0, next = last <= l->ids ? atomic_load(&node_at(l->graph, l->tables,
-                                                                     last - 1)->chain)
-                                               : 0;
+    uint32_t before = 0, next = last <= l->ids
+                                    ? atomic_load(&node_at(l->graph, l->tables, last - 1)->chain)
+                                    : 0;
     for (;;) {
         if (next <= before || next > last) {
             return damaged(l, l->links, "a broken chain of duplicates");
@@ -205,11 +205,10 @@ static vex_status check_chain(loading *l, uint32_t id) {
 static vex_status check_entry(const loading *l) {
     const uint64_t entry = vex_get64(l->info->data + AT_ENTRY);
     const uint32_t id = (uint32_t)entry;
-    const bool fits =
-        entry == NO_ENTRY
-            ? l->n_linked == 0
-            : id < l->ids && is_linked(node_at(l->graph, l->tables, id)) &&
-                  level_of(node_at(l->graph, l->tables, id)) == entry >> 32;
+    const bool fits = entry == NO_ENTRY
+                          ? l->n_linked == 0
+                          : id < l->ids && is_linked(node_at(l->graph, l->tables, id)) &&
+                                level_of(node_at(l->graph, l->tables, id)) == entry >> 32;
     if (!fits || l->n_linked != vex_get32(l->info->data + AT_LINKED) ||
         l->n_duplicates != vex_get32(l->info->data + AT_DUPLICATES) ||
         l->n_chained != l->n_duplicates) {

@@ -16,9 +16,9 @@ typedef struct remap {
     vex_graph_scratch *scratch;
     const uint32_t *old_to_new;
     uint32_t n_old, end;
-    uint32_t *stands;    /* per old node: the new one that takes its place in the graph */
-    uint32_t *seen;      /* per old node: number of the last look that came by */
-    uint32_t *stack;     /* dead nodes to look through */
+    uint32_t *stands; /* per old node: the new one that takes its place in the graph */
+    uint32_t *seen;   /* per old node: number of the last look that came by */
+    uint32_t *stack;  /* dead nodes to look through */
     uint32_t look;
     vex_bulk memory;
 } remap;
@@ -48,8 +48,7 @@ static vex_status check_table(const remap *r) {
         }
     }
     vex_free(named);
-    if (!good || r->old->params.m != r->fresh->params.m ||
-        atomic_load(&r->fresh->n_linked) != 0) {
+    if (!good || r->old->params.m != r->fresh->params.m || atomic_load(&r->fresh->n_linked) != 0) {
         return VEX_FAIL(VEX_ERR_INVALID, "graph: impossible table of new row numbers");
     }
     return VEX_OK;
@@ -166,7 +165,6 @@ static void offer_behind(remap *r, graph_walk *walk, uint32_t id, uint32_t level
             }
         }
     }
-
 }
 
 static bool lost_some(const remap *r, uint32_t id, uint32_t level) {

@@ -98,15 +98,14 @@ vex_status vex_graph_save(const vex_graph *graph, vex_vfs *vfs, const char *dir,
                           const uint8_t uuid[16], uint64_t file_no, uint64_t lsn_lo,
                           uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
     vex_container_writer *writer = NULL;
-    VEX_TRY(
-        vex_container_create(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, lsn_lo, lsn_hi, &writer));
+    VEX_TRY(vex_container_create(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, lsn_lo, lsn_hi, &writer));
     const vex_status status = put_all(graph, writer);
     if (status != VEX_OK) {
         vex_container_abort(writer);
         return status;
     }
-    vex_file_entry written = {
-        .rows = atomic_load(&graph->n_linked) + atomic_load(&graph->n_duplicates)};
+    vex_file_entry written = {.rows = atomic_load(&graph->n_linked) +
+                                      atomic_load(&graph->n_duplicates)};
     VEX_TRY(vex_container_finish(writer, sync, &written));
     *entry = written;
     return VEX_OK;

@@ -9,6 +9,7 @@
 #include "base/poison.h"
 
 #define STEP 8u
+#define MARGIN 2.0f /* errors to come may be larger than those seen, by so much */
 #define GROUP 64u
 
 typedef struct rerank {
@@ -69,7 +70,7 @@ vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exa
     const uint64_t first = k + (uint64_t)(k / 2 > 10 ? k / 2 : 10);
     uint32_t done = k == 0 ? 0 : first < n ? (uint32_t)first : n;
     VEX_TRY(compute(&r, 0, done));
-    while (k > 0 && done < n && !(pool[done].distance - r.delta > out[r.n - 1].distance)) {
+    while (k > 0 && done < n && !(pool[done].distance - MARGIN * r.delta > out[r.n - 1].distance)) {
         const uint32_t to = n - done < STEP ? n : done + STEP;
         VEX_TRY(compute(&r, done, to));
         done = to;

@@ -95,8 +95,8 @@ static vex_status exact_distances(void *context, const uint32_t *ids, uint32_t n
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t row = ids[i] - kit->first;
         CHECK(row < kit->n);
-        out[i] = vex_distance(kit->space, kit->vectors + (size_t)row * kit->dim, kit->query,
-                              kit->dim);
+        out[i] =
+            vex_distance(kit->space, kit->vectors + (size_t)row * kit->dim, kit->query, kit->dim);
     }
     return VEX_OK;
 }
