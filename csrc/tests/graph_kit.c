@@ -184,7 +184,7 @@ double graph_kit_recall(graph_kit *kit, uint32_t queries, uint32_t k, uint32_t e
         wanted += n_truth;
         for (uint32_t i = 0; i < n && n_truth > 0; i++) {
             const float last = truth[n_truth - 1].distance;
-            hits += out[i].distance <= last + 1e-5f * fabsf(last);
+            hits += out[i].distance <= last + 1e-5f * fabsf(last) + 1e-6f;
         }
     }
     free(truth);
