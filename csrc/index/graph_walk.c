@@ -29,7 +29,9 @@ static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
 void graph_walk_forget(graph_walk *walk) {
     vex_graph_scratch *s = walk->scratch;
     if (++s->epoch == 0) {
-        memset(s->visited, 0, s->n_visited);
+        if (s->n_visited > 0) {
+            memset(s->visited, 0, s->n_visited);
+        }
         s->epoch = 1;
     }
 }
