@@ -1,7 +1,7 @@
 /*
  * bench_graph_driver.c - building and searching a graph over given vectors.
  *
- *   F="csrc/tests/bench_graph_driver.c $(ls csrc/{index,base,io,codec}/?*.c)"
+ *   F="csrc/tests/bench_graph_driver.c $(ls csrc/{index,base,io,codec,wal}/?*.c)"
  *   F="$F $(ls csrc/store/container_?*.c csrc/store/{section,manifest}.c)"
  *   cc -std=gnu11 -O3 -fno-math-errno -ffp-contract=off -Icsrc $F -o bench_graph -pthread -lm
  *   ./bench_graph base.f32 N DIM queries.f32 Q SPACE [M [EF_CONSTRUCTION [THREADS [KIND]]]]

@@ -127,18 +127,13 @@ static void check_set(size_t set, uint32_t space, uint32_t n, uint32_t dim) {
     graph_kit kit = graph_kit_create(choice.kind, space, dim, n);
     memcpy(kit.vectors, plain.vectors, (size_t)n * dim * sizeof *kit.vectors);
     graph_kit_encode(&kit);
-    uint32_t lost = UINT32_MAX;
-    double recall = 0;
-    /* Which form serves inner products better depends on the data. */
-    for (int form = kit.phi > 0 ? 0 : 1; form < 2; form++) {
-        kit.phi = form == 0 ? kit.phi : 0;
-        graph_kit_build(&kit, 16, 100, 1);
-        const uint32_t lost_now = graph_kit_lost_rows(&kit, 100, NULL);
-        const double recall_now = graph_kit_recall(&kit, 40, 10, 100, NULL);
-        lost = lost_now < lost ? lost_now : lost;
-        recall = recall_now > recall ? recall_now : recall;
-    }
-    if (lost > 0 || recall < 0.97) {
+    const vex_graph_params params = {.codes = kit.codes, .m = 16, .ef_construction = 100};
+    CHECK_OK(vex_graph_choose_phi(&params, kit.rows, n, &kit.phi));
+    graph_kit_build(&kit, 16, 100, 1);
+    /* On a sphere, a row in a few hundred of uneven norms may miss what is exactly its nearest. */
+    const uint32_t lost = graph_kit_lost_rows(&kit, 100, NULL), most = kit.phi > 0 ? n / 100 : 0;
+    const double recall = graph_kit_recall(&kit, 40, 10, 100, NULL);
+    if (lost > most || recall < 0.97) {
         test_failed(__FILE__, __LINE__, "%s, space %u, %s: %u rows lost, recall %.4f",
                     sets[set].name, space, vex_code_kind_name(choice.kind), lost, recall);
     }
@@ -168,6 +163,32 @@ TEST(graph_phi_grows_with_the_norms) {
     CHECK(stats.phi >= full / 1.1f && stats.phi <= full * 1.001f);
     CHECK(graph_kit_recall(&kit, 60, 10, 100, NULL) >= 0.97);
     graph_kit_destroy(&kit);
+}
+
+/* Where few rows are long the sphere hides them from one another. */
+TEST(graph_phi_is_chosen_by_what_is_found) {
+    const filler fills[] = {near_duplicates_then_outliers, uneven_norms, two_far_clusters};
+    for (int i = 0; i < 4; i++) {
+        graph_kit kit =
+            graph_kit_create(VEX_CODE_LVQ8, i < 3 ? VEX_SPACE_IP : VEX_SPACE_L2, 16, 1500);
+        uint64_t state = 12348;
+        float phi;
+        fills[i % 3](&kit, &state);
+        graph_kit_encode(&kit);
+        const vex_graph_params params = {.codes = kit.codes, .m = 16, .ef_construction = 100};
+        CHECK_OK(vex_graph_choose_phi(&params, kit.rows, kit.n, &phi));
+        CHECK(i < 3 || phi == 0.0f);
+        kit.phi = phi;
+        graph_kit_build(&kit, 16, 100, 1);
+        CHECK(graph_kit_recall(&kit, 60, 10, 100, NULL) >= 0.97);
+        CHECK_OK(vex_graph_choose_phi(&params, kit.rows, 0, &phi));
+        CHECK(phi == 0.0f);
+        vex_mem_fail_at(2, true);
+        const vex_status status = vex_graph_choose_phi(&params, kit.rows, kit.n, &phi);
+        vex_mem_fail_at(0, false);
+        CHECK(status == VEX_ERR_NO_MEMORY || i == 3 || phi == 0.0f);
+        graph_kit_destroy(&kit);
+    }
 }
 
 /* ---- duplicates ---- */
