@@ -98,7 +98,8 @@ format: $(EXTENSION) $(TEST_DEPENDENCIES) ## format C and Python
 # the C tests, with the hooks that make calls fail.  libzstd is the third codec provider of the
 # tests, where it is installed.
 HASH := \#
-NO_ZSTD = $(if $(shell echo '$(HASH)include <zstd.h>' | $(1) -E - >/dev/null 2>&1 && echo yes),,-DVEX_TEST_NO_ZSTD)
+NO_ZSTD = $(if $(shell printf '$(HASH)include <zstd.h>\nint main(void) { return !ZSTD_versionNumber(); }\n' | \
+	$(1) -x c - -o /dev/null -lzstd >/dev/null 2>&1 && echo yes),,-DVEX_TEST_NO_ZSTD)
 define c_tests
 build/$(1)/%.o: csrc/%.c Makefile | build/.c-tools
 	@mkdir -p $$(@D)
