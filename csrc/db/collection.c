@@ -111,7 +111,8 @@ static void close_cleanly(vex_collection *collection) {
     const vex_snapshot *latest = collection->latest;
     bool wrote = collection->wal != NULL && !collection->poisoned;
     bool much =
-        wrote && vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES;
+        wrote && (vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES ||
+                  vex_collection_wants_flush(collection));
     pthread_mutex_unlock(&collection->write_mu);
     if (much) {
         (void)vex_collection_flush_now(collection, true);
@@ -285,7 +286,9 @@ vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
     VEX_TRY(vex_db_enter(db));
     vex_status status = vex_collection_directory(db, uuid, &dir);
     if (status == VEX_OK) {
+        atomic_fetch_add(&db->droppers, 1);
         status = vex_maintenance_acquire(db);
+        atomic_fetch_sub(&db->droppers, 1);
     }
     if (status == VEX_OK) {
         status = vex_lease_acquire(db);

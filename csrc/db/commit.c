@@ -6,6 +6,7 @@
  * memory is ahead of what is known to be on disk, so the writer is poisoned: it publishes
  * nothing and refuses to write until the database is reopened, which re-reads the truth.
  */
+#include "db/compact_plan.h"
 #include "db/db.h"
 
 #include "base/poison.h"
@@ -45,7 +46,8 @@ bool vex_collection_wants_flush(const vex_collection *collection) {
     return latest->n_mems > 1 || vex_memtable_vectors(table) >= options->memtable_rows ||
            vex_memtable_payloads(table) >= options->memtable_rows ||
            vex_memtable_bytes(table) >= options->memtable_bytes ||
-           collection->known.wal_end >= options->memtable_bytes; /* deletes fill only the log */
+           collection->known.wal_end >= options->memtable_bytes || /* deletes fill only the log */
+           vex_plan_reclaimable(latest, collection->known.wal_end) >= VEX_RECLAIM_BYTES;
 }
 
 /* Hold a writer back while flushing cannot keep up; never when flushing fails. */
@@ -55,7 +57,8 @@ static void wait_for_room(vex_collection *collection) {
     for (;;) {
         pthread_mutex_lock(&collection->write_mu);
         bool full = vex_memtable_bytes(active_table(collection->latest)) > most &&
-                    atomic_load(&collection->flush_wanted) && collection->flush_failures == 0;
+                    atomic_load(&collection->flush_wanted) &&
+                    atomic_load(&collection->flush_failures) == 0;
         pthread_mutex_unlock(&collection->write_mu);
         if (!full) {
             return;

@@ -5,7 +5,7 @@
  *   registry   process-wide list of open databases
  *   gate       (per database, reader-writer) held shared by every API call and by the worker
  *              while it works, exclusively across fork(): so a fork never sees a held lock
- *   MAINT      (flock + mutex) the right to change manifests: one flush at a time
+ *   MAINT      (flock + mutex) the right to change manifests: one flush or compaction at a time
  *   LOCK       (flock, counted in lease.c) the lease: the right to append to logs
  *   collections_mu  the database's table of open collections
  *   write_mu   (per collection) the writer's state: latest, log, memtable, catching up
@@ -21,6 +21,9 @@
  * FLUSHING (flush.c): MAINT -> seal the memtable under lease and write_mu (the log is synced
  * and a new one begun) -> write files under MAINT alone -> commit the manifest and publish under
  * lease and write_mu.  Manifests change only under MAINT, so nobody else can have moved on.
+ *
+ * COMPACTING (compact.c): the same, with files in the place of memtables; flushes that become due
+ * meanwhile are done in between, by the same thread.
  *
  * OTHER PROCESSES (catchup.c): before each call the head is read (one pread).  When it differs
  * from what this process knows, the log's tail is replayed, or after another process's flush the
@@ -69,6 +72,7 @@ struct vex_db {
     pthread_cond_t worker_wake;
     pthread_t worker;
     bool worker_running, worker_pending, worker_stop;
+    atomic_uint droppers;      /* calls that want MAINT to drop a collection: compaction gives way */
 };
 
 struct vex_collection {
@@ -99,8 +103,11 @@ struct vex_collection {
     vex_head published_head;
     _Atomic(vex_file *) head_file; /* set once; NULL until somebody wrote the collection            */
 
-    atomic_bool flush_wanted, sync_wanted;
-    uint32_t flush_failures;
+    /* worker: what is wanted, and how many jobs run */
+    atomic_bool flush_wanted, sync_wanted, compact_wanted;
+    atomic_uint jobs, flush_failures;
+    uint32_t compact_failures;              /* in a row                                           */
+    atomic_uint_least64_t compact_after_ms; /* not before, by the vfs's clock                     */
 };
 
 /* ---- registry.c ---- */
@@ -110,6 +117,8 @@ extern vex_vfs *vex_db_test_files; /* opened instead of real files when not NULL
 /* Enter and leave an API call on a database. */
 vex_status vex_db_enter(vex_db *db);
 void vex_db_leave(vex_db *db);
+/* Is a thread about to fork, waiting for calls to end? */
+bool vex_fork_waits(void);
 static inline bool vex_db_volatile(const vex_db *db) {
     return db->vfs->is_volatile;
 }
@@ -177,10 +186,25 @@ vex_status vex_collection_sync(vex_collection *collection);
 /* ---- flush.c ---- */
 /* Seal and write out; `everything` also when the memtable is small. */
 vex_status vex_collection_flush_now(vex_collection *collection, bool everything);
+/* The same when it is still wanted once MAINT is there. */
+vex_status vex_collection_flush_wanted(vex_collection *collection);
+/* The same by who has MAINT.  A compaction of the collection that is under way gives the first
+ * file number that it does not need; else NULL. */
+vex_status vex_collection_flush_held(vex_collection *collection, bool everything,
+                                     const uint64_t *first_file_no);
 bool vex_collection_wants_flush(const vex_collection *collection);
+/* Under write_mu: until no record is between append and end of sync. */
+void vex_collection_wait_for_syncs(vex_collection *collection);
+
+/* ---- compact.c ---- */
+/* After files were added or rows died: have the worker merge files, if that pays off. */
+void vex_collection_note_files(vex_collection *collection);
+/* One step in the background; a failure is tried again later, and ever later. */
+void vex_collection_compact_step(vex_collection *collection);
 
 /* ---- worker.c ---- */
 void vex_worker_wake(vex_db *db);
 void vex_worker_stop(vex_db *db);
+bool vex_worker_stopping(vex_db *db);
 
 #endif

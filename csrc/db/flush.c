@@ -31,7 +31,7 @@ static vex_status rotate_log(vex_collection *collection) {
     return VEX_OK;
 }
 
-static void wait_for_syncs(vex_collection *collection) {
+void vex_collection_wait_for_syncs(vex_collection *collection) {
     while (collection->syncing > 0) {
         pthread_cond_wait(&collection->syncs_done, &collection->write_mu);
     }
@@ -78,7 +78,7 @@ static vex_status begin(vex_collection *collection, bool everything, vex_snapsho
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK && (everything || vex_collection_wants_flush(collection))) {
-        wait_for_syncs(collection);
+        vex_collection_wait_for_syncs(collection);
         status = collection->poisoned ? vex_collection_take_over(collection) : seal(collection);
         if (status == VEX_OK && collection->sealed != NULL) {
             status = vex_manifest_copy(base, &collection->manifest);
@@ -134,7 +134,7 @@ static vex_status end(vex_collection *collection, const vex_snapshot *sealed, ui
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK) {
         /* What is published must be durable, and `latest` may hold records still being synced. */
-        wait_for_syncs(collection);
+        vex_collection_wait_for_syncs(collection);
         status = collection->poisoned ? vex_collection_take_over(collection)
                                       : commit(collection, sealed, n_flush, result);
     }
@@ -143,7 +143,8 @@ static vex_status end(vex_collection *collection, const vex_snapshot *sealed, ui
     return status;
 }
 
-static vex_status flush_under_maintenance(vex_collection *collection, bool everything) {
+vex_status vex_collection_flush_held(vex_collection *collection, bool everything,
+                                     const uint64_t *first_file_no) {
     vex_db *db = collection->db;
     vex_snapshot *sealed = NULL;
     vex_manifest base = {0};
@@ -153,12 +154,15 @@ static vex_status flush_under_maintenance(vex_collection *collection, bool every
     vex_status status = begin(collection, everything, &sealed, &base, &keys, &wal_first);
     if (status == VEX_OK && sealed != NULL) {
         uint32_t n_flush = sealed->n_mems - 1;
+        if (first_file_no != NULL && base.next_file_no < *first_file_no) {
+            base.next_file_no = *first_file_no;
+        }
         status = vex_flush_write(db->vfs, collection->dir, db->uuid, sealed, n_flush, &base, &keys,
                                  wal_first, vex_db_syncs(db), &result);
         if (status == VEX_OK) {
             status = end(collection, sealed, n_flush, &result);
         }
-        if (!atomic_load(&collection->dropped)) {
+        if (first_file_no == NULL && !atomic_load(&collection->dropped)) {
             vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest, false);
         }
     }
@@ -172,7 +176,24 @@ static vex_status flush_under_maintenance(vex_collection *collection, bool every
 vex_status vex_collection_flush_now(vex_collection *collection, bool everything) {
     vex_db *db = collection->db;
     VEX_TRY(vex_maintenance_acquire(db));
-    vex_status status = flush_under_maintenance(collection, everything);
+    vex_status status = vex_collection_flush_held(collection, everything, NULL);
     vex_maintenance_release(db);
+    if (status == VEX_OK) {
+        vex_collection_note_files(collection);
+    }
+    return status;
+}
+
+vex_status vex_collection_flush_wanted(vex_collection *collection) {
+    vex_db *db = collection->db;
+    vex_status status = VEX_OK;
+    VEX_TRY(vex_maintenance_acquire(db));
+    if (atomic_exchange(&collection->flush_wanted, false)) {
+        status = vex_collection_flush_held(collection, false, NULL);
+    }
+    vex_maintenance_release(db);
+    if (status == VEX_OK) {
+        vex_collection_note_files(collection);
+    }
     return status;
 }

@@ -14,7 +14,7 @@
 static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static vex_db *databases;
-static atomic_uint fork_epoch;
+static atomic_uint fork_epoch, forks_waiting;
 
 #define DEFAULT_MEMTABLE_ROWS 50000u
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
@@ -45,9 +45,15 @@ static void init_gate(vex_db *db) {
 
 void vex_fork_prepare(void) {
     pthread_mutex_lock(&registry_mu);
+    atomic_store(&forks_waiting, 1);
     for (vex_db *db = databases; db != NULL; db = db->next) {
         pthread_rwlock_wrlock(&db->gate);
     }
+    atomic_store(&forks_waiting, 0);
+}
+
+bool vex_fork_waits(void) {
+    return atomic_load(&forks_waiting) != 0;
 }
 
 void vex_fork_parent(void) {

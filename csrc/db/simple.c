@@ -63,7 +63,10 @@ void vex_get_stats(vex_stats *out) {
                        .wal_syncs = vex_stat_get(VEX_STAT_WAL_SYNCS),
                        .segments_written = vex_stat_get(VEX_STAT_SEGMENTS_WRITTEN),
                        .blocks_read = vex_stat_get(VEX_STAT_BLOCKS_READ),
-                       .damaged_parts = vex_stat_get(VEX_STAT_DAMAGED_PARTS)};
+                       .damaged_parts = vex_stat_get(VEX_STAT_DAMAGED_PARTS),
+                       .segment_bytes = vex_stat_get(VEX_STAT_SEGMENT_BYTES),
+                       .compactions = vex_stat_get(VEX_STAT_COMPACTIONS),
+                       .compacted_bytes = vex_stat_get(VEX_STAT_COMPACTED_BYTES)};
 }
 
 /* ---- vector file description ---- */

@@ -1,6 +1,6 @@
 /*
- * worker.c - one background thread per database: flushes memtables that grew full, and syncs
- * logs in durability "normal".
+ * worker.c - one background thread per database: flushes memtables that grew full, merges files,
+ * and syncs logs in durability "normal".
  *
  * The thread starts with the first request and works inside the gate, so fork() waits for it;
  * the child starts its own when it needs one.  It never decides anything: losing it costs
@@ -12,49 +12,102 @@
 
 #define SYNC_DELAY_MS 50
 #define RETRY_DELAY_MS 1000 /* after a failed flush (a full disk, say) */
+#define YIELD_MS 1
+#define YIELD_PROCESSES_MS 12 /* longer than lease.c's polls are apart */
+#define FOR_EVER UINT64_MAX
 
-/* Next collection that wants something, with a handle on it; NULL when none. */
+/* Until the collection may be compacted. */
+static uint64_t ms_to_wait(const vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    uint64_t now = vfs->clock_ms(vfs), then = atomic_load(&collection->compact_after_ms);
+    return then > now ? then - now : 0;
+}
+
+/* Next collection that wants something, flushes first, with a handle on it; NULL when none. */
 static vex_collection *next_job(vex_db *db) {
     vex_collection *found = NULL;
     pthread_mutex_lock(&db->collections_mu);
     for (vex_collection *c = db->collections; c != NULL && found == NULL; c = c->next) {
         if (atomic_load(&c->flush_wanted) || atomic_load(&c->sync_wanted)) {
-            c->handles++;
             found = c;
         }
+    }
+    for (vex_collection *c = db->collections; c != NULL && found == NULL; c = c->next) {
+        if (atomic_load(&c->compact_wanted) && !atomic_load(&c->dropped) && ms_to_wait(c) == 0) {
+            found = c;
+        }
+    }
+    if (found != NULL) {
+        found->handles++;
+        atomic_fetch_add(&found->jobs, 1);
     }
     pthread_mutex_unlock(&db->collections_mu);
     return found;
 }
 
-static bool do_job(vex_collection *collection) {
+/* How long until a compaction that failed may be tried again; FOR_EVER when none wants to be. */
+static uint64_t ms_to_retry(vex_db *db) {
+    uint64_t least = FOR_EVER;
+    pthread_mutex_lock(&db->collections_mu);
+    for (vex_collection *c = db->collections; c != NULL; c = c->next) {
+        if (atomic_load(&c->compact_wanted) && !atomic_load(&c->dropped)) {
+            uint64_t ms = ms_to_wait(c);
+            least = ms < least ? ms : least;
+        }
+    }
+    pthread_mutex_unlock(&db->collections_mu);
+    return least;
+}
+
+static vex_status flush(vex_collection *collection) {
+    if (atomic_load(&collection->dropped)) {
+        atomic_store(&collection->flush_wanted, false);
+        return VEX_OK;
+    }
+    vex_status status = vex_collection_flush_wanted(collection);
+    if (status != VEX_OK) {
+        atomic_fetch_add(&collection->flush_failures, 1);
+        atomic_store(&collection->flush_wanted, true);
+    } else {
+        atomic_store(&collection->flush_failures, 0);
+    }
+    return status;
+}
+
+/* False when it failed; *compacted: it was a step of a compaction. */
+static bool do_job(vex_collection *collection, bool *compacted) {
     vex_status status = VEX_OK;
+    bool other = false;
     if (atomic_exchange(&collection->sync_wanted, false)) {
+        other = true;
         status = vex_collection_sync(collection);
     }
-    if (status == VEX_OK && atomic_exchange(&collection->flush_wanted, false) &&
-        !atomic_load(&collection->dropped)) {
-        status = vex_collection_flush_now(collection, false);
-        if (status != VEX_OK) {
-            collection->flush_failures++;
-            atomic_store(&collection->flush_wanted, true);
-        } else {
-            collection->flush_failures = 0;
-        }
+    if (status == VEX_OK && atomic_load(&collection->flush_wanted)) {
+        other = true;
+        status = flush(collection);
+    }
+    if (!other) {
+        *compacted = true;
+        vex_collection_compact_step(collection);
     }
     return status == VEX_OK;
 }
 
-/* Sleep on the wake condition; false when the database is closing. */
-static bool pause_ms(vex_db *db, uint32_t ms) {
+static struct timespec from_now(uint64_t ms) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ms / 1000;
+    until.tv_sec += (time_t)(ms / 1000);
     until.tv_nsec += (long)(ms % 1000) * 1000000L;
     if (until.tv_nsec >= 1000000000L) {
         until.tv_sec++;
         until.tv_nsec -= 1000000000L;
     }
+    return until;
+}
+
+/* Sleep on the wake condition; false when the database is closing. */
+static bool pause_ms(vex_db *db, uint32_t ms) {
+    const struct timespec until = from_now(ms);
     pthread_mutex_lock(&db->worker_mu);
     int timed_out = 0;
     while (!db->worker_stop && timed_out == 0) {
@@ -68,19 +121,46 @@ static bool pause_ms(vex_db *db, uint32_t ms) {
 /* Work until nothing is wanted; false when something failed. */
 static bool do_all_jobs(vex_db *db) {
     bool fine = true;
-    for (bool more = true; more && fine;) {
+    for (bool more = true; more && fine && !vex_worker_stopping(db);) {
+        bool compacted = false;
         more = false;
         if (vex_db_enter(db) == VEX_OK) {
             vex_collection *collection = next_job(db);
             if (collection != NULL) {
                 more = true;
-                fine = do_job(collection);
+                fine = do_job(collection, &compacted);
+                atomic_fetch_sub(&collection->jobs, 1);
                 vex_collection_release(collection);
             }
             vex_db_leave(db);
         }
+        if (compacted) { /* let others have MAINT: threads, and processes that poll its lock */
+            pause_ms(db, vex_db_volatile(db) ? YIELD_MS : YIELD_PROCESSES_MS);
+        }
     }
     return fine;
+}
+
+/* Under worker_mu: until somebody wakes the worker, or a compaction may be tried again. */
+static void sleep_until_wanted(vex_db *db) {
+    pthread_mutex_unlock(&db->worker_mu);
+    uint64_t ms = FOR_EVER;
+    if (vex_db_enter(db) == VEX_OK) {
+        ms = ms_to_retry(db);
+        vex_db_leave(db);
+    }
+    pthread_mutex_lock(&db->worker_mu);
+    if (db->worker_pending || db->worker_stop) {
+        return;
+    }
+    if (ms == FOR_EVER) {
+        pthread_cond_wait(&db->worker_wake, &db->worker_mu);
+    } else {
+        const struct timespec until = from_now(ms + 1);
+        db->worker_pending =
+            pthread_cond_timedwait(&db->worker_wake, &db->worker_mu, &until) != 0 ||
+            db->worker_pending;
+    }
 }
 
 static void *run(void *argument) {
@@ -88,7 +168,7 @@ static void *run(void *argument) {
     pthread_mutex_lock(&db->worker_mu);
     while (!db->worker_stop) {
         if (!db->worker_pending) {
-            pthread_cond_wait(&db->worker_wake, &db->worker_mu);
+            sleep_until_wanted(db);
             continue;
         }
         db->worker_pending = false;
@@ -113,6 +193,13 @@ void vex_worker_wake(vex_db *db) {
     }
     pthread_cond_signal(&db->worker_wake);
     pthread_mutex_unlock(&db->worker_mu);
+}
+
+bool vex_worker_stopping(vex_db *db) {
+    pthread_mutex_lock(&db->worker_mu);
+    bool stop = db->worker_stop;
+    pthread_mutex_unlock(&db->worker_mu);
+    return stop;
 }
 
 void vex_worker_stop(vex_db *db) {

@@ -207,6 +207,9 @@ typedef struct vex_stats {
     uint64_t damaged_parts;                /* derived parts of files (for filters) found
                                               damaged and done without: answers come from the
                                               rows, slower; check the disk                      */
+    uint64_t segment_bytes;                /* bytes of segment files written, by flushes and
+                                              compactions                                       */
+    uint64_t compactions, compacted_bytes; /* merges committed, and the bytes of their files    */
 } vex_stats;
 
 /* Process-wide counters. */
@@ -264,6 +267,19 @@ vex_status vex_collection_keys(vex_collection *collection, uint8_t **msgpack, si
 
 /* Seal the memtable into segment files and wait until they are committed. */
 vex_status vex_collection_flush(vex_collection *collection);
+
+/* Flush, then rewrite all segment files that hold dead rows, and merge the rest into the fewest:
+ * afterwards the files hold what is alive and nothing else (vectors up to 1 GiB a file, documents
+ * and metadata up to 128 MiB a file before compression).  The background does this by and by, file
+ * by file, as it pays off; this does all of it, now.  Needs free space for the largest new file;
+ * a failure leaves everything as it was.  Reads and writes go on.  `flags` 0. */
+vex_status vex_collection_compact(vex_collection *collection, uint32_t flags);
+
+/* Wait until no background work (flush, compaction, delayed sync) is wanted or running in this
+ * process, for one collection or for all that are open.  timeout_ms UINT32_MAX: for ever.
+ * VEX_ERR_BUSY when the time is over; work that keeps failing (a full disk) counts as wanted. */
+vex_status vex_collection_wait_idle(vex_collection *collection, uint32_t timeout_ms);
+vex_status vex_db_wait_idle(vex_db *db, uint32_t timeout_ms);
 
 /* ---- writes ---------------------------------------------------------------------------------- */
 

@@ -24,7 +24,7 @@ typedef struct file_rows {
 
 static void read_row(void *context, uint32_t i, float *x) {
     const file_rows *file = context;
-    memcpy(x, file->rows[i].vector, file->dimension * sizeof *x);
+    vex_vector_row_read(&file->rows[i], file->dimension, x);
 }
 
 static vex_status choose(const vex_vector_row *rows, uint32_t n, uint32_t dimension, uint32_t space,

@@ -254,5 +254,6 @@ vex_status vex_container_finish(vex_container_writer *writer, bool sync, vex_fil
     entry->lsn_hi = writer->entry.lsn_hi;
     destroy(writer);
     vex_stat_add(VEX_STAT_SEGMENTS_WRITTEN, 1);
+    vex_stat_add(VEX_STAT_SEGMENT_BYTES, (int64_t)entry->size);
     return VEX_OK;
 }

@@ -23,6 +23,7 @@ _Static_assert(((uint64_t)1 << (FIRST_CHUNK_LOG2 + CHUNKS - 1)) > VEX_ROWS_MAX,
 struct vex_memtable {
     atomic_uint refs;
     _Atomic uint32_t n_vectors, n_payloads;
+    atomic_uint_least64_t n_dead;
     _Atomic(vex_mem_vector *) vectors[CHUNKS];
     _Atomic(vex_mem_payload *) payloads[CHUNKS];
     vex_key_table ids;  /* hash of the id -> payload row                                   */
@@ -107,6 +108,10 @@ uint32_t vex_memtable_payloads(const vex_memtable *table) {
 
 uint64_t vex_memtable_bytes(const vex_memtable *table) {
     return atomic_load_explicit(&table->bytes, memory_order_relaxed);
+}
+
+uint64_t vex_memtable_dead(const vex_memtable *table) {
+    return atomic_load_explicit(&table->n_dead, memory_order_relaxed);
 }
 
 bool vex_memtable_in_order(const vex_memtable *table) {
@@ -385,20 +390,21 @@ uint32_t vex_memtable_find_vector(const vex_memtable *table, uint64_t seq, uint6
 
 /* ---- apply ---- */
 
-static bool kill(_Atomic uint64_t *died, uint64_t lsn) {
+static bool kill(vex_memtable *table, _Atomic uint64_t *died, uint64_t lsn) {
     if (atomic_load_explicit(died, memory_order_relaxed) != ALIVE) {
         return false;
     }
     atomic_store_explicit(died, lsn, memory_order_release);
+    atomic_fetch_add_explicit(&table->n_dead, 1, memory_order_relaxed);
     return true;
 }
 
 bool vex_memtable_kill_vector(vex_memtable *table, uint32_t row, uint64_t lsn) {
-    return row != VEX_NO_ROW && kill(&vector_at(table, row)->died, lsn);
+    return row != VEX_NO_ROW && kill(table, &vector_at(table, row)->died, lsn);
 }
 
 bool vex_memtable_kill_payload(vex_memtable *table, uint32_t row, uint64_t lsn) {
-    return row != VEX_NO_ROW && kill(&payload_at(table, row)->died, lsn);
+    return row != VEX_NO_ROW && kill(table, &payload_at(table, row)->died, lsn);
 }
 
 static vex_key_slot *seq_slot(vex_memtable *table, uint64_t seq) {

@@ -58,6 +58,7 @@ bool vex_memtable_kill_vector(vex_memtable *table, uint32_t row, uint64_t lsn);
 bool vex_memtable_kill_payload(vex_memtable *table, uint32_t row, uint64_t lsn);
 
 uint64_t vex_memtable_bytes(const vex_memtable *table);  /* memory held; any thread may ask       */
+uint64_t vex_memtable_dead(const vex_memtable *table);   /* rows of both kinds; any thread may ask */
 
 /* ---- readers ---- */
 uint32_t vex_memtable_vectors(const vex_memtable *table);    /* rows appended so far (acquire)     */

@@ -49,11 +49,23 @@ typedef struct vex_payfile {
     uint64_t raw_document_bytes, raw_metadata_bytes, stored_document_bytes, stored_metadata_bytes;
 } vex_payfile;
 
+/* How a long write goes on: `pause` (NULL: none) is called again and again while it lasts, and
+ * its failure ends the write. */
+typedef struct vex_pace {
+    int level;                         /* VEX_BLOCK_LEVEL_*                                       */
+    vex_status (*pause)(void *context);
+    void *context;
+} vex_pace;
+
 /* Rows strictly ascending by seq, n >= 1; ids unique within the file.  Fills *entry except for
  * tombstones.  The caller syncs the directory. */
 vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_payload *rows, uint32_t n,
                              uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry);
+vex_status vex_payfile_write_paced(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                   uint64_t file_no, const vex_payload *rows, uint32_t n,
+                                   uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
+                                   const vex_pace *pace, vex_file_entry *entry);
 /* Checks everything that identifies rows; documents, metadata and uris when they are read. */
 vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                             const vex_file_entry *entry, vex_payfile **out);

@@ -9,6 +9,8 @@
 
 #include "base/poison.h"
 
+#define PAUSE_ROWS 256u
+
 /* ---- plug-ins ---- */
 
 static pthread_mutex_t registering = PTHREAD_MUTEX_INITIALIZER;
@@ -139,17 +141,24 @@ static bool any_present(const vex_payload *rows, uint32_t n, uint32_t section) {
     return i < n;
 }
 
+static vex_status pause_at(const vex_pace *pace, uint32_t row) {
+    return pace->pause != NULL && row % PAUSE_ROWS == 0 ? pace->pause(pace->context) : VEX_OK;
+}
+
 static vex_status put_column(vex_container_writer *writer, const vex_payload *rows, uint32_t n,
-                             uint32_t section, vex_buf *scratch) {
+                             uint32_t section, const vex_pace *pace, vex_buf *scratch) {
     vex_block_writer *column = NULL;
     if (!any_present(rows, n, section)) {
         return VEX_OK;
     }
-    VEX_TRY(vex_block_writer_create(&column, VEX_BLOCK_LEVEL_FLUSH));
+    VEX_TRY(vex_block_writer_create(&column, pace->level));
     vex_status status = VEX_OK;
     for (uint32_t i = 0; i < n && status == VEX_OK; i++) {
         value v = value_of(&rows[i], section);
-        status = vex_block_writer_add(column, v.bytes, v.len);
+        status = pause_at(pace, i);
+        if (status == VEX_OK) {
+            status = vex_block_writer_add(column, v.bytes, v.len);
+        }
     }
     if (status == VEX_OK) {
         status = vex_block_writer_finish(column, scratch);
@@ -172,7 +181,7 @@ static vex_status put_plugin(vex_container_writer *writer, const vex_payload *ro
 }
 
 static vex_status put_sections(vex_container_writer *writer, const vex_payload *rows, uint32_t n,
-                               vex_buf *scratch) {
+                               const vex_pace *pace, vex_buf *scratch) {
     static const uint32_t columns[] = {VEX_SECTION_DOCUMENTS, VEX_SECTION_METADATA,
                                        VEX_SECTION_URIS};
     VEX_TRY(put_info(writer, rows, n));
@@ -183,12 +192,13 @@ static vex_status put_sections(vex_container_writer *writer, const vex_payload *
     VEX_TRY(put_id_index(writer, rows, n, scratch));
     for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
         scratch->len = 0;
-        VEX_TRY(put_column(writer, rows, n, columns[c], scratch));
+        VEX_TRY(put_column(writer, rows, n, columns[c], pace, scratch));
     }
     const vex_section_plugin *const *list;
     uint32_t n_list = vex_payfile_plugins(&list);
     for (uint32_t i = 0; i < n_list; i++) {
         vex_buf_clear(scratch); /* a plug-in may count on an empty buffer */
+        VEX_TRY(pause_at(pace, 0));
         VEX_TRY(put_plugin(writer, rows, n, list[i], scratch));
     }
     return VEX_OK;
@@ -204,15 +214,16 @@ static vex_status check_rows(const vex_payload *rows, uint32_t n) {
                                             "seqs");
 }
 
-vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             uint64_t file_no, const vex_payload *rows, uint32_t n, uint64_t lsn_lo,
-                             uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
+vex_status vex_payfile_write_paced(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                   uint64_t file_no, const vex_payload *rows, uint32_t n,
+                                   uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
+                                   const vex_pace *pace, vex_file_entry *entry) {
     vex_container_writer *writer = NULL;
     vex_buf scratch = {0};
     VEX_TRY(check_rows(rows, n));
     VEX_TRY(
         vex_container_create(vfs, dir, uuid, VEX_KIND_PAYLOAD, file_no, lsn_lo, lsn_hi, &writer));
-    vex_status status = put_sections(writer, rows, n, &scratch);
+    vex_status status = put_sections(writer, rows, n, pace, &scratch);
     vex_buf_clear(&scratch);
     if (status != VEX_OK) {
         vex_container_abort(writer);
@@ -222,4 +233,12 @@ vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     VEX_TRY(vex_container_finish(writer, sync, &written));
     *entry = written;
     return VEX_OK;
+}
+
+vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                             uint64_t file_no, const vex_payload *rows, uint32_t n, uint64_t lsn_lo,
+                             uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
+    static const vex_pace as_flush = {.level = VEX_BLOCK_LEVEL_FLUSH};
+    return vex_payfile_write_paced(vfs, dir, uuid, file_no, rows, n, lsn_lo, lsn_hi, sync,
+                                   &as_flush, entry);
 }

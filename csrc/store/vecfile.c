@@ -89,14 +89,39 @@ static vex_status put_norms(vex_container_writer *writer, const vex_vector_row *
     return vex_container_end(writer);
 }
 
+/* The row as float32: where it lies, or widened to `scratch`. */
+static const float *widened(const vex_vector_row *row, uint32_t dimension, float *scratch) {
+    if (row->vector != NULL) {
+        return row->vector;
+    }
+    vex_narrow_decode(row->element, scratch, row->stored, dimension);
+    return scratch;
+}
+
+void vex_vector_row_read(const vex_vector_row *row, uint32_t dimension, float *dst) {
+    const float *vector = widened(row, dimension, dst);
+    if (vector != dst) {
+        memcpy(dst, vector, dimension * sizeof *dst);
+    }
+}
+
+static void encode_row(const shape *s, const vex_vector_row *row, uint8_t *dst, float *scratch) {
+    if (row->vector == NULL && row->element == s->element) {
+        memcpy(dst, row->stored, (size_t)element_bytes(s->element) * s->dimension);
+    } else {
+        vex_narrow_encode(s->element, dst, widened(row, s->dimension, scratch), s->dimension);
+    }
+}
+
 static vex_status put_vectors(vex_container_writer *writer, const vex_vector_row *rows,
-                              const shape *s, uint8_t *stage, size_t stage_bytes) {
+                              const shape *s, uint8_t *stage, size_t stage_bytes,
+                              float *scratch) {
     VEX_TRY(vex_container_begin(writer, VEX_SECTION_VECTORS, 0, VECTORS_ALIGNMENT, s->n, 0));
     memset(stage, 0, stage_bytes); /* for the padding behind each row */
     for (uint32_t row = 0; row < s->n;) {
         size_t len = 0;
         for (; row < s->n && stage_bytes - len >= s->stride; row++, len += s->stride) {
-            vex_narrow_encode(s->element, stage + len, rows[row].vector, s->dimension);
+            encode_row(s, &rows[row], stage + len, scratch);
         }
         VEX_TRY(vex_container_append(writer, stage, len));
     }
@@ -104,7 +129,7 @@ static vex_status put_vectors(vex_container_writer *writer, const vex_vector_row
 }
 
 static vex_status put_codes(vex_container_writer *writer, const vex_vector_row *rows,
-                            const shape *s, uint8_t *stage, size_t stage_bytes) {
+                            const shape *s, uint8_t *stage, size_t stage_bytes, float *scratch) {
     if (s->codes.stride == 0) {
         return VEX_OK;
     }
@@ -113,7 +138,9 @@ static vex_status put_codes(vex_container_writer *writer, const vex_vector_row *
     for (uint32_t row = 0; row < s->n;) {
         size_t len = 0;
         for (; row < s->n && stage_bytes - len >= s->codes.stride; row++, len += s->codes.stride) {
-            code_plugin->encode(&s->codes, s->dimension, s->space, &rows[row], stage + len);
+            vex_vector_row wide = rows[row];
+            wide.vector = widened(&rows[row], s->dimension, scratch);
+            code_plugin->encode(&s->codes, s->dimension, s->space, &wide, stage + len);
         }
         VEX_TRY(vex_container_append(writer, stage, len));
     }
@@ -121,7 +148,7 @@ static vex_status put_codes(vex_container_writer *writer, const vex_vector_row *
 }
 
 static vex_status put_sections(vex_container_writer *writer, const vex_vector_row *rows,
-                               const shape *s) {
+                               const shape *s, float *scratch) {
     size_t stage_bytes = s->stride > STAGE_BYTES ? s->stride : STAGE_BYTES;
     stage_bytes = s->codes.stride > stage_bytes ? s->codes.stride : stage_bytes;
     uint8_t *stage = vex_malloc(stage_bytes);
@@ -136,10 +163,10 @@ static vex_status put_sections(vex_container_writer *writer, const vex_vector_ro
         status = put_norms(writer, rows, s->n, stage);
     }
     if (status == VEX_OK) {
-        status = put_vectors(writer, rows, s, stage, stage_bytes);
+        status = put_vectors(writer, rows, s, stage, stage_bytes, scratch);
     }
     if (status == VEX_OK) {
-        status = put_codes(writer, rows, s, stage, stage_bytes);
+        status = put_codes(writer, rows, s, stage, stage_bytes, scratch);
     }
     vex_free(stage);
     return status;
@@ -157,23 +184,39 @@ static vex_status check_rows(const vex_vector_row *rows, uint32_t n, uint32_t di
     return VEX_OK;
 }
 
+static uint32_t narrowest(const vex_vector_row *rows, uint32_t n, uint32_t dimension,
+                          float *scratch) {
+    uint32_t element = VEX_ELEMENT_U8;
+    for (uint32_t i = 0; i < n && element != VEX_ELEMENT_F32; i++) {
+        if (rows[i].vector != NULL || rows[i].element != VEX_ELEMENT_U8) {
+            element = vex_narrow_scan(element, widened(&rows[i], dimension, scratch), dimension);
+        }
+    }
+    return element;
+}
+
 vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_vector_row *rows, uint32_t n,
                              uint32_t dimension, uint32_t space, uint64_t lsn_lo, uint64_t lsn_hi,
                              bool sync, vex_file_entry *entry) {
     VEX_TRY(check_rows(rows, n, dimension));
-    uint32_t element = VEX_ELEMENT_U8;
-    for (uint32_t i = 0; i < n && element != VEX_ELEMENT_F32; i++) {
-        element = vex_narrow_scan(element, rows[i].vector, dimension);
+    float *scratch = vex_malloc(dimension * sizeof *scratch);
+    if (scratch == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to write a vector file");
     }
+    uint32_t element = narrowest(rows, n, dimension, scratch);
     shape s = {n, dimension, space, element, stride_of(element, dimension), {0}};
-    if (code_plugin != NULL) {
-        VEX_TRY(code_plugin->choose(rows, n, dimension, space, &s.codes));
-    }
+    vex_status status =
+        code_plugin != NULL ? code_plugin->choose(rows, n, dimension, space, &s.codes) : VEX_OK;
     vex_container_writer *writer = NULL;
-    VEX_TRY(
-        vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi, &writer));
-    vex_status status = put_sections(writer, rows, &s);
+    if (status == VEX_OK) {
+        status = vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi,
+                                      &writer);
+    }
+    if (status == VEX_OK) {
+        status = put_sections(writer, rows, &s, scratch);
+    }
+    vex_free(scratch);
     if (status != VEX_OK) {
         vex_container_abort(writer);
         return status;

@@ -26,7 +26,7 @@ typedef struct vex_code_plugin {
     /* The form for these rows.  A failure fails the file. */
     vex_status (*choose)(const vex_vector_row *rows, uint32_t n, uint32_t dimension,
                          uint32_t space, vex_code_form *out);
-    /* Write one row, every byte of it. */
+    /* Write one row, every byte of it; its `vector` is there. */
     void (*encode)(const vex_code_form *form, uint32_t dimension, uint32_t space,
                    const vex_vector_row *row, void *out);
     /* Is this what a file of such vectors may hold?  Else its codes count as missing. */
@@ -50,12 +50,16 @@ typedef struct vex_vecfile {
     atomic_bool codes_damaged; /* found out when they were used: then they are done without       */
 } vex_vecfile;
 
-/* A row to write; vectors are float32. */
+/* A row to write: float32, or as another vector file stores it. */
 struct vex_vector_row {
     uint64_t seq;
-    const float *vector;
+    const float *vector;     /* NULL: `stored`                                                    */
     float norm2;
+    uint32_t element;        /* VEX_ELEMENT_* of `stored`                                         */
+    const void *stored;
 };
+/* Its vector as dst[dimension]. */
+void vex_vector_row_read(const vex_vector_row *row, uint32_t dimension, float *dst);
 
 /* Rows strictly ascending by seq, n >= 1.  Fills *entry except for tombstones.  The caller syncs
  * the directory. */

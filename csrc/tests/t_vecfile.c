@@ -27,7 +27,7 @@ static rows make_rows(uint32_t n, uint32_t dimension, uint32_t element, uint32_t
                        ? vex_f16_to_f32(vex_f32_to_f16(test_random_float()))
                        : test_random_float();
         }
-        made.rows[i] = (vex_vector_row){seq, x, (float)i + 0.5f};
+        made.rows[i] = (vex_vector_row){.seq = seq, .vector = x, .norm2 = (float)i + 0.5f};
         seq += 1 + test_random_below(max_gap);
     }
     return made;

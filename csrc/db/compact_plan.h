@@ -1,0 +1,40 @@
+/*
+ * compact_plan.h - which files are worth merging, and when dead rows are worth a flush.
+ *
+ * TIERS.  A file with n live rows is of tier floor(log4 n).  Four or more files of one tier become
+ * one file, of the next tier or so.  So a row is copied once per factor of four between the first
+ * file it was in and the last, and there are at most three files per tier: 3 * log4(rows) files,
+ * however small the flushes.  A factor of two would copy twice as often for a third of the files
+ * less; of eight, half as often for twice the files, and each is one more place to look for an id
+ * and one more scan to start.
+ *
+ * DEAD ROWS.  A file is written again when more than a fifth of its rows, and at least 1,000, are
+ * dead, or all: then each row copied frees the space of a quarter of a row at least.
+ *
+ * STEPS.  One step merges at most VEX_COMPACT_STEP_VECTORS and VEX_COMPACT_STEP_PAYLOADS bytes, and
+ * so takes some seconds at most; files that are too large to be merged by fours stay as they are.
+ * A single file with many dead rows is written again whatever its size.
+ */
+#ifndef VEX_DB_COMPACT_PLAN_H
+#define VEX_DB_COMPACT_PLAN_H
+
+#include "store/compact.h"
+
+#define VEX_COMPACT_FANOUT 4u
+#define VEX_COMPACT_STEP_VECTORS ((uint64_t)256 << 20)
+#define VEX_COMPACT_STEP_PAYLOADS ((uint64_t)96 << 20) /* uncompressed                            */
+#define VEX_COMPACT_VACUUM_VECTORS ((uint64_t)1 << 30)
+#define VEX_RECLAIM_BYTES ((uint64_t)512 << 10)
+
+/* What the background should merge next; false: nothing.  The entries of `snapshot` are those of
+ * the newest manifest. */
+vex_status vex_plan_background(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+/* The next step on the way to the fewest files without dead rows. */
+vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+
+/* Bytes that a flush would give back, or let a merge give back: rows of files that died since the
+ * manifest, where it makes a file worth rewriting, and the log's (in memory: the memtable's) rows
+ * when most are dead. */
+uint64_t vex_plan_reclaimable(const vex_snapshot *snapshot, uint64_t wal_bytes);
+
+#endif
