@@ -16,6 +16,7 @@ typedef struct write_context {
     const vex_record *records;
     vex_arena *arena; /* merged metadata and old payloads live until the commit     */
     vex_snapshot_reader *reader;
+    float *stored_vector; /* scratch */
     uint64_t changed;
 } write_context;
 
@@ -54,14 +55,42 @@ static vex_status put_new(write_context *context, uint32_t row, vex_batch *batch
                              .metadata_len = metadata.len,
                              .uri = record->uri.data,
                              .uri_len = record->uri.len}};
+    batch->dimension = context->request->dimension;
     VEX_TRY(vex_batch_add(batch, &op));
     batch->next_seq++;
     return VEX_OK;
 }
 
-/* The whole new payload of a present record: what is given over what is stored. */
+/* Is it what the record's vector is already, bit for bit?  A stored vector that is damaged is not:
+ * it is replaced. */
+static bool same_vector(write_context *context, const vex_snapshot *latest, uint64_t seq,
+                        const float *vector) {
+    vex_row_ref ref;
+    vex_snapshot_find_vector(latest, seq, &ref);
+    if (!ref.found || (!ref.in_memory && vex_vecfile_check_rows(latest->vecs[ref.source].file,
+                                                                ref.row, 1) != VEX_OK)) {
+        return false;
+    }
+    vex_snapshot_read_vector(latest, &ref, context->stored_vector);
+    return memcmp(context->stored_vector, vector,
+                  (size_t)context->request->dimension * sizeof *vector) == 0;
+}
+
+static bool same_bytes(const uint8_t *a, uint32_t a_len, const uint8_t *b, uint32_t b_len) {
+    return (a == NULL) == (b == NULL) &&
+           (a == NULL || (a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0)));
+}
+
+static bool same_payload(const vex_payload *a, const vex_payload *b) {
+    return same_bytes(a->document, a->document_len, b->document, b->document_len) &&
+           same_bytes(a->metadata, a->metadata_len, b->metadata, b->metadata_len) &&
+           same_bytes(a->uri, a->uri_len, b->uri, b->uri_len);
+}
+
+/* The whole new payload of a present record: what is given over what is stored.  *same: it is what
+ * is stored. */
 static vex_status merge_payload(write_context *context, const vex_record *record,
-                                const vex_row_ref *ref, vex_payload *out) {
+                                const vex_row_ref *ref, vex_payload *out, bool *same) {
     vex_payload old;
     VEX_TRY(vex_snapshot_read_payload(
         context->reader, ref, VEX_PAYLOAD_DOCUMENT | VEX_PAYLOAD_METADATA | VEX_PAYLOAD_URI, &old));
@@ -87,21 +116,29 @@ static vex_status merge_payload(write_context *context, const vex_record *record
         out->metadata_len = old.metadata_len;
         VEX_TRY(copy_slice(context->arena, old.metadata, old.metadata_len, &out->metadata));
     }
+    *same = same_payload(out, &old);
     return VEX_OK;
 }
 
-static vex_status change_present(write_context *context, uint32_t row, const vex_row_ref *ref,
-                                 vex_batch *batch) {
+/* What is written is only what differs: loads are repeated, and most of a repetition is the same. */
+static vex_status change_present(write_context *context, const vex_snapshot *latest, uint32_t row,
+                                 const vex_row_ref *ref, vex_batch *batch) {
     const vex_record *record = &context->records[row];
     vex_op op = {.kind = VEX_OP_VECTOR, .payload = {.seq = ref->seq}};
     if (context->request->vectors != NULL) {
         op.vector = vector_of(context->request, row);
-        VEX_TRY(vex_batch_add(batch, &op));
+        if (!same_vector(context, latest, ref->seq, op.vector)) {
+            batch->dimension = context->request->dimension;
+            VEX_TRY(vex_batch_add(batch, &op));
+        }
     }
     if (record->document.data || record->metadata.data || record->uri.data) {
+        bool same = false;
         op = (vex_op){.kind = VEX_OP_PAYLOAD};
-        VEX_TRY(merge_payload(context, record, ref, &op.payload));
-        VEX_TRY(vex_batch_add(batch, &op));
+        VEX_TRY(merge_payload(context, record, ref, &op.payload, &same));
+        if (!same) {
+            VEX_TRY(vex_batch_add(batch, &op));
+        }
     }
     return VEX_OK;
 }
@@ -115,7 +152,13 @@ static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_
                         "Collection expecting embedding with dimension of %u, got %u",
                         (unsigned)latest->dimension, (unsigned)request->dimension);
     }
-    batch->dimension = request->vectors ? request->dimension : 0;
+    if (request->vectors != NULL && context->stored_vector == NULL) {
+        context->stored_vector =
+            vex_arena_alloc(context->arena, request->dimension * sizeof(float), sizeof(float));
+        if (context->stored_vector == NULL) {
+            return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a vector");
+        }
+    }
     VEX_TRY(vex_snapshot_reader_create(latest, &context->reader));
     vex_status status = VEX_OK;
     for (uint32_t row = 0; row < request->n && status == VEX_OK; row++) {
@@ -130,7 +173,7 @@ static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_
         if (!ref.found && request->op != VEX_WRITE_UPDATE) {
             status = put_new(context, row, batch);
         } else if (ref.found && request->op != VEX_WRITE_ADD) {
-            status = change_present(context, row, &ref, batch);
+            status = change_present(context, latest, row, &ref, batch);
         }
         context->changed += batch->n_ops > before;
     }

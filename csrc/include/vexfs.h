@@ -291,8 +291,8 @@ vex_status vex_db_wait_idle(vex_db *db, uint32_t timeout_ms);
  * (sparse vector: u32 n, n*u32 ascending indices, n*f32 values, little-endian; then optionally
  * MessagePack array of n token strings).  ADD replaces nothing; UPDATE and UPSERT of a present
  * record merge by key, where nil deletes the key.  A nil document, metadata map or uri leaves the
- * stored one unchanged.  A record without any metadata key has the map nil, or the empty map
- * when it was written as an empty map. */
+ * stored one unchanged.  What is the same as before, bit for bit, is not written again.  A record
+ * without any metadata key has the map nil, or the empty map when it was written as an empty map. */
 typedef struct vex_write_request {
     uint32_t op;            /* VEX_WRITE_*                                                      */
     uint32_t n;             /* records                                                          */
