@@ -136,6 +136,9 @@ vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan,
 
 static uint64_t reclaimable_of(const vex_file_entry *entry, const vex_tombs *tombs) {
     uint32_t fresh = tombs->dead - entry->dead_rows;
+    if (tombs->dead == tombs->rows) {
+        return entry->size; /* the flush drops it */
+    }
     return fresh > 0 && many_dead(entry->rows, tombs->dead) ? entry->size / entry->rows * fresh : 0;
 }
 

@@ -64,7 +64,7 @@ static vex_status write_files(model_store *store, const vex_compact_plan *plan,
     uint64_t first = store->manifest.next_file_no;
     VEX_TRY(vex_compact_begin(store->vfs, store->dir, kit_uuid, store->latest, &store->manifest,
                               plan, compaction));
-    return vex_compact_write(compaction, store->vfs, store->dir, kit_uuid, MODEL_DIMENSION, first,
+    return vex_compact_write(compaction, store->vfs, store->dir, kit_uuid, &store->manifest, first,
                              false, &no_pace);
 }
 
@@ -410,7 +410,7 @@ TEST(compact_stops_where_it_pauses) {
         const vex_pace pace = {VEX_BLOCK_LEVEL_COMPACT, stop_at, &left};
         CHECK_OK(vex_compact_begin(vfs, "/", kit_uuid, w.store.latest, &w.store.manifest, &plan,
                                    &compaction));
-        status = vex_compact_write(&compaction, vfs, "/", kit_uuid, MODEL_DIMENSION,
+        status = vex_compact_write(&compaction, vfs, "/", kit_uuid, &w.store.manifest,
                                    w.store.manifest.next_file_no, false, &pace);
         CHECK(status == VEX_OK || status == VEX_ERR_BUSY);
         vex_compaction_clear(&compaction);

@@ -1,5 +1,6 @@
 /*
- * t_db_threads.c - writers, readers and background flushes at once; made for ThreadSanitizer.
+ * t_db_threads.c - writers, readers, background flushes and compactions at once; made for
+ * ThreadSanitizer.
  *
  * Each writer owns the ids "w<number>-..." and adds, moves, annotates and deletes them in a
  * fixed rhythm.  Readers check what must hold in every snapshot: batches are whole, counts agree
@@ -161,13 +162,29 @@ static void *run_reader(void *argument) {
     return NULL;
 }
 
-static void run_stage(const char *path, uint32_t durability) {
+/* Everything is merged again and again, beside what the background merges. */
+static void *run_compactor(void *argument) {
+    stress *stage = argument;
+    while (!atomic_load(&stage->done)) {
+        if (vex_collection_compact(stage->collection, 0) != VEX_OK) {
+            note_failure(stage, "compact");
+        }
+        vex_status status = vex_collection_wait_idle(stage->collection, 5);
+        if (status != VEX_OK && status != VEX_ERR_BUSY) {
+            note_failure(stage, "wait_idle");
+        }
+    }
+    return NULL;
+}
+
+static void run_stage(const char *path, uint32_t durability, uint32_t memtable_rows,
+                      bool compacting) {
     static const uint8_t uuid[16] = {42};
     const vex_db_options options = {
-        .durability = durability, .busy_timeout_ms = 60000, .memtable_rows = 150};
+        .durability = durability, .busy_timeout_ms = 60000, .memtable_rows = memtable_rows};
     vex_db *db = NULL;
     stress stage = {0};
-    pthread_t writers[WRITERS], readers[READERS];
+    pthread_t writers[WRITERS], readers[READERS], compactor;
     worker workers[WRITERS + READERS];
     CHECK_OK(vex_db_open(path, &options, &db));
     CHECK_OK(vex_collection_create(db, uuid, VEX_SPACE_L2));
@@ -178,6 +195,7 @@ static void run_stage(const char *path, uint32_t durability) {
     for (uint32_t i = 0; i < READERS; i++) {
         CHECK(pthread_create(&readers[i], NULL, run_reader, &workers[WRITERS + i]) == 0);
     }
+    CHECK(!compacting || pthread_create(&compactor, NULL, run_compactor, &stage) == 0);
     for (uint32_t i = 0; i < WRITERS; i++) {
         CHECK(pthread_create(&writers[i], NULL, run_writer, &workers[i]) == 0);
     }
@@ -188,6 +206,9 @@ static void run_stage(const char *path, uint32_t durability) {
     for (uint32_t i = 0; i < READERS; i++) {
         pthread_join(readers[i], NULL);
     }
+    if (compacting) {
+        pthread_join(compactor, NULL);
+    }
     CHECK_EQ(atomic_load(&stage.failures), 0);
     uint64_t rows = 0;
     CHECK_OK(vex_count(stage.collection, NULL, &rows));
@@ -197,11 +218,17 @@ static void run_stage(const char *path, uint32_t durability) {
 }
 
 TEST(db_threads_in_memory) {
-    run_stage(NULL, VEX_DURABILITY_FULL);
+    run_stage(NULL, VEX_DURABILITY_FULL, 150, false);
 }
 TEST(db_threads_on_disk) {
-    run_stage(test_directory(), VEX_DURABILITY_FULL);
+    run_stage(test_directory(), VEX_DURABILITY_FULL, 150, false);
 }
 TEST(db_threads_with_delayed_syncs) {
-    run_stage(test_directory(), VEX_DURABILITY_NORMAL);
+    run_stage(test_directory(), VEX_DURABILITY_NORMAL, 150, false);
+}
+TEST(db_threads_with_compactions_in_memory) {
+    run_stage(NULL, VEX_DURABILITY_FULL, 15, true);
+}
+TEST(db_threads_with_compactions_on_disk) {
+    run_stage(test_directory(), VEX_DURABILITY_FULL, 15, true);
 }
