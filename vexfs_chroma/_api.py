@@ -450,6 +450,18 @@ class VexfsAPI(RecordOperations, RefusedOperations):
         """An open collection, for one operation; a deleted one raises with Chroma's text."""
         return _Using(self, id, prefix)
 
+    # -- maintenance, beyond chromadb's interface ------------------------------------------------
+
+    def vacuum(self) -> None:
+        """Rewrite every collection of the directory without what was deleted or replaced."""
+        for id in self._database.list_collections():
+            with contextlib.suppress(NotFoundError), self._using(id) as collection:  # deleted since
+                collection.engine.compact()
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until the background work of this process on the directory is done."""
+        self._database.wait_idle(timeout)
+
     # -- the system ------------------------------------------------------------------------------
 
     @override

@@ -1,18 +1,19 @@
 """Our client functions: chromadb's, with our engine in the place of its own and our options added.
 
-They give out chromadb's own Client objects.  HttpClient, AsyncHttpClient and CloudClient talk to a
-server and are chromadb's, unchanged.
+They give out chromadb's own Client, with two methods more.  HttpClient, AsyncHttpClient and
+CloudClient talk to a server and are chromadb's, unchanged.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from chromadb.api.client import AdminClient as AdminClientCreator
 from chromadb.api.client import Client as ClientCreator
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _options
 from vexfs_chroma._api import VexfsAPI
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chromadb.api import AdminAPI, ClientAPI
+
+
+class LocalClient(ClientCreator):
+    """chromadb's Client, of a database of ours, with what only such a database can do."""
+
+    def vacuum(self) -> None:
+        """Give back all space that deleted and replaced records hold, and merge small files.
+
+        Works on every collection of the directory, of all tenants and databases.  The background
+        does the same by and by, where it pays off.  Reads and writes go on meanwhile.
+        """
+        cast("VexfsAPI", self._server).vacuum()
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until no background work (flushes, merging of files) is wanted or running.
+
+        Raises TimeoutError after `timeout` seconds; None waits as long as it takes.
+        """
+        if timeout is not None and not timeout >= 0:
+            raise InvalidArgumentError(f"timeout must not be negative, got {timeout!r}")
+        cast("VexfsAPI", self._server).wait_idle(timeout)
 
 
 def EphemeralClient(  # noqa: N802  (Chroma's name)
@@ -137,4 +159,4 @@ def _client(
         system = SharedSystemClient._identifier_to_system.get(_options.identifier_of(settings))
         if system is not None:
             _options.inherited(system.instance(VexfsAPI).options, settings.persist_directory)
-        return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
+        return LocalClient(settings=settings, tenant=str(tenant), database=str(database))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vexfs_chroma._engine import _wire
 from vexfs_chroma._engine._handle import Handle, close_with
+from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -210,6 +211,18 @@ class Collection:
         """Seal what is in memory into segment files and wait until they are committed."""
         with self._handle as collection:
             check(lib.vex_collection_flush(collection))
+
+    def compact(self) -> None:
+        """Rewrite the files that hold dead rows, and merge the rest into the fewest."""
+        with self._handle as collection:
+            check(lib.vex_collection_compact(collection, 0))
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until no flush or compaction of this collection is wanted or running.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
 
     def close(self) -> None:
         """Give the handle back; waits for its running calls.  Idempotent."""

@@ -10,6 +10,7 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._engine._collection import SPACES, Collection
 from vexfs_chroma._engine._handle import Handle, close_with
+from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
@@ -87,6 +88,13 @@ class Database:
         finally:
             lib.vex_bytes_free(uuids[0])
         return [uuid.UUID(bytes=blob[i : i + 16]) for i in range(0, len(blob), 16)]
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until no flush or compaction of any open collection is wanted or running.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        wait_idle(self._handle, lib.vex_db_wait_idle, timeout)
 
     def close(self) -> None:
         """Close the database and its collections; wait for calls that are running.  Idempotent."""
