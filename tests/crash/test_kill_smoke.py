@@ -31,10 +31,13 @@ WRITER = Path(__file__).with_name("workload.py")
 
 def kill_writer(path: Path, log: Path, first: int, chance: random.Random) -> str:
     """Start a writer, kill it; how."""
+    settings = {"VEXFS_MEMTABLE_ROWS": chance.choice(["40", "400"])}
+    if chance.random() < 0.5:  # files are merged all the time
+        settings["VEXFS_CRASH_VACUUM"] = "1"
     writer = subprocess.Popen(
         [sys.executable, str(WRITER), str(path), str(log), str(SEED), str(first)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "VEXFS_MEMTABLE_ROWS": "400"},
+        env={**os.environ, **settings},
     )
     assert writer.stdout is not None
     assert writer.stdout.readline() == b"opening\n"
@@ -45,7 +48,7 @@ def kill_writer(path: Path, log: Path, first: int, chance: random.Random) -> str
     writer.kill()
     writer.wait()
     writer.stdout.close()
-    return f"killed {delay * 1000:.0f} ms after it began to open"
+    return f"killed {delay * 1000:.0f} ms after it began to open, with {settings}"
 
 
 def read(path: Path) -> Stored:

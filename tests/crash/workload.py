@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,9 @@ def write_until_killed(path: str, acknowledged: str, seed: int, first: int) -> N
 
     log = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     print("opening", flush=True)
-    _, collection = open_collection(path)
+    client, collection = open_collection(path)
+    if os.environ.get("VEXFS_CRASH_VACUUM"):
+        threading.Thread(target=vacuum_for_ever, args=(client,), daemon=True).start()
     number = first
     while True:
         write = batch(seed, number)
@@ -83,6 +87,12 @@ def write_until_killed(path: str, acknowledged: str, seed: int, first: int) -> N
         os.write(log, b"%d\n" % number)
         os.fsync(log)
         number += 1
+
+
+def vacuum_for_ever(client: Any) -> None:
+    while True:
+        client.vacuum()
+        time.sleep(0.01)
 
 
 def last_acknowledged(path: Path) -> int:

@@ -154,6 +154,18 @@ class CollectionMachine(RuleBasedStateMachine):
         if set(selection) != {"ids"}:  # by ids alone, chromadb counts the ids that were given
             assert deleted["deleted"] == expected
 
+    # ---- maintenance -------------------------------------------------------------------------
+
+    @rule()
+    def vacuum(self) -> None:
+        self.client.vacuum()
+        self.model.check_get(self.collection.get(include=EVERYTHING))
+
+    @rule()
+    def wait_idle(self) -> None:
+        self.client.wait_idle(timeout=60)
+        self.model.check_get(self.collection.get(include=EVERYTHING))
+
     # ---- reads -------------------------------------------------------------------------------
 
     @rule(
