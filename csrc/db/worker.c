@@ -14,6 +14,7 @@
 #define RETRY_DELAY_MS 1000 /* after a failed flush (a full disk, say) */
 #define YIELD_MS 1
 #define YIELD_PROCESSES_MS 12 /* longer than lease.c's polls are apart */
+#define FLUSHES_IN_A_ROW 4u
 #define FOR_EVER UINT64_MAX
 
 /* Until the collection may be compacted. */
@@ -23,26 +24,50 @@ static uint64_t ms_to_wait(const vex_collection *collection) {
     return then > now ? then - now : 0;
 }
 
-/* Next collection that wants something, flushes first, with a handle on it; NULL when none. */
-static vex_collection *next_job(vex_db *db) {
-    vex_collection *found = NULL;
+typedef struct job {
+    vex_collection *collection; /* with a handle on it; NULL: nothing to do */
+    bool compact;
+} job;
+
+static vex_collection *find_flush(const vex_db *db) {
+    vex_collection *c = db->collections;
+    while (c != NULL && !atomic_load(&c->flush_wanted) && !atomic_load(&c->sync_wanted)) {
+        c = c->next;
+    }
+    return c;
+}
+
+static vex_collection *find_compaction(const vex_db *db) {
+    vex_collection *c = db->collections;
+    while (c != NULL && (!atomic_load(&c->compact_wanted) || atomic_load(&c->dropped) ||
+                         ms_to_wait(c) > 0)) {
+        c = c->next;
+    }
+    return c;
+}
+
+/* Flushes come first; but when they do not end, a step of a compaction comes in between (and does
+ * the flushes that become due meanwhile), or files would become ever more. */
+static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
+    job next = {0};
     pthread_mutex_lock(&db->collections_mu);
-    for (vex_collection *c = db->collections; c != NULL && found == NULL; c = c->next) {
-        if (atomic_load(&c->flush_wanted) || atomic_load(&c->sync_wanted)) {
-            found = c;
-        }
+    if (*flushes_in_a_row < FLUSHES_IN_A_ROW) {
+        next.collection = find_flush(db);
     }
-    for (vex_collection *c = db->collections; c != NULL && found == NULL; c = c->next) {
-        if (atomic_load(&c->compact_wanted) && !atomic_load(&c->dropped) && ms_to_wait(c) == 0) {
-            found = c;
-        }
+    if (next.collection == NULL) {
+        next.collection = find_compaction(db);
+        next.compact = next.collection != NULL;
     }
-    if (found != NULL) {
-        found->handles++;
-        atomic_fetch_add(&found->jobs, 1);
+    if (next.collection == NULL) {
+        next.collection = find_flush(db);
+    }
+    *flushes_in_a_row = next.compact ? 0 : *flushes_in_a_row + 1;
+    if (next.collection != NULL) {
+        next.collection->handles++;
+        atomic_fetch_add(&next.collection->jobs, 1);
     }
     pthread_mutex_unlock(&db->collections_mu);
-    return found;
+    return next;
 }
 
 /* How long until a compaction that failed may be tried again; FOR_EVER when none wants to be. */
@@ -74,21 +99,18 @@ static vex_status flush(vex_collection *collection) {
     return status;
 }
 
-/* False when it failed; *compacted: it was a step of a compaction. */
-static bool do_job(vex_collection *collection, bool *compacted) {
+/* False when it failed. */
+static bool do_job(const job *next) {
     vex_status status = VEX_OK;
-    bool other = false;
-    if (atomic_exchange(&collection->sync_wanted, false)) {
-        other = true;
-        status = vex_collection_sync(collection);
+    if (next->compact) {
+        vex_collection_compact_step(next->collection);
+        return true;
     }
-    if (status == VEX_OK && atomic_load(&collection->flush_wanted)) {
-        other = true;
-        status = flush(collection);
+    if (atomic_exchange(&next->collection->sync_wanted, false)) {
+        status = vex_collection_sync(next->collection);
     }
-    if (!other) {
-        *compacted = true;
-        vex_collection_compact_step(collection);
+    if (status == VEX_OK && atomic_load(&next->collection->flush_wanted)) {
+        status = flush(next->collection);
     }
     return status == VEX_OK;
 }
@@ -120,21 +142,22 @@ static bool pause_ms(vex_db *db, uint32_t ms) {
 
 /* Work until nothing is wanted; false when something failed. */
 static bool do_all_jobs(vex_db *db) {
+    uint32_t flushes_in_a_row = 0;
     bool fine = true;
     for (bool more = true; more && fine && !vex_worker_stopping(db);) {
-        bool compacted = false;
+        job next = {0};
         more = false;
         if (vex_db_enter(db) == VEX_OK) {
-            vex_collection *collection = next_job(db);
-            if (collection != NULL) {
+            next = next_job(db, &flushes_in_a_row);
+            if (next.collection != NULL) {
                 more = true;
-                fine = do_job(collection, &compacted);
-                atomic_fetch_sub(&collection->jobs, 1);
-                vex_collection_release(collection);
+                fine = do_job(&next);
+                atomic_fetch_sub(&next.collection->jobs, 1);
+                vex_collection_release(next.collection);
             }
             vex_db_leave(db);
         }
-        if (compacted) { /* let others have MAINT: threads, and processes that poll its lock */
+        if (next.compact) { /* let others have MAINT: threads, and processes that poll its lock */
             pause_ms(db, vex_db_volatile(db) ? YIELD_MS : YIELD_PROCESSES_MS);
         }
     }
