@@ -60,13 +60,16 @@ static vex_collection *next_flush(step *s) {
     return found;
 }
 
+/* Those that failed are left to the worker. */
 static void flush_what_is_due(step *s) {
     for (vex_collection *c = next_flush(s); c != NULL; c = next_flush(s)) {
         bool own = c == s->collection;
         atomic_store(&c->flush_wanted, false);
         if (vex_collection_flush_held(c, false, own ? &s->next_file_no : NULL) != VEX_OK) {
-            atomic_store(&c->flush_wanted, true); /* the worker goes on about it */
-            return;
+            atomic_fetch_add(&c->flush_failures, 1); /* the worker tries again, later */
+            atomic_store(&c->flush_wanted, true);
+        } else if (!own) {
+            vex_collection_note_files(c);
         }
     }
 }
@@ -138,9 +141,8 @@ static vex_status commit(vex_collection *collection, vex_compaction *compaction)
     vex_manifest manifest = {0};
     vex_snapshot *latest = NULL, *sealed = NULL;
     vex_status status;
-    VEX_TRY_DONE(status,
-                 vex_compact_manifest(compaction, db->vfs, collection->dir, db->uuid,
-                                      vex_db_syncs(db), &collection->manifest, &manifest));
+    VEX_TRY_DONE(status, vex_compact_manifest(compaction, db->vfs, collection->dir, db->uuid,
+                                              vex_db_syncs(db), &collection->manifest, &manifest));
     VEX_TRY_DONE(status, carry(compaction, &manifest, collection->latest, &latest));
     if (collection->sealed != NULL) { /* a flush failed; its next attempt finds the new files */
         VEX_TRY_DONE(status, carry(compaction, &manifest, collection->sealed, &sealed));
@@ -309,7 +311,7 @@ static bool is_idle(vex_collection *collection) {
 
 static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_ms) {
     uint64_t start = db->vfs->clock_ms(db->vfs);
-    for (;;) {
+    for (bool woken = false;; woken = true) {
         bool idle = true;
         VEX_TRY(vex_db_enter(db));
         pthread_mutex_lock(&db->collections_mu);
@@ -317,13 +319,16 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
             idle = idle && ((only != NULL && c != only) || is_idle(c));
         }
         pthread_mutex_unlock(&db->collections_mu);
+        if (!idle && !woken) {
+            vex_worker_wake(db); /* a forked child has no worker yet */
+        }
         vex_db_leave(db);
         if (idle) {
             return VEX_OK;
         }
         if (timeout_ms != UINT32_MAX && db->vfs->clock_ms(db->vfs) - start >= timeout_ms) {
-            return VEX_FAIL_AT(VEX_ERR_BUSY, db->path, 0, 0,
-                               "background work goes on after %u ms", (unsigned)timeout_ms);
+            return VEX_FAIL_AT(VEX_ERR_BUSY, db->path, 0, 0, "background work goes on after %u ms",
+                               (unsigned)timeout_ms);
         }
         db->vfs->sleep_ms(db->vfs, WAIT_STEP_MS);
     }

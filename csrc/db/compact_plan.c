@@ -37,8 +37,8 @@ static vex_status list_files(const vex_snapshot *snapshot, vex_file_kind kind, c
         } else {
             const vex_pay_source *source = &snapshot->pays[i];
             uint64_t raw = source->file->raw_document_bytes + source->file->raw_metadata_bytes;
-            out->items[i] = make_candidate(&source->entry,
-                                           raw > source->entry.size ? raw : source->entry.size);
+            out->items[i] =
+                make_candidate(&source->entry, raw > source->entry.size ? raw : source->entry.size);
         }
     }
     return VEX_OK;

@@ -73,6 +73,10 @@ void vex_fork_child(void) {
         pthread_mutex_init(&db->worker_mu, NULL);
         pthread_cond_init(&db->worker_wake, NULL);
         db->worker_running = false;
+        for (vex_collection *c = db->collections; c != NULL; c = c->next) {
+            atomic_store(&c->jobs,
+                         0); /* a vacuum between two steps, in a thread that is not here */
+        }
         db->epoch = atomic_load(&fork_epoch);
     }
     pthread_mutex_init(&registry_mu, NULL);

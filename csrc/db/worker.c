@@ -39,8 +39,8 @@ static vex_collection *find_flush(const vex_db *db) {
 
 static vex_collection *find_compaction(const vex_db *db) {
     vex_collection *c = db->collections;
-    while (c != NULL && (!atomic_load(&c->compact_wanted) || atomic_load(&c->dropped) ||
-                         ms_to_wait(c) > 0)) {
+    while (c != NULL &&
+           (!atomic_load(&c->compact_wanted) || atomic_load(&c->dropped) || ms_to_wait(c) > 0)) {
         c = c->next;
     }
     return c;

@@ -113,8 +113,8 @@ static vex_status carry_all_to_manifest(const bringing_up *b, vex_compaction *c)
     }
     for (uint32_t i = 0; i < c->n_pays && status == VEX_OK; i++) {
         const vex_pay_source *old = &c->pays[i];
-        status = carry_to_manifest(b, &old->entry, old->file->seqs, old->tombs, pays,
-                                   c->n_new_pays);
+        status =
+            carry_to_manifest(b, &old->entry, old->file->seqs, old->tombs, pays, c->n_new_pays);
     }
     vex_free(pays);
     return status;
@@ -126,8 +126,8 @@ static vex_status add_new_file(const bringing_up *b, vex_file_entry *entry, cons
         return VEX_OK;
     }
     if (tombs->dead > 0) {
-        VEX_TRY(vex_tombs_write(tombs, b->vfs, b->dir, b->uuid, out->next_file_no++,
-                                b->newest->lsn, b->sync, entry));
+        VEX_TRY(vex_tombs_write(tombs, b->vfs, b->dir, b->uuid, out->next_file_no++, b->newest->lsn,
+                                b->sync, entry));
         *wrote = true;
     }
     out->files[out->n_files++] = *entry;

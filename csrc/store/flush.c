@@ -30,8 +30,8 @@ static void gather_from(const vex_mem_source *source, uint64_t lsn, gathered *ou
         const vex_mem_vector *vector = vex_memtable_vector(source->table, row);
         if (vex_mem_vector_live(vector, lsn)) {
             note_lsn(out->vector_lsn, vector->born, out->n_vectors == 0);
-            out->vectors[out->n_vectors++] =
-                (vex_vector_row){.seq = vector->seq, .vector = vector->vector, .norm2 = vector->norm2};
+            out->vectors[out->n_vectors++] = (vex_vector_row){
+                .seq = vector->seq, .vector = vector->vector, .norm2 = vector->norm2};
         }
     }
     for (uint32_t row = 0; row < source->n_payloads; row++) {

@@ -114,8 +114,7 @@ static void encode_row(const shape *s, const vex_vector_row *row, uint8_t *dst, 
 }
 
 static vex_status put_vectors(vex_container_writer *writer, const vex_vector_row *rows,
-                              const shape *s, uint8_t *stage, size_t stage_bytes,
-                              float *scratch) {
+                              const shape *s, uint8_t *stage, size_t stage_bytes, float *scratch) {
     VEX_TRY(vex_container_begin(writer, VEX_SECTION_VECTORS, 0, VECTORS_ALIGNMENT, s->n, 0));
     memset(stage, 0, stage_bytes); /* for the padding behind each row */
     for (uint32_t row = 0; row < s->n;) {

@@ -50,8 +50,8 @@ static void write_wide(vex_collection *collection, uint32_t op, uint32_t first, 
 /* All records, the vector of each of the given version. */
 static void check_wide(vex_collection *collection, uint32_t n, uint32_t version) {
     vex_result *result = NULL;
-    CHECK_OK(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_DOCUMENTS | VEX_INCLUDE_VECTORS,
-                     &result));
+    CHECK_OK(
+        vex_get(collection, NULL, 0, -1, VEX_INCLUDE_DOCUMENTS | VEX_INCLUDE_VECTORS, &result));
     CHECK_EQ(result->n_rows, n);
     for (uint32_t i = 0; i < n; i++) {
         CHECK(result->vectors[(size_t)i * WIDE + 1] == (float)i + 0.37f * (float)(1 + version));
@@ -284,6 +284,81 @@ TEST(db_compact_same_upserts_write_nothing) {
     }
 }
 
+/* ---- flushes in the middle of a merge ---- */
+
+static vex_collection *written_meanwhile;
+
+/* Called between the look at the manifest and the first byte: a batch that makes a flush due, and
+ * one that only the flush's tombstones tell of. */
+static vex_status write_meanwhile(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+    (void)vfs;
+    (void)path;
+    *bytes = UINT64_MAX;
+    if (written_meanwhile != NULL) {
+        vex_collection *collection = written_meanwhile;
+        written_meanwhile = NULL;
+        write_wide(collection, VEX_WRITE_UPSERT, 0, 60, 5);
+        delete_range(collection, 100, 20);
+    }
+    return VEX_OK;
+}
+
+static void flush_meanwhile(bool kill_all) {
+    vex_vfs *memory = NULL, *files = NULL;
+    CHECK_OK(vex_vfs_memory_create(&memory));
+    CHECK_OK(vex_vfs_fault_create(memory, &files));
+    files->is_volatile = false;
+    files->free_space = write_meanwhile;
+    vex_db_test_files = files;
+    vex_db *db = open_db("/db", 50);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    uint32_t old = kill_all ? 60 : 90;
+    for (uint32_t i = 0; i < 60; i += 30) { /* three files: the background leaves them alone */
+        write_wide(collection, VEX_WRITE_ADD, i, 30, 6);
+        CHECK_OK(vex_collection_flush(collection));
+    }
+    if (!kill_all) {
+        write_wide(collection, VEX_WRITE_ADD, 60, 30, 6);
+    }
+    write_wide(collection, VEX_WRITE_ADD, 100, 20, 1);
+    CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(vex_db_wait_idle(db, FOR_EVER));
+    uint64_t generation = collection->manifest.generation;
+    written_meanwhile = collection;
+    CHECK_OK(vex_collection_compact(collection, 0));
+    CHECK(written_meanwhile == NULL);
+    CHECK(collection->manifest.generation >= generation + 2); /* a flush, and the merge */
+    CHECK_OK(vex_db_wait_idle(db, FOR_EVER));
+    CHECK_EQ(info_of(collection).memtable_rows, 0);
+    CHECK_EQ(count(collection), old);
+    close_both(collection, db);
+    db = open_db("/db", 50);
+    collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_EQ(count(collection), old);
+    vex_result *result = NULL;
+    CHECK_OK(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_VECTORS, &result));
+    for (uint32_t i = 0; i < old; i++) {
+        uint32_t version = i < 60 ? 5 : 6;
+        CHECK(result->vectors[(size_t)i * WIDE + 1] == (float)i + 0.37f * (float)(1 + version));
+    }
+    vex_result_free(result);
+    CHECK_OK(vex_collection_compact(collection, 0));
+    CHECK_EQ(info_of(collection).vector_files, 1);
+    CHECK_EQ(info_of(collection).payload_files, 1);
+    CHECK_EQ(disk_of(collection).files, 5);
+    close_both(collection, db);
+    vex_db_test_files = NULL;
+    vex_vfs_fault_destroy(files);
+    vex_vfs_memory_destroy(memory);
+}
+
+TEST(db_compact_flushes_meanwhile) {
+    flush_meanwhile(false);
+}
+TEST(db_compact_flushes_what_replaces_all_rows_meanwhile) {
+    flush_meanwhile(true);
+}
+
 /* ---- others on the same directory ---- */
 
 TEST(db_compact_under_a_reader_of_another_process) {
@@ -422,7 +497,8 @@ TEST(db_compact_waits_for_a_full_disk) {
     CHECK_EQ(info_of(s.collection).vector_files, 4);
     uint64_t tries = vex_vfs_fault_calls(s.fault);
     CHECK_STATUS(vex_db_wait_idle(s.db, 100), VEX_ERR_BUSY);
-    CHECK(vex_vfs_fault_calls(s.fault) <= tries + 6); /* not a busy loop: one more attempt at most */
+    CHECK(vex_vfs_fault_calls(s.fault) <=
+          tries + 6); /* not a busy loop: one more attempt at most */
     check_wide(s.collection, 80, 1);
     vex_vfs_fault_arm(s.fault, 0, 0, false, false);
     CHECK_OK(vex_collection_wait_idle(s.collection, FOR_EVER));
