@@ -321,3 +321,47 @@ def test_fork_while_threads_write(tmp_path: Path) -> None:
         stop.set()
         thread.join(WAIT)
     client.close()
+
+
+# ---- merging files -------------------------------------------------------------------------------
+
+
+def write_and_vacuum(path: Path, mark: str, batches: int) -> None:
+    client, collection = open_shared(path)
+    for number in range(batches):
+        collection.add(**rows(mark, range(number * 10, number * 10 + 10)))
+        if number % 4 == 3:
+            collection.delete(ids=[f"{mark}{number * 10 + n}" for n in range(5)])
+            client.vacuum()
+    client.close()
+
+
+def test_processes_that_merge_files_under_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEXFS_MEMTABLE_ROWS", "25")
+    client, collection = open_shared(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=write_and_vacuum, args=(tmp_path, mark, 24)) for mark in "pq"
+    ]
+    for process in processes:
+        process.start()
+    write_and_vacuum(tmp_path, "r", 24)
+    for process in processes:
+        process.join(WAIT)
+        assert process.exitcode == 0
+    expected = {
+        f"{mark}{n}" for mark in "pqr" for n in range(240) if n // 10 % 4 != 3 or n % 10 >= 5
+    }
+    found = collection.get(include=["documents", "embeddings"])
+    assert set(found["ids"]) == expected
+    assert len(found["ids"]) == len(expected)
+    for one, document, vector in zip(
+        found["ids"], found["documents"], found["embeddings"], strict=True
+    ):
+        assert document == f"{one[0]} number {one[1:]}"
+        assert vector[0] == float(one[1:])
+    client.vacuum()
+    assert len(list((tmp_path / "collections").rglob("vec-*"))) == 1
+    client.close()
