@@ -386,6 +386,8 @@ class VexfsAPI(RecordOperations, RefusedOperations):
             metadata=_records.stored_collection_metadata(metadata),
             change_schema=change_schema,
         )
+        if change_schema is not None:
+            self._forget(id)  # opened again with the new parameters of its index
 
     def _model(self, entry: CatalogEntry) -> CollectionModel:
         """The collection as clients see it: the catalog's part and what the engine has seen."""

@@ -53,6 +53,7 @@ class OpenCollection:
         self.engine = engine
         self.used = False  # since the last look for one to close
         self.indexes = _config.IndexView(entry.schema)
+        engine.set_index(**_config.index_parameters(entry.schema))
 
 
 class RecordOperations(ServerAPI):

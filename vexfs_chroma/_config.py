@@ -225,6 +225,12 @@ def configuration_of(schema: Mapping[str, Any]) -> Json:
     }
 
 
+def index_parameters(schema: Mapping[str, Any]) -> dict[str, int]:
+    """What a schema says about the graph, as Collection.set_index() takes it."""
+    hnsw = vector_config(schema)["hnsw"]
+    return {name: hnsw[name] for name in ("max_neighbors", "ef_construction", "ef_search")}
+
+
 # Bits of the engine's type mask -> value type of a schema.  A list counts as its element type.
 _TYPE_BITS = (
     (1 | 16, "bool"),

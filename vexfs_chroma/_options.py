@@ -8,6 +8,8 @@ They are keyword arguments of our client functions, or environment variables, in
     busy_timeout   VEXFS_BUSY_TIMEOUT  seconds to wait for another process (default 30)
     memtable_rows  VEXFS_MEMTABLE_ROWS records kept in memory before they are sealed into files
                                        (environment only; default 50,000)
+    index_rows     VEXFS_INDEX_ROWS    build a graph for collections of so many records
+                                       (environment only; default: never, every search is exact)
 
 A directory that is open in this process has the options that it was opened with.  Further clients
 of it inherit what they are not given; being given something else is a ValueError.
@@ -45,6 +47,7 @@ class Options:
     read_only: bool = False
     busy_timeout: float = 30.0
     memtable_rows: int = 0
+    index_rows: int = 0
 
 
 _given: ContextVar[dict[str, Any]] = ContextVar("vexfs_options", default={})  # noqa: B039
@@ -120,12 +123,12 @@ def _from_environment() -> dict[str, Any]:
         if read_only.lower() not in {"0", "1", "false", "true", "no", "yes"}:
             raise InvalidArgumentError(f"VEXFS_READ_ONLY must be 0 or 1, got {read_only!r}")
         found["read_only"] = read_only.lower() in {"1", "true", "yes"}
-    if rows := os.environ.get("VEXFS_MEMTABLE_ROWS"):
-        if not (rows.isascii() and rows.isdigit() and 0 < int(rows) < 2**31):
-            raise InvalidArgumentError(
-                f"VEXFS_MEMTABLE_ROWS must be a positive number, got {rows!r}"
-            )
-        found["memtable_rows"] = int(rows)
+    for name in ("memtable_rows", "index_rows"):
+        variable = f"VEXFS_{name.upper()}"
+        if rows := os.environ.get(variable):
+            if not (rows.isascii() and rows.isdigit() and 0 < int(rows) < 2**31):
+                raise InvalidArgumentError(f"{variable} must be a positive number, got {rows!r}")
+            found[name] = int(rows)
     if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):
         try:
             found["busy_timeout"] = float(timeout)

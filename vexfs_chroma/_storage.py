@@ -28,6 +28,7 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
         create=not options.read_only,
         busy_timeout=options.busy_timeout,
         memtable_rows=options.memtable_rows,
+        index_rows=options.index_rows,
     )
     try:
         catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)

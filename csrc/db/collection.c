@@ -94,6 +94,7 @@ static void free_state(vex_collection *collection) {
     vex_snapshot_release(collection->latest);
     vex_manifest_clear(&collection->manifest);
     vex_key_set_clear(&collection->keys);
+    vex_index_clear(&collection->index);
     pthread_cond_destroy(&collection->syncs_done);
     pthread_mutex_destroy(&collection->publish_mu);
     pthread_mutex_destroy(&collection->write_mu);
@@ -117,6 +118,7 @@ static void close_cleanly(vex_collection *collection) {
     if (much) {
         (void)vex_collection_flush_now(collection, true);
     }
+    vex_index_save(collection);
     if (wrote) {
         (void)vex_collection_sync(collection);
         vex_collection_seal_log(collection);
@@ -178,6 +180,7 @@ static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out
     pthread_mutex_init(&collection->write_mu, NULL);
     pthread_mutex_init(&collection->publish_mu, NULL);
     pthread_cond_init(&collection->syncs_done, NULL);
+    vex_index_init(&collection->index, db->options.index_rows);
     vex_status status = vex_collection_directory(db, uuid, &collection->dir);
     if (status == VEX_OK) {
         status = vex_collection_load(collection);
@@ -389,7 +392,8 @@ vex_snapshot *vex_collection_snapshot(vex_collection *collection) {
     return snapshot;
 }
 
-static void describe(const vex_snapshot *snapshot, vex_collection_info *out) {
+static void describe(const vex_snapshot *snapshot, const vex_index_view *view,
+                     vex_collection_info *out) {
     *out = (vex_collection_info){.rows = snapshot->live_rows,
                                  .lsn = snapshot->lsn,
                                  .next_seq = snapshot->next_seq,
@@ -408,6 +412,9 @@ static void describe(const vex_snapshot *snapshot, vex_collection_info *out) {
         out->raw_metadata_bytes += file->raw_metadata_bytes;
         out->stored_metadata_bytes += file->stored_metadata_bytes;
     }
+    for (uint32_t i = 0; view != NULL && i < view->n; i++) {
+        out->indexed_rows += view->sources[i].file->rows;
+    }
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
         out->memtable_rows += snapshot->mems[i].n_vectors;
         out->memtable_bytes += vex_memtable_bytes(snapshot->mems[i].table);
@@ -420,7 +427,9 @@ vex_status vex_collection_get_info(vex_collection *collection, vex_collection_in
     vex_status status = vex_collection_refresh(collection);
     if (status == VEX_OK) {
         vex_snapshot *snapshot = vex_collection_snapshot(collection);
-        describe(snapshot, out);
+        vex_index_view *view = vex_collection_index_view(collection);
+        describe(snapshot, view, out);
+        vex_index_view_release(view);
         vex_snapshot_release(snapshot);
         pthread_mutex_lock(&collection->publish_mu);
         out->disk_bytes += collection->published_head.wal_end;

@@ -296,6 +296,7 @@ vex_status vex_collection_compact(vex_collection *collection, uint32_t flags) {
     }
     atomic_fetch_add(&collection->jobs, 1);
     vex_status status = vacuum(collection);
+    vex_index_want(collection);
     atomic_fetch_sub(&collection->jobs, 1);
     return status;
 }
@@ -306,7 +307,8 @@ vex_status vex_collection_compact(vex_collection *collection, uint32_t flags) {
 
 static bool is_idle(vex_collection *collection) {
     return !atomic_load(&collection->flush_wanted) && !atomic_load(&collection->sync_wanted) &&
-           !atomic_load(&collection->compact_wanted) && atomic_load(&collection->jobs) == 0;
+           !atomic_load(&collection->compact_wanted) && !atomic_load(&collection->index_wanted) &&
+           atomic_load(&collection->jobs) == 0;
 }
 
 static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_ms) {

@@ -9,7 +9,7 @@
  *   LOCK       (flock, counted in lease.c) the lease: the right to append to logs
  *   collections_mu  the database's table of open collections
  *   write_mu   (per collection) the writer's state: latest, log, memtable, catching up
- *   publish_mu (per collection) the published snapshot pointer, and the head
+ *   publish_mu (per collection) the published snapshot and index, and the head
  *
  * READING takes none of them but publish_mu for the moment of acquiring the snapshot.
  *
@@ -35,6 +35,7 @@
 #define VEX_DB_DB_H
 
 #include "db/head.h"
+#include "db/index.h"
 #include "db/keys.h"
 #include "store/flush.h"
 #include "store/snapshot.h"
@@ -104,10 +105,11 @@ struct vex_collection {
     _Atomic(vex_file *) head_file; /* set once; NULL until somebody wrote the collection            */
 
     /* worker: what is wanted, and how many jobs run */
-    atomic_bool flush_wanted, sync_wanted, compact_wanted;
+    atomic_bool flush_wanted, sync_wanted, compact_wanted, index_wanted;
     atomic_uint jobs, flush_failures;
     uint32_t compact_failures;              /* in a row                                           */
     atomic_uint_least64_t compact_after_ms; /* not before, by the vfs's clock                     */
+    vex_index index;
 };
 
 /* ---- registry.c ---- */
@@ -201,6 +203,18 @@ void vex_collection_wait_for_syncs(vex_collection *collection);
 void vex_collection_note_files(vex_collection *collection);
 /* One step in the background; a failure is tried again later, and ever later. */
 void vex_collection_compact_step(vex_collection *collection);
+
+/* ---- index.c ---- */
+void vex_index_init(vex_index *index, uint32_t rows);
+void vex_index_clear(vex_index *index);
+/* One slice of work; *more says whether there is more to do. */
+vex_status vex_index_step(vex_collection *collection, bool *more);
+/* Closing: save what is complete; a failure costs building it again. */
+void vex_index_save(vex_collection *collection);
+/* Let the worker look what there is to do. */
+void vex_index_want(vex_collection *collection);
+/* Reference to the graph as searches see it; NULL: none. */
+vex_index_view *vex_collection_index_view(vex_collection *collection);
 
 /* ---- worker.c ---- */
 void vex_worker_wake(vex_db *db);

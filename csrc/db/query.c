@@ -3,7 +3,7 @@
  */
 #include "db/db.h"
 #include "db/result.h"
-#include "db/scan.h"
+#include "db/search.h"
 
 #include "base/poison.h"
 
@@ -14,6 +14,8 @@ typedef struct query_run {
     float *norm2;                      /* |q|^2 per query                                         */
     vex_topk *top;                     /* one per query                                           */
     const vex_vector_matches *matches; /* NULL: every live row                                    */
+    const vex_index_view *view;        /* NULL: no graph                                          */
+    vex_query_options options;
 } query_run;
 
 static vex_status build_hits(query_run *run, uint32_t include, vex_result **out) {
@@ -96,16 +98,21 @@ static vex_status select_rows(query_run *run, const vex_selection *selection,
     return status;
 }
 
-static vex_status search_exactly(query_run *run) {
-    vex_scan scan = {.snapshot = run->snapshot,
-                     .kernels = vex_kernels_get(),
-                     .queries = run->queries,
-                     .n = run->n,
-                     .dimension = run->dimension,
-                     .norm2 = run->norm2,
-                     .matches = run->matches,
-                     .top = run->top};
-    return vex_scan_run(&scan);
+static vex_status search(query_run *run) {
+    const vex_scan scan = {.snapshot = run->snapshot,
+                           .kernels = vex_kernels_get(),
+                           .queries = run->queries,
+                           .n = run->n,
+                           .dimension = run->dimension,
+                           .norm2 = run->norm2,
+                           .matches = run->matches,
+                           .top = run->top};
+    vex_search search = {.scan = scan,
+                         .view = run->view,
+                         .k = run->k,
+                         .ef = run->options.ef,
+                         .exact = (run->options.flags & VEX_QUERY_EXACT) != 0};
+    return vex_search_run(&search);
 }
 
 static vex_status run_query(query_run *run, const vex_selection *selection, uint32_t include,
@@ -124,7 +131,7 @@ static vex_status run_query(query_run *run, const vex_selection *selection, uint
         status = select_rows(run, selection, &vectors);
     }
     if (status == VEX_OK && snapshot->dimension != 0) {
-        status = search_exactly(run);
+        status = search(run);
     }
     if (status == VEX_OK) {
         status = build_hits(run, include, out);
@@ -136,7 +143,7 @@ static vex_status run_query(query_run *run, const vex_selection *selection, uint
 
 vex_status vex_query(vex_collection *collection, const vex_selection *selection,
                      const float *queries, uint32_t n, uint32_t dimension, uint32_t k,
-                     uint32_t include, vex_result **out) {
+                     const vex_query_options *options, uint32_t include, vex_result **out) {
     if (queries == NULL || dimension == 0 || dimension > VEX_DIMENSION_MAX || k == 0) {
         return VEX_FAIL(VEX_ERR_INVALID, "a query needs vectors of 1 to %u dimensions and k >= 1",
                         VEX_DIMENSION_MAX);
@@ -145,7 +152,16 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
     VEX_TRY(vex_read_begin(collection, &snapshot));
     query_run run = {
         .snapshot = snapshot, .queries = queries, .n = n, .dimension = dimension, .k = k};
+    if (options != NULL) {
+        run.options = *options;
+    }
+    run.options.ef = run.options.ef ? run.options.ef : atomic_load(&collection->index.ef);
+    run.view = vex_collection_index_view(collection);
+    if (run.view == NULL && !atomic_load(&collection->index.load_tried)) {
+        vex_index_want(collection);
+    }
     vex_status status = run_query(&run, selection, include, out);
+    vex_index_view_release((vex_index_view *)run.view);
     vex_read_end(collection, snapshot);
     return status;
 }

@@ -17,6 +17,7 @@ static vex_db *databases;
 static atomic_uint fork_epoch, forks_waiting;
 
 #define DEFAULT_MEMTABLE_ROWS 50000u
+#define DEFAULT_INDEX_ROWS UINT32_MAX
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
 
 /* ---- fork ---- */
@@ -382,6 +383,7 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
                                              ? "the database path is empty"
                                              : "durability must be full, normal or off");
     }
+    chosen.index_rows = chosen.index_rows ? chosen.index_rows : DEFAULT_INDEX_ROWS;
     chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
     chosen.memtable_bytes = chosen.memtable_bytes ? chosen.memtable_bytes : DEFAULT_MEMTABLE_BYTES;
     pthread_once(&registry_once, set_up_process);

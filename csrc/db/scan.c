@@ -253,7 +253,9 @@ vex_status vex_scan_run(vex_scan *scan) {
         status = scan_memtable(scan, i);
     }
     for (uint32_t i = 0; i < snapshot->n_vecs && status == VEX_OK; i++) {
-        status = scan_file(scan, i);
+        if (scan->skip == NULL || !scan->skip[i]) {
+            status = scan_file(scan, i);
+        }
     }
     for (uint32_t q = 0; q < scan->n && scan->near != NULL && status == VEX_OK; q++) {
         status = settle(scan, q);

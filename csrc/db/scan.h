@@ -18,6 +18,7 @@ typedef struct vex_scan {
     const vex_vector_matches *matches; /* NULL: every live row                                    */
     vex_topk *top;                     /* one per query; hit.source is a vector file's number, or
                                           n_vecs + a memtable's                                   */
+    const bool *skip;                  /* by number of the vector file: leave it out; NULL: none  */
     vex_near *near;                    /* used inside: one per query                              */
 } vex_scan;
 

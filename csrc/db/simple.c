@@ -142,8 +142,8 @@ vex_status vex_search_simple(vex_collection *collection, vexfs_vector_search_req
         return VEX_FAIL(VEX_ERR_INVALID, "search_type %u differs from the collection's space %u",
                         (unsigned)request->search_type, (unsigned)collection->latest->space);
     }
-    VEX_TRY(
-        vex_query(collection, NULL, request->query, 1, request->dimensions, request->k, 0, &found));
+    VEX_TRY(vex_query(collection, NULL, request->query, 1, request->dimensions, request->k, NULL, 0,
+                      &found));
     vex_status status = unpack_ids(found, request->result_ids);
     if (status == VEX_OK) {
         memcpy(request->results, found->distances, found->n_rows * sizeof(float));

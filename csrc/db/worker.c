@@ -1,6 +1,6 @@
 /*
  * worker.c - one background thread per database: flushes memtables that grew full, merges files,
- * and syncs logs in durability "normal".
+ * builds graphs, and syncs logs in durability "normal".
  *
  * The thread starts with the first request and works inside the gate, so fork() waits for it;
  * the child starts its own when it needs one.  It never decides anything: losing it costs
@@ -26,7 +26,7 @@ static uint64_t ms_to_wait(const vex_collection *collection) {
 
 typedef struct job {
     vex_collection *collection; /* with a handle on it; NULL: nothing to do */
-    bool compact;
+    bool compact, index;
 } job;
 
 static vex_collection *find_flush(const vex_db *db) {
@@ -46,7 +46,15 @@ static vex_collection *find_compaction(const vex_db *db) {
     return c;
 }
 
-/* Flushes come first; but when they do not end, a step of a compaction comes in between (and does
+static vex_collection *find_index(const vex_db *db) {
+    vex_collection *c = db->collections;
+    while (c != NULL && (!atomic_load(&c->index_wanted) || atomic_load(&c->dropped))) {
+        c = c->next;
+    }
+    return c;
+}
+
+/* Graphs are built when nothing else is to be done.  Flushes come first; but when they do not end, a step of a compaction comes in between (and does
  * the flushes that become due meanwhile), or files would become ever more. */
 static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
     job next = {0};
@@ -60,6 +68,10 @@ static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
     }
     if (next.collection == NULL) {
         next.collection = find_flush(db);
+    }
+    if (next.collection == NULL) {
+        next.collection = find_index(db);
+        next.index = next.collection != NULL;
     }
     *flushes_in_a_row = next.compact ? 0 : *flushes_in_a_row + 1;
     if (next.collection != NULL) {
@@ -95,6 +107,17 @@ static vex_status flush(vex_collection *collection) {
         atomic_store(&collection->flush_wanted, true);
     } else {
         atomic_store(&collection->flush_failures, 0);
+        vex_index_want(collection);
+    }
+    return status;
+}
+
+static vex_status index_step(vex_collection *collection) {
+    bool more = false;
+    atomic_store(&collection->index_wanted, false);
+    vex_status status = vex_index_step(collection, &more);
+    if (more || status != VEX_OK) {
+        atomic_store(&collection->index_wanted, true);
     }
     return status;
 }
@@ -104,7 +127,11 @@ static bool do_job(const job *next) {
     vex_status status = VEX_OK;
     if (next->compact) {
         vex_collection_compact_step(next->collection);
+        vex_index_want(next->collection);
         return true;
+    }
+    if (next->index) {
+        return index_step(next->collection) == VEX_OK;
     }
     if (atomic_exchange(&next->collection->sync_wanted, false)) {
         status = vex_collection_sync(next->collection);

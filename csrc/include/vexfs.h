@@ -181,6 +181,7 @@ typedef struct vex_db_options {
                                      are always waited for)                                     */
     uint32_t memtable_rows;       /* seal a memtable at this many rows;  0 = 50,000             */
     uint64_t memtable_bytes;      /* ... or this many bytes;             0 = 64 MiB             */
+    uint32_t index_rows;          /* build graphs from this many rows;   0: never                */
 } vex_db_options;
 
 /* Open (and create) the database directory `path`; NULL opens a new in-memory database that
@@ -254,11 +255,28 @@ typedef struct vex_collection_info {
     uint32_t dimension;        /* 0 until the first write with vectors                          */
     uint32_t space;
     uint32_t vector_files, payload_files;
+    uint64_t indexed_rows;     /* rows, dead ones too, of files that are in the graph           */
     uint64_t raw_document_bytes, stored_document_bytes;   /* over sealed segments               */
     uint64_t raw_metadata_bytes, stored_metadata_bytes;
 } vex_collection_info;
 
 vex_status vex_collection_get_info(vex_collection *collection, vex_collection_info *out);
+
+/* The graph of a collection (HNSW, Malkov and Yashunin 2016), which is built in the background once
+ * `rows` rows are in files.  Searches use it as far as it is built and search the rest exactly. */
+typedef struct vex_index_options {
+    uint32_t rows;             /* as index_rows of vex_db_options                               */
+    uint32_t m;                /* links per node and level; level 0 has twice as many;  2..1024 */
+    uint32_t ef_construction;  /* candidates when inserting;  1..65535                          */
+    uint32_t ef;               /* candidates when searching;  1..                               */
+} vex_index_options;
+
+/* m and ef_construction take effect for a graph that is built anew.  0 leaves a value as it is. */
+vex_status vex_collection_set_index(vex_collection *collection, const vex_index_options *options);
+
+/* Wait until everything that is in files is in the graph and nothing is left to do in the
+ * background.  VEX_ERR_BUSY after timeout_ms. */
+vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms);
 
 /* Metadata keys ever written, as a MessagePack map key -> bit mask of types
  * (1 bool, 2 int, 4 float, 8 string, 16/32/64/128 list of these, 256 sparse vector).
@@ -391,10 +409,18 @@ vex_status vex_get(vex_collection *collection, const vex_selection *selection, u
 /* The k nearest selected records of each of n queries (n * dimension float32), nearest first,
  * ties by seq: min(k, selected) rows each.  An id of the selection that does not exist is
  * VEX_ERR_NOT_FOUND unless a filter is given too.  An empty collection that never had a vector
- * accepts any dimension and finds nothing. */
+ * accepts any dimension and finds nothing.  Where there is a graph the search is approximate, but
+ * distances are exact and rows are never fewer.  `options` may be NULL. */
+#define VEX_QUERY_EXACT 1      /* never by the graph                                              */
+
+typedef struct vex_query_options {
+    uint32_t flags;            /* VEX_QUERY_*                                                     */
+    uint32_t ef;               /* candidates of a search by the graph; 0: the collection's        */
+} vex_query_options;
+
 vex_status vex_query(vex_collection *collection, const vex_selection *selection,
                      const float *queries, uint32_t n, uint32_t dimension, uint32_t k,
-                     uint32_t include, vex_result **out);
+                     const vex_query_options *options, uint32_t include, vex_result **out);
 
 void vex_result_free(vex_result *result);
 

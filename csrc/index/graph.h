@@ -193,8 +193,9 @@ typedef const void *(*vex_graph_rows_of)(void *context, uint64_t file_no, uint32
 
 /* Everything is checked: damage is VEX_ERR_CORRUPT, a source that rows_of does not know or a
  * different space, dimension or kind of codes VEX_ERR_NOT_FOUND; either way the graph can be built
- * anew.  A loaded graph can be inserted into.  `codes` is what the rows are. */
-vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+ * anew.  A loaded graph can be inserted into.  `codes` is what the rows are; `entry` what the file
+ * must be, NULL: whatever is valid. */
+vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
                           const vex_file_entry *entry, const vex_codes *codes,
                           vex_graph_rows_of rows_of, void *context, vex_graph **out);
 

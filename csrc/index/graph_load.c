@@ -254,11 +254,11 @@ static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of row
     return check_all(l);
 }
 
-vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
                           const vex_file_entry *entry, const vex_codes *codes,
                           vex_graph_rows_of rows_of, void *context, vex_graph **out) {
     vex_container container;
-    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, entry->file_no, entry, &container));
+    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
     loading l = {.container = &container};
     const vex_status status = load(&l, codes, rows_of, context);
     vex_free(l.lists_taken);

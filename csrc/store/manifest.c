@@ -122,6 +122,11 @@ static bool parse_file_name(const char *name, vex_file_kind *kind, uint64_t *fil
     return false;
 }
 
+bool vex_file_number(const char *name, vex_file_kind kind, uint64_t *file_no) {
+    vex_file_kind found;
+    return parse_file_name(name, &found, file_no) && found == kind;
+}
+
 static vex_status keep_newest(void *context, const char *name) {
     uint64_t *newest = context, generation;
     if (parse_manifest_name(name, &generation) && generation > *newest) {
@@ -436,7 +441,9 @@ static bool is_leftover(const cleaning *c, const char *name) {
     if (vex_wal_parse_name(name, &number)) {
         return number < manifest->wal_first;
     }
-    return parse_file_name(name, &kind, &number) && !is_listed(manifest, kind, number);
+    /* No manifest lists graphs: db looks after them. */
+    return parse_file_name(name, &kind, &number) && kind != VEX_KIND_GRAPH &&
+           !is_listed(manifest, kind, number);
 }
 
 static vex_status clean(void *context, const char *name) {

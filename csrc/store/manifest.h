@@ -61,5 +61,7 @@ vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never
 /* "vec-000000000007.vxv" and so on. */
 #define VEX_FILE_NAME_MAX 40
 void vex_file_name(char out[VEX_FILE_NAME_MAX], vex_file_kind kind, uint64_t file_no);
+/* Is this the name of such a file? */
+bool vex_file_number(const char *name, vex_file_kind kind, uint64_t *file_no);
 
 #endif

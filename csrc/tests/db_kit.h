@@ -114,7 +114,7 @@ static inline void check_query(vex_collection *collection, float x, float y, uin
                         const char *expected) {
     vex_result *result = NULL;
     const float query[2] = {x, y};
-    CHECK_OK(vex_query(collection, NULL, query, 1, 2, k, VEX_INCLUDE_METADATAS, &result));
+    CHECK_OK(vex_query(collection, NULL, query, 1, 2, k, NULL, VEX_INCLUDE_METADATAS, &result));
     const char *ids = ids_of(result);
     if (strcmp(ids, expected) != 0) {
         test_failed(__FILE__, __LINE__, "nearest are %s, expected %s", ids, expected);

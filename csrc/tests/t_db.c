@@ -119,7 +119,7 @@ TEST(db_bad_input_changes_nothing) {
     CHECK_STATUS(write_rows(collection, VEX_WRITE_ADD, three, 1, false), VEX_ERR_INVALID);
     const float query[3] = {0};
     vex_result *result = NULL;
-    CHECK_STATUS(vex_query(collection, NULL, query, 1, 3, 1, 0, &result), VEX_ERR_DIMENSION);
+    CHECK_STATUS(vex_query(collection, NULL, query, 1, 3, 1, NULL, 0, &result), VEX_ERR_DIMENSION);
     CHECK(strstr(vex_last_error()->message, "dimension of 2, got 3") != NULL);
     CHECK_STATUS(vex_delete(collection, NULL, -1, NULL), VEX_ERR_INVALID);
     const uint8_t garbage[] = {0xc1, 0xff};
@@ -362,7 +362,7 @@ TEST(db_damaged_vectors_are_noticed) {
     CHECK_EQ(count(collection), 3);
     const float query[2] = {0, 0};
     vex_result *result = NULL;
-    CHECK_STATUS(vex_query(collection, NULL, query, 1, 2, 1, 0, &result), VEX_ERR_CORRUPT);
+    CHECK_STATUS(vex_query(collection, NULL, query, 1, 2, 1, NULL, 0, &result), VEX_ERR_CORRUPT);
     CHECK(strstr(vex_last_error()->path, "vec-") != NULL);
     CHECK_STATUS(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_VECTORS, &result), VEX_ERR_CORRUPT);
     CHECK_OK(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_DOCUMENTS, &result));

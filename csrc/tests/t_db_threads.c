@@ -123,7 +123,7 @@ static void check_get(stress *stage) {
 static void check_query(stress *stage) {
     vex_result *result = NULL;
     const float query[4] = {1, 2, 3, 4};
-    if (vex_query(stage->collection, NULL, query, 1, 4, 15, 0, &result)) {
+    if (vex_query(stage->collection, NULL, query, 1, 4, 15, NULL, 0, &result)) {
         note_failure(stage, "query");
         return;
     }
@@ -178,10 +178,12 @@ static void *run_compactor(void *argument) {
 }
 
 static void run_stage(const char *path, uint32_t durability, uint32_t memtable_rows,
-                      bool compacting) {
+                      bool compacting, uint32_t index_rows) {
     static const uint8_t uuid[16] = {42};
-    const vex_db_options options = {
-        .durability = durability, .busy_timeout_ms = 60000, .memtable_rows = memtable_rows};
+    const vex_db_options options = {.durability = durability,
+                                    .busy_timeout_ms = 60000,
+                                    .memtable_rows = memtable_rows,
+                                    .index_rows = index_rows};
     vex_db *db = NULL;
     stress stage = {0};
     pthread_t writers[WRITERS], readers[READERS], compactor;
@@ -189,6 +191,7 @@ static void run_stage(const char *path, uint32_t durability, uint32_t memtable_r
     CHECK_OK(vex_db_open(path, &options, &db));
     CHECK_OK(vex_collection_create(db, uuid, VEX_SPACE_L2));
     CHECK_OK(vex_collection_open(db, uuid, &stage.collection));
+    CHECK_OK(vex_collection_set_index(stage.collection, &(vex_index_options){.ef = 1}));
     for (uint32_t i = 0; i < WRITERS + READERS; i++) {
         workers[i] = (worker){&stage, i};
     }
@@ -218,17 +221,26 @@ static void run_stage(const char *path, uint32_t durability, uint32_t memtable_r
 }
 
 TEST(db_threads_in_memory) {
-    run_stage(NULL, VEX_DURABILITY_FULL, 150, false);
+    run_stage(NULL, VEX_DURABILITY_FULL, 150, false, 0);
 }
 TEST(db_threads_on_disk) {
-    run_stage(test_directory(), VEX_DURABILITY_FULL, 150, false);
+    run_stage(test_directory(), VEX_DURABILITY_FULL, 150, false, 0);
 }
 TEST(db_threads_with_delayed_syncs) {
-    run_stage(test_directory(), VEX_DURABILITY_NORMAL, 150, false);
+    run_stage(test_directory(), VEX_DURABILITY_NORMAL, 150, false, 0);
 }
 TEST(db_threads_with_compactions_in_memory) {
-    run_stage(NULL, VEX_DURABILITY_FULL, 15, true);
+    run_stage(NULL, VEX_DURABILITY_FULL, 15, true, 0);
 }
 TEST(db_threads_with_compactions_on_disk) {
-    run_stage(test_directory(), VEX_DURABILITY_FULL, 15, true);
+    run_stage(test_directory(), VEX_DURABILITY_FULL, 15, true, 0);
+}
+TEST(db_threads_with_a_graph_in_memory) {
+    run_stage(NULL, VEX_DURABILITY_FULL, 150, false, 100);
+}
+TEST(db_threads_with_a_graph_on_disk) {
+    run_stage(test_directory(), VEX_DURABILITY_OFF, 150, false, 100);
+}
+TEST(db_threads_with_a_graph_and_compactions) {
+    run_stage(test_directory(), VEX_DURABILITY_OFF, 60, true, 100);
 }

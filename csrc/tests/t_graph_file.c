@@ -71,7 +71,8 @@ TEST(graph_file_round_trip) {
             graph_kit kit = make_kit(space, n, n / 10);
             vex_graph *graph;
             vex_file_entry entry = save(&kit, vfs), again;
-            CHECK_OK(vex_graph_load(vfs, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph));
+            CHECK_OK(vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes, rows_of,
+                                    &kit, &graph));
             vex_graph_stats x, y;
             vex_graph_get_stats(kit.graph, &x);
             vex_graph_get_stats(graph, &y);
@@ -101,20 +102,25 @@ TEST(graph_file_of_other_rows) {
     vex_graph *graph;
     vex_codes other;
     CHECK_OK(vex_codes_init(&other, VEX_CODE_LVQ8, VEX_SPACE_IP, 6));
-    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, &entry, &other, rows_of, &kit, &graph),
-                 VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(
+        vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &other, rows_of, &kit, &graph),
+        VEX_ERR_NOT_FOUND);
     CHECK_OK(vex_codes_init(&other, VEX_CODE_F16, VEX_SPACE_L2, 6));
-    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, &entry, &other, rows_of, &kit, &graph),
-                 VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(
+        vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &other, rows_of, &kit, &graph),
+        VEX_ERR_NOT_FOUND);
     CHECK_OK(vex_codes_init(&other, VEX_CODE_LVQ8, VEX_SPACE_L2, 7));
-    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, &entry, &other, rows_of, &kit, &graph),
-                 VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(
+        vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &other, rows_of, &kit, &graph),
+        VEX_ERR_NOT_FOUND);
     kit.n--; /* rows_of no longer knows the file */
-    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph),
+    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes, rows_of,
+                                &kit, &graph),
                  VEX_ERR_NOT_FOUND);
     kit.n++;
     entry.crc++;
-    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph),
+    CHECK_STATUS(vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes, rows_of,
+                                &kit, &graph),
                  VEX_ERR_CORRUPT);
     graph_kit_destroy(&kit);
     vex_vfs_memory_destroy(vfs);
@@ -132,8 +138,8 @@ TEST(graph_file_every_byte_damaged) {
         const uint8_t mask = (uint8_t)(1 + test_random_below(255));
         vex_graph *graph;
         kit_xor_byte(vfs, path, at, mask);
-        const vex_status status =
-            vex_graph_load(vfs, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph);
+        const vex_status status = vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry,
+                                                 &kit.codes, rows_of, &kit, &graph);
         if (status == VEX_OK) { /* padding */
             CHECK(searches_alike(&kit, graph, 5));
             vex_graph_destroy(graph);
@@ -148,9 +154,9 @@ TEST(graph_file_every_byte_damaged) {
         CHECK_OK(vex_vfs_memory_create(&other));
         (void)save(&kit, other);
         kit_truncate(other, path, size);
-        CHECK_STATUS(
-            vex_graph_load(other, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph),
-            VEX_ERR_CORRUPT);
+        CHECK_STATUS(vex_graph_load(other, "/", kit_uuid, entry.file_no, &entry, &kit.codes,
+                                    rows_of, &kit, &graph),
+                     VEX_ERR_CORRUPT);
         vex_vfs_memory_destroy(other);
     }
     graph_kit_destroy(&kit);
@@ -160,8 +166,8 @@ TEST(graph_file_every_byte_damaged) {
 /* A graph that is loaded must be safe to search, to insert into and to compact, whatever it is. */
 static bool use_damaged(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *entry) {
     vex_graph *graph, *fresh;
-    const vex_status status =
-        vex_graph_load(vfs, "/", kit_uuid, entry, &kit->codes, rows_of, kit, &graph);
+    const vex_status status = vex_graph_load(vfs, "/", kit_uuid, entry->file_no, entry, &kit->codes,
+                                             rows_of, kit, &graph);
     if (status != VEX_OK) {
         CHECK(status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND);
         return false;
@@ -224,8 +230,8 @@ TEST(graph_file_every_failure) {
             vex_mem_fail_at(kind == 1 ? n : 0, false);
             status = vex_graph_save(kit.graph, vfs, "/", kit_uuid, 1, 1, 1, true, &entry);
             if (status == VEX_OK) {
-                status =
-                    vex_graph_load(vfs, "/", kit_uuid, &entry, &kit.codes, rows_of, &kit, &graph);
+                status = vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes,
+                                        rows_of, &kit, &graph);
             }
             vex_vfs_fault_arm(vfs, 0, 0, false, false);
             vex_mem_fail_at(0, false);

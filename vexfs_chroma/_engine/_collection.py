@@ -71,6 +71,7 @@ class CollectionInfo:
     space: str
     vector_files: int
     payload_files: int
+    indexed_rows: int
     raw_document_bytes: int
     stored_document_bytes: int
     raw_metadata_bytes: int
@@ -172,8 +173,12 @@ class Collection:
         metadatas: bool = False,
         uris: bool = False,
         vectors: bool = False,
+        exact: bool = False,
     ) -> Rows:
-        """The k nearest selected records of each query, nearest first."""
+        """The k nearest selected records of each query, nearest first.
+
+        Where a graph is built the search is approximate, unless it is to be `exact`.
+        """
         matrix = _wire.as_matrix(queries)
         n, dimension = matrix.shape
         selection = _Selection(ids, filter)
@@ -181,10 +186,19 @@ class Collection:
         include = _include(documents, metadatas, uris, vectors)
         lent = ffi.from_buffer("float[]", matrix)
         out = ffi.new("vex_result **")
+        options = ffi.new("vex_query_options *", {"flags": lib.VEX_QUERY_EXACT if exact else 0})
         with self._handle as collection:
             check(
                 lib.vex_query(
-                    collection, selection.pointer, lent, n, dimension, nearest, include, out
+                    collection,
+                    selection.pointer,
+                    lent,
+                    n,
+                    dimension,
+                    nearest,
+                    options,
+                    include,
+                    out,
                 )
             )
         return _take_rows(out[0])
@@ -206,6 +220,29 @@ class Collection:
             return _wire.decode_map(ffi.buffer(blob[0], length[0]))
         finally:
             lib.vex_bytes_free(blob[0])
+
+    def set_index(self, *, max_neighbors: int, ef_construction: int, ef_search: int) -> None:
+        """Parameters of the graph; what is beyond the engine's limits counts as the limit.
+
+        The first two are for graphs that are built from now on.
+        """
+        options = ffi.new("vex_index_options *")
+        options.m = min(max(max_neighbors, 2), 1024)
+        options.ef_construction = min(max(ef_construction, 1), 65535)
+        options.ef = min(max(ef_search, 1), _UINT32_MAX)
+        with self._handle as collection:
+            check(lib.vex_collection_set_index(collection, options))
+
+    def wait_for_index(self, timeout: float) -> None:
+        """Wait until everything in files is in the graph.  Raises DatabaseLockedError after
+        `timeout` seconds.
+        """
+        with self._handle as collection:
+            check(
+                lib.vex_collection_wait_index(
+                    collection, int(min(max(timeout, 0) * 1000, _UINT32_MAX))
+                )
+            )
 
     def flush(self) -> None:
         """Seal what is in memory into segment files and wait until they are committed."""

@@ -39,6 +39,7 @@ class Database:
         busy_timeout: float = 30.0,
         memtable_rows: int = 0,
         memtable_bytes: int = 0,
+        index_rows: int = 0,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidArgumentError(
@@ -54,6 +55,7 @@ class Database:
         options.busy_timeout_ms = int(min(busy_timeout * 1000, _UINT32_MAX))
         options.memtable_rows = as_index(memtable_rows, "memtable_rows", _UINT32_MAX)
         options.memtable_bytes = as_index(memtable_bytes, "memtable_bytes")
+        options.index_rows = as_index(index_rows, "index_rows", _UINT32_MAX)
         out = ffi.new("vex_db **")
         check(lib.vex_db_open(_path_bytes(path), options, out))
         self._handle = Handle("the database", out[0], _close)

@@ -114,7 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         build();
     }
     const vex_file_entry entry = write_changed(data, size);
-    if (vex_graph_load(vfs, "/", uuid, &entry, &codes, rows_of, NULL, &graph) != VEX_OK) {
+    if (vex_graph_load(vfs, "/", uuid, entry.file_no, &entry, &codes, rows_of, NULL, &graph) !=
+        VEX_OK) {
         return 0;
     }
     search(graph);

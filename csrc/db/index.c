@@ -1,0 +1,232 @@
+/*
+ * index.c - the graph of a collection: what searches see of it, whose turn it is to be worked on, and
+ * the public functions (index.h).
+ */
+#include "db/index_internal.h"
+
+#include "store/section.h"
+
+#include "base/poison.h"
+
+/* ---- views and what they stand on ---- */
+
+void vex_index_graph_release(vex_index_graph *owner) {
+    if (owner == NULL || !vex_refs_drop(&owner->refs)) {
+        return;
+    }
+    vex_graph_destroy(owner->graph); /* before the rows that it reads */
+    for (uint32_t i = 0; i < owner->n_files; i++) {
+        vex_vecfile_release(owner->files[i]);
+    }
+    vex_free(owner->files);
+    vex_free(owner);
+}
+
+vex_index_view *vex_index_view_acquire(vex_index_view *view) {
+    if (view != NULL) {
+        vex_refs_take(&view->refs);
+    }
+    return view;
+}
+
+void vex_index_view_release(vex_index_view *view) {
+    if (view != NULL && vex_refs_drop(&view->refs)) {
+        vex_index_graph_release(view->owner);
+        vex_free(view);
+    }
+}
+
+vex_index_view *vex_collection_index_view(vex_collection *collection) {
+    pthread_mutex_lock(&collection->publish_mu);
+    vex_index_view *view = vex_index_view_acquire(collection->index.view);
+    pthread_mutex_unlock(&collection->publish_mu);
+    return view;
+}
+
+void vex_index_publish(vex_collection *collection, vex_index_view *view) {
+    pthread_mutex_lock(&collection->publish_mu);
+    vex_index_view *old = collection->index.view;
+    collection->index.view = view;
+    pthread_mutex_unlock(&collection->publish_mu);
+    vex_index_view_release(old);
+}
+
+/* A view of the first n files of the graph. */
+vex_status vex_index_make_view(vex_index_graph *owner, uint32_t n, vex_index_view **out) {
+    const vex_graph_source *sources = NULL;
+    (void)vex_graph_sources(owner->graph, &sources);
+    vex_index_view *view = vex_calloc(1, sizeof *view + n * sizeof view->sources[0]);
+    if (view == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for an index");
+    }
+    atomic_init(&view->refs, 1);
+    view->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        view->sources[i] = (vex_index_source){owner->files[i], sources[i].first};
+        view->end = sources[i].first + sources[i].rows;
+    }
+    vex_refs_take(&owner->refs);
+    view->owner = owner;
+    *out = view;
+    return VEX_OK;
+}
+
+vex_status vex_index_graph_create(vex_graph *graph, vex_index_graph **out) {
+    vex_index_graph *owner = vex_calloc(1, sizeof *owner);
+    if (owner == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for an index");
+    }
+    atomic_init(&owner->refs, 1);
+    owner->graph = graph;
+    *out = owner;
+    return VEX_OK;
+}
+
+/* Takes its own reference of the file. */
+vex_status vex_index_add_file(vex_index_graph *owner, vex_vecfile *file, uint32_t *first) {
+    vex_vecfile **files =
+        vex_realloc(owner->files, ((size_t)owner->n_files + 1) * sizeof *owner->files);
+    if (files == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for an index");
+    }
+    owner->files = files;
+    VEX_TRY(vex_graph_add_source(owner->graph, file->container.file_no, file->codes, file->rows,
+                                 first));
+    files[owner->n_files++] = vex_vecfile_acquire(file);
+    return VEX_OK;
+}
+
+vex_vecfile *vex_index_file_of(const vex_snapshot *snapshot, uint64_t file_no) {
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        if (snapshot->vecs[i].entry.file_no == file_no) {
+            return snapshot->vecs[i].file;
+        }
+    }
+    return NULL;
+}
+
+bool vex_index_usable(const vex_vecfile *file) {
+    return file->codes != NULL && !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed);
+}
+
+vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes) {
+    return vex_codes_init(codes, VEX_CODE_LVQ8, snapshot->space, snapshot->dimension);
+}
+
+/* ---- steps ---- */
+
+static bool may_change(const vex_collection *collection, const vex_snapshot *snapshot) {
+    return !collection->db->read_only && snapshot->space != VEX_SPACE_L1;
+}
+
+/* Too few rows are left for a graph. */
+static vex_status forget(vex_collection *collection) {
+    collection->index.building = false;
+    collection->index.dead_at_remap = 0;
+    collection->index.unsaved = 0;
+    vex_index_publish(collection, NULL);
+    return VEX_OK;
+}
+
+static vex_status step(vex_collection *collection, const vex_index_view *view,
+                       vex_snapshot *snapshot, bool *more) {
+    vex_index *index = &collection->index;
+    vex_vecfile *file = NULL;
+    *more = true;
+    if (view == NULL && !atomic_load(&index->load_tried)) {
+        return vex_index_load(collection, snapshot);
+    }
+    if (view != NULL && view->owner->n_files > view->n) {
+        return vex_index_insert_slice(collection, view);
+    }
+    if (may_change(collection, snapshot)) {
+        bool enough = vex_index_rows(snapshot) >= index->options.rows;
+        if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
+            return enough ? vex_index_remap(collection, view, snapshot) : forget(collection);
+        }
+        file = vex_index_next_file(view, snapshot);
+        if (enough && file != NULL) {
+            return vex_index_begin_file(collection, view, snapshot, file);
+        }
+    }
+    *more = false;
+    return vex_index_may_write(collection, view) ? vex_index_write(collection, view) : VEX_OK;
+}
+
+vex_status vex_index_step(vex_collection *collection, bool *more) {
+    *more = false;
+    pthread_mutex_lock(&collection->index.mu);
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    vex_status status = VEX_OK;
+    if (snapshot->dimension != 0 && collection->index.options.rows != UINT32_MAX &&
+        !atomic_load(&collection->dropped)) {
+        status = step(collection, view, snapshot, more);
+    }
+    vex_index_view_release(view);
+    vex_snapshot_release(snapshot);
+    pthread_mutex_unlock(&collection->index.mu);
+    return status;
+}
+
+void vex_index_save(vex_collection *collection) {
+    pthread_mutex_lock(&collection->index.mu);
+    vex_index_view *view = vex_collection_index_view(collection);
+    if (vex_index_may_write(collection, view)) {
+        (void)vex_index_write(collection, view);
+    }
+    vex_index_view_release(view);
+    pthread_mutex_unlock(&collection->index.mu);
+}
+
+void vex_index_want(vex_collection *collection) {
+    if (!atomic_exchange(&collection->index_wanted, true)) {
+        vex_worker_wake(collection->db);
+    }
+}
+
+void vex_index_init(vex_index *index, uint32_t rows) {
+    pthread_mutex_init(&index->mu, NULL);
+    index->options = (vex_index_options){.rows = rows, .m = 16, .ef_construction = 100, .ef = 100};
+    atomic_init(&index->ef, index->options.ef);
+    atomic_init(&index->load_tried, false);
+}
+
+void vex_index_clear(vex_index *index) {
+    vex_index_view_release(index->view);
+    pthread_mutex_destroy(&index->mu);
+}
+
+/* ---- the public functions ---- */
+
+static vex_status check_options(const vex_index_options *options) {
+    if (options->m == 1 || options->m > VEX_GRAPH_M_MAX || options->ef_construction > 65535) {
+        return VEX_FAIL(VEX_ERR_INVALID, "a graph needs m in 2..%u and ef_construction in 1..65535",
+                        VEX_GRAPH_M_MAX);
+    }
+    return VEX_OK;
+}
+
+vex_status vex_collection_set_index(vex_collection *collection, const vex_index_options *options) {
+    vex_index *index = &collection->index;
+    VEX_TRY(check_options(options));
+    VEX_TRY(vex_db_enter(collection->db));
+    pthread_mutex_lock(&index->mu);
+    vex_index_options *now = &index->options;
+    now->rows = options->rows ? options->rows : now->rows;
+    now->m = options->m ? options->m : now->m;
+    now->ef_construction =
+        options->ef_construction ? options->ef_construction : now->ef_construction;
+    now->ef = options->ef ? options->ef : now->ef;
+    atomic_store(&index->ef, now->ef);
+    pthread_mutex_unlock(&index->mu);
+    vex_db_leave(collection->db);
+    return VEX_OK;
+}
+
+vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms) {
+    VEX_TRY(vex_db_enter(collection->db));
+    vex_index_want(collection);
+    vex_db_leave(collection->db);
+    return vex_collection_wait_idle(collection, timeout_ms);
+}

@@ -1,0 +1,60 @@
+/*
+ * index.h - the graph of a collection: built in the background over its vector files, one graph
+ * for all of them, and saved beside them.
+ *
+ * The graph is derived data.  A file belongs to it once all its rows are inserted; what does not
+ * (yet) belong is searched exactly, so results are always complete.  Files without code rows
+ * never belong.  No graph is built below `index_rows` rows, and none for l1.
+ *
+ * STEPS  vex_index_step() is called by the worker again and again, between its other work, and does
+ * a slice: load the saved graph, check the codes it stands on, insert rows for 50 ms, repair,
+ * remap it after files were replaced or a fifth of its rows died, save it.
+ *
+ * FILES  graph files are numbered by themselves and named by no manifest: whoever opens the
+ * collection takes the newest one whose files all exist, and else builds anew.
+ */
+#ifndef VEX_DB_INDEX_H
+#define VEX_DB_INDEX_H
+
+#include "index/graph.h"
+#include "store/snapshot.h"
+
+#include <pthread.h>
+
+/* A graph and the files it stands on; the files stay mapped as long as it lives. */
+typedef struct vex_index_graph {
+    atomic_uint refs;
+    vex_graph *graph;
+    vex_vecfile **files;      /* by source; the builder's alone                                   */
+    uint32_t n_files;
+} vex_index_graph;
+
+typedef struct vex_index_source {
+    vex_vecfile *file;
+    uint32_t first;           /* node of row 0                                                    */
+} vex_index_source;
+
+/* What searches see: the files that are wholly in the graph.  Immutable. */
+typedef struct vex_index_view {
+    atomic_uint refs;
+    vex_index_graph *owner;
+    uint32_t n, end;          /* sources; nodes from `end` on are of files not yet in it          */
+    vex_index_source sources[];
+} vex_index_view;
+
+vex_index_view *vex_index_view_acquire(vex_index_view *view); /* NULL is fine */
+void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
+
+typedef struct vex_index {
+    pthread_mutex_t mu;       /* the builder's state: everything but `view`                       */
+    vex_index_options options;
+    atomic_bool load_tried;
+    atomic_uint ef;           /* of searches: options.ef                                          */
+    vex_index_view *view;     /* guarded by the collection's publish_mu; NULL: no graph           */
+    vex_graph_batch batch;    /* of the file after those in the view, when building               */
+    bool building;
+    uint32_t dead_at_remap;   /* dead rows that the last remap could not shed                     */
+    uint64_t unsaved;         /* rows inserted since it was saved                                 */
+} vex_index;
+
+#endif

@@ -1,0 +1,184 @@
+/*
+ * index_build.c - the graph of a collection: loading it, and inserting the rows of files.
+ */
+#include "db/index_internal.h"
+
+#include "base/poison.h"
+
+#define SLICE_MS 50
+#define SEED 0x5eed6a9fULL
+
+/* ---- loading ---- */
+
+static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
+    vex_vecfile *file = vex_index_file_of(context, file_no);
+    return file != NULL && vex_index_usable(file) && file->rows == rows ? file->codes : NULL;
+}
+
+static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapshot,
+                               vex_graph *graph) {
+    vex_index_graph *owner = NULL;
+    vex_index_view *view = NULL;
+    const vex_graph_source *sources = NULL;
+    uint32_t n = vex_graph_sources(graph, &sources);
+    vex_status status = vex_index_graph_create(graph, &owner);
+    if (status != VEX_OK) {
+        vex_graph_destroy(graph);
+        return status;
+    }
+    owner->files = vex_calloc(n + 1, sizeof *owner->files);
+    status = owner->files ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for an index");
+    for (uint32_t i = 0; i < n && status == VEX_OK; i++) {
+        owner->files[owner->n_files++] =
+            vex_vecfile_acquire(vex_index_file_of(snapshot, sources[i].file_no));
+    }
+    if (status == VEX_OK) {
+        status = vex_index_make_view(owner, n, &view);
+    }
+    vex_index_graph_release(owner); /* the view has its own reference */
+    if (status == VEX_OK) {
+        vex_index_publish(collection, view);
+    }
+    return status;
+}
+
+/* What cannot be loaded is built anew, so only running out of memory is a failure. */
+vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
+    vex_db *db = collection->db;
+    vex_graph *graph = NULL;
+    vex_codes codes;
+    uint64_t number = 0;
+    atomic_store(&collection->index.load_tried, true);
+    if (vex_db_volatile(db) || vex_index_newest_file(db, collection->dir, &number) != VEX_OK ||
+        number == 0) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_index_codes(snapshot, &codes));
+    vex_status status = vex_graph_load(db->vfs, collection->dir, db->uuid, number, NULL, &codes,
+                                       rows_of, snapshot, &graph);
+    if (status == VEX_ERR_CORRUPT) {
+        vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+    }
+    if (status != VEX_OK) {
+        return status == VEX_ERR_NO_MEMORY ? status : VEX_OK;
+    }
+    return adopt_loaded(collection, snapshot, graph);
+}
+
+/* ---- creating and extending ---- */
+
+/* The first file that the graph has not, and that can be in it. */
+vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot) {
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        vex_vecfile *file = snapshot->vecs[i].file;
+        bool there = !vex_index_usable(file);
+        for (uint32_t k = 0; view != NULL && k < view->n && !there; k++) {
+            there = view->sources[k].file->container.file_no == file->container.file_no;
+        }
+        if (!there) {
+            return file;
+        }
+    }
+    return NULL;
+}
+
+uint64_t vex_index_rows(const vex_snapshot *snapshot) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        rows += vex_index_usable(snapshot->vecs[i].file)
+                    ? snapshot->vecs[i].file->rows - snapshot->vecs[i].tombs->dead
+                    : 0;
+    }
+    return rows;
+}
+
+static vex_status new_graph(const vex_index_options *options, const vex_snapshot *snapshot,
+                            const vex_vecfile *sample, vex_index_graph **out) {
+    vex_graph_params params = {
+        .m = options->m, .ef_construction = options->ef_construction, .seed = SEED};
+    vex_graph *graph = NULL;
+    VEX_TRY(vex_index_codes(snapshot, &params.codes));
+    if (snapshot->space == VEX_SPACE_IP) {
+        VEX_TRY(vex_graph_choose_phi(&params, sample->codes, sample->rows, &params.phi));
+    }
+    VEX_TRY(vex_graph_create(&params, &graph));
+    vex_status status = vex_index_graph_create(graph, out);
+    if (status != VEX_OK) {
+        vex_graph_destroy(graph);
+    }
+    return status;
+}
+
+/* Are the codes of the file as they were written?  If not, it is never in a graph. */
+bool vex_index_codes_sound(vex_vecfile *file) {
+    if (vex_vecfile_check_codes(file, 0, file->rows) == VEX_OK) {
+        return true;
+    }
+    if (!atomic_exchange(&file->codes_damaged, true)) {
+        vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+    }
+    return false;
+}
+
+/* One more file for the graph, which is created with the first one. */
+vex_status vex_index_begin_file(vex_collection *collection, const vex_index_view *view,
+                                const vex_snapshot *snapshot, vex_vecfile *file) {
+    uint32_t first = 0;
+    if (!vex_index_codes_sound(file)) {
+        return VEX_OK;
+    }
+    if (view != NULL) {
+        return vex_index_add_file(view->owner, file, &first);
+    }
+    vex_index_graph *owner = NULL;
+    vex_index_view *empty = NULL;
+    VEX_TRY(new_graph(&collection->index.options, snapshot, file, &owner));
+    vex_status status = vex_index_add_file(owner, file, &first);
+    if (status == VEX_OK) {
+        status = vex_index_make_view(owner, 0, &empty);
+    }
+    vex_index_graph_release(owner); /* the view has its own reference */
+    if (status == VEX_OK) {
+        vex_index_publish(collection, empty);
+    }
+    return status;
+}
+
+typedef struct slice {
+    vex_db *db;
+    uint64_t until_ms;
+} slice;
+
+static bool slice_is_over(void *context) {
+    const slice *s = context;
+    return s->db->vfs->clock_ms(s->db->vfs) >= s->until_ms;
+}
+
+/* Go on inserting the first file that the view has not; when it is in, it is seen. */
+vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_view *view) {
+    vex_index *index = &collection->index;
+    vex_index_graph *owner = view->owner;
+    vex_db *db = collection->db;
+    slice s = {db, db->vfs->clock_ms(db->vfs) + SLICE_MS};
+    if (!index->building) {
+        const vex_graph_source *sources = NULL;
+        (void)vex_graph_sources(owner->graph, &sources);
+        vex_graph_batch_init(&index->batch, sources[view->n].first, sources[view->n].rows);
+        index->building = true;
+    }
+    index->batch.pause = slice_is_over;
+    index->batch.context = &s;
+    atomic_store(&index->batch.stop, false);
+    VEX_TRY(vex_graph_insert_batch(owner->graph, &index->batch));
+    if (atomic_load(&index->batch.next) < index->batch.end) {
+        return VEX_OK;
+    }
+    vex_graph_repair_stats repaired;
+    vex_index_view *grown = NULL;
+    VEX_TRY(vex_graph_repair(owner->graph, &repaired));
+    VEX_TRY(vex_index_make_view(owner, view->n + 1, &grown));
+    index->building = false;
+    index->unsaved += owner->files[view->n]->rows;
+    vex_index_publish(collection, grown);
+    return VEX_OK;
+}

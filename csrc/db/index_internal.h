@@ -1,0 +1,53 @@
+/*
+ * index_internal.h - what the parts of a collection's index share.  All of it is called by the
+ * builder, with index.mu held, except for releasing.
+ */
+#ifndef VEX_DB_INDEX_INTERNAL_H
+#define VEX_DB_INDEX_INTERNAL_H
+
+#include "db/db.h"
+
+/* ---- index.c ---- */
+vex_status vex_index_graph_create(vex_graph *graph, vex_index_graph **out); /* takes the graph      */
+void vex_index_graph_release(vex_index_graph *owner);                       /* NULL is fine         */
+/* Takes its own reference of the file. */
+vex_status vex_index_add_file(vex_index_graph *owner, vex_vecfile *file, uint32_t *first);
+/* A view of the first n files of the graph. */
+vex_status vex_index_make_view(vex_index_graph *owner, uint32_t n, vex_index_view **out);
+/* Searches that begin now see this view (taken over; NULL: no graph). */
+void vex_index_publish(vex_collection *collection, vex_index_view *view);
+vex_vecfile *vex_index_file_of(const vex_snapshot *snapshot, uint64_t file_no);
+/* Has the file codes, as far as is known good ones? */
+bool vex_index_usable(const vex_vecfile *file);
+vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes);
+
+/* ---- index_build.c ---- */
+/* Are the codes of a file as they were written?  Reads all of them, once. */
+bool vex_index_codes_sound(vex_vecfile *file);
+/* Load the newest saved graph, if it is of these files. */
+vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
+/* The first file that the graph has not, and that can be in it; NULL: none. */
+vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot);
+/* Live rows that can be in a graph. */
+uint64_t vex_index_rows(const vex_snapshot *snapshot);
+/* One more file for the graph, which is created with the first one. */
+vex_status vex_index_begin_file(vex_collection *collection, const vex_index_view *view,
+                                const vex_snapshot *snapshot, vex_vecfile *file);
+/* Go on inserting the first file that the view has not; when it is in, it is seen. */
+vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_view *view);
+
+/* ---- index_remap.c ---- */
+/* Are files gone, or too many rows dead? */
+bool vex_index_needs_remap(const vex_index *index, const vex_index_view *view,
+                           const vex_snapshot *snapshot);
+vex_status vex_index_remap(vex_collection *collection, const vex_index_view *view,
+                           const vex_snapshot *snapshot);
+
+/* ---- index_save.c ---- */
+/* Number of the newest graph file; 0: none. */
+vex_status vex_index_newest_file(vex_db *db, const char *dir, uint64_t *number);
+/* Is there a whole graph that no file has? */
+bool vex_index_may_write(const vex_collection *collection, const vex_index_view *view);
+vex_status vex_index_write(vex_collection *collection, const vex_index_view *view);
+
+#endif

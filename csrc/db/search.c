@@ -1,0 +1,256 @@
+/*
+ * search.c - see search.h.
+ */
+#include "db/search.h"
+
+#include "base/bits.h"
+
+#include <math.h>
+
+#include "base/poison.h"
+
+#define WALK_DISTANCES 1500.0 /* of a walk without a filter: grows very slowly with the rows */
+#define FEW_ROWS 10000u       /* are read sooner than walked */
+#define EF_SHARE 8u           /* a walk that wants one row in so many reads about all */
+
+/* One run by the graph: what all its queries share. */
+typedef struct walk {
+    vex_search *search;
+    const vex_index_view *view;
+    uint32_t *numbers; /* source of the view -> vector file of the snapshot, UINT32_MAX: gone   */
+    bool *in_graph;    /* vector file of the snapshot -> is the graph to find its rows?         */
+    uint64_t *allowed; /* bitmap over nodes; NULL: all below view->end                          */
+    uint64_t rows;     /* that may be found                                                     */
+    vex_graph_scratch *scratch;
+    vex_graph_hit *pool; /* ef hits, then k */
+    const float *query;  /* the one being searched, and its |q|^2                                 */
+    float norm2;
+} walk;
+
+/* ---- the plan ---- */
+
+static void match_files(walk *w) {
+    const vex_snapshot *snapshot = w->search->scan.snapshot;
+    for (uint32_t i = 0; i < w->view->n; i++) {
+        w->numbers[i] = UINT32_MAX;
+        for (uint32_t k = 0; k < snapshot->n_vecs; k++) {
+            if (snapshot->vecs[k].entry.file_no == w->view->sources[i].file->container.file_no) {
+                w->numbers[i] = k;
+                w->in_graph[k] = true;
+            }
+        }
+    }
+}
+
+/* Rows of a source that may be found, as words from its first node on (a multiple of 64). */
+static void allow_rows(walk *w, uint32_t source, uint64_t *words) {
+    const vex_scan *scan = &w->search->scan;
+    uint32_t number = w->numbers[source];
+    if (number == UINT32_MAX) {
+        return;
+    }
+    const vex_vec_source *file = &scan->snapshot->vecs[number];
+    size_t n_words = vex_bit_words(file->file->rows);
+    if (scan->matches == NULL) {
+        vex_tombs_live_words(file->tombs, words);
+    } else if (scan->matches->vecs[number] != NULL) {
+        memcpy(words, scan->matches->vecs[number], n_words * sizeof *words);
+    }
+    w->rows += vex_bits_count(words, n_words);
+}
+
+/* All rows of the view, without a bitmap? */
+static bool all_allowed(const walk *w) {
+    const vex_scan *scan = &w->search->scan;
+    bool all = scan->matches == NULL;
+    for (uint32_t i = 0; i < w->view->n && all; i++) {
+        all = w->numbers[i] != UINT32_MAX && scan->snapshot->vecs[w->numbers[i]].tombs->dead == 0;
+    }
+    return all;
+}
+
+static vex_status find_allowed(walk *w) {
+    w->rows = 0;
+    if (all_allowed(w)) {
+        for (uint32_t i = 0; i < w->view->n; i++) {
+            w->rows += w->view->sources[i].file->rows;
+        }
+        return VEX_OK;
+    }
+    w->allowed = vex_calloc(vex_bit_words(w->view->end) + 1, sizeof *w->allowed);
+    if (w->allowed == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a row bitmap");
+    }
+    for (uint32_t i = 0; i < w->view->n; i++) {
+        allow_rows(w, i, w->allowed + w->view->sources[i].first / 64);
+    }
+    return VEX_OK;
+}
+
+static bool walk_pays(const walk *w) {
+    double limit = sqrt(WALK_DISTANCES * w->view->end);
+    uint32_t few = w->search->scan.matches != NULL ? FEW_ROWS : 0;
+    limit = w->search->scan.matches != NULL && limit > few ? limit : few;
+    return (double)w->rows > limit && w->search->ef < w->rows / EF_SHARE;
+}
+
+/* ---- one query ---- */
+
+static uint32_t source_of(const vex_index_view *view, uint32_t node) {
+    uint32_t low = 0, high = view->n;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (view->sources[middle].first <= node) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static vex_status exact_distances(void *context, const uint32_t *nodes, uint32_t n, float *out) {
+    const walk *w = context;
+    const vex_scan *scan = &w->search->scan;
+    uint32_t space = scan->snapshot->space;
+    for (uint32_t i = 0; i < n; i++) {
+        const vex_index_source *source = &w->view->sources[source_of(w->view, nodes[i])];
+        const uint8_t *row =
+            source->file->vectors + (size_t)(nodes[i] - source->first) * source->file->stride;
+        for (uint32_t at = 0; at < source->file->stride; at += 64) {
+            __builtin_prefetch(row + at, 0, 2);
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t number = source_of(w->view, nodes[i]);
+        uint32_t row = nodes[i] - w->view->sources[number].first;
+        vex_vecfile *file = scan->snapshot->vecs[w->numbers[number]].file;
+        const vex_kernels *kernels = scan->kernels;
+        const vex_row_kernel kernel =
+            (space == VEX_SPACE_L2 ? kernels->l2 : kernels->dot)[file->element];
+        VEX_TRY(vex_vecfile_check_rows(file, row, 1));
+        kernel(file->vectors + (size_t)row * file->stride, file->stride, 1, w->query,
+               scan->dimension, &out[i]);
+        if (space != VEX_SPACE_L2) {
+            out[i] = vex_dot_to_distance(space, out[i], file->norms[row], w->norm2);
+        }
+    }
+    vex_stat_add(VEX_STAT_DISTANCES, n);
+    return VEX_OK;
+}
+
+/* Rows of files that are still being inserted are found exactly: leave them out here. */
+static uint32_t keep_covered(const walk *w, const vex_graph_found *found) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < found->n; i++) {
+        if (found->hits[i].id < w->view->end) {
+            w->pool[kept++] = found->hits[i];
+        }
+    }
+    return kept;
+}
+
+/* *enough false: the graph did not find what there is. */
+static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
+    vex_search *search = w->search;
+    const vex_graph_search_args args = {.query = w->query,
+                                        .ef = search->ef,
+                                        .allowed = w->allowed,
+                                        .allowed_end = w->view->end,
+                                        .n_allowed = (uint32_t)w->rows,
+                                        .budget = search->scan.matches != NULL ? w->rows : 0};
+    vex_graph_found found;
+    vex_graph_hit *best = w->pool + search->ef;
+    uint32_t n = 0;
+    VEX_TRY(vex_graph_search(w->view->owner->graph, w->scratch, &args, &found));
+    uint32_t pooled = keep_covered(w, &found);
+    VEX_TRY(vex_rerank(w->pool, pooled, search->k, exact_distances, w, best, &n, NULL));
+    *enough = !found.exhausted && (found.n >= search->k || found.n >= w->rows);
+    for (uint32_t i = 0; i < n && *enough; i++) {
+        uint32_t source = source_of(w->view, best[i].id);
+        uint32_t row = best[i].id - w->view->sources[source].first;
+        const vex_hit hit = {.distance = best[i].distance,
+                             .source = w->numbers[source],
+                             .seq = w->view->sources[source].file->seqs[row],
+                             .row = row};
+        VEX_TRY(vex_topk_push(top, hit));
+    }
+    return VEX_OK;
+}
+
+/* ---- all queries ---- */
+
+/* A part of the queries, exactly; `skip`: files left out, may be NULL. */
+static vex_status scan_queries(const vex_search *search, uint32_t first, uint32_t n,
+                               const bool *skip) {
+    vex_scan part = search->scan;
+    part.queries += (size_t)first * part.dimension;
+    part.norm2 += first;
+    part.top += first;
+    part.n = n;
+    part.skip = skip;
+    return vex_scan_run(&part);
+}
+
+static vex_status walk_queries(walk *w) {
+    const vex_scan *scan = &w->search->scan;
+    for (uint32_t q = 0; q < scan->n; q++) {
+        bool enough = false;
+        w->query = scan->queries + (size_t)q * scan->dimension;
+        w->norm2 = scan->norm2[q];
+        VEX_TRY(walk_query(w, &scan->top[q], &enough));
+        VEX_TRY(scan_queries(w->search, q, 1, enough ? w->in_graph : NULL));
+    }
+    return VEX_OK;
+}
+
+static vex_status begin_walk(walk *w) {
+    uint32_t n_vecs = w->search->scan.snapshot->n_vecs;
+    w->numbers = vex_calloc((size_t)w->view->n + 1, sizeof *w->numbers);
+    w->in_graph = vex_calloc((size_t)n_vecs + 1, sizeof *w->in_graph);
+    w->pool = vex_calloc((size_t)w->search->ef + w->search->k + 1, sizeof *w->pool);
+    if (w->numbers == NULL || w->in_graph == NULL || w->pool == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
+    }
+    match_files(w);
+    return find_allowed(w);
+}
+
+static void end_walk(walk *w) {
+    vex_graph_scratch_release(w->view->owner->graph, w->scratch);
+    vex_free(w->numbers);
+    vex_free(w->in_graph);
+    vex_free(w->allowed);
+    vex_free(w->pool);
+}
+
+static bool finite_queries(const vex_scan *scan) {
+    for (size_t i = 0; i < (size_t)scan->n * scan->dimension; i++) {
+        if (!isfinite(scan->queries[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+vex_status vex_search_run(vex_search *search) {
+    walk w = {.search = search, .view = search->view};
+    uint64_t wanted = (uint64_t)search->k + search->k / 2;
+    if (search->exact || w.view == NULL || w.view->n == 0 || wanted > w.view->end ||
+        !finite_queries(&search->scan)) {
+        return vex_scan_run(&search->scan);
+    }
+    search->ef = search->ef > wanted ? search->ef : (uint32_t)wanted;
+    search->ef = search->ef < w.view->end ? search->ef : w.view->end;
+    vex_status status = begin_walk(&w);
+    if (status == VEX_OK && !walk_pays(&w)) {
+        status = vex_scan_run(&search->scan);
+    } else if (status == VEX_OK) {
+        status = vex_graph_scratch_acquire(w.view->owner->graph, &w.scratch);
+        if (status == VEX_OK) {
+            status = walk_queries(&w);
+        }
+    }
+    end_walk(&w);
+    return status;
+}

@@ -1,0 +1,26 @@
+/*
+ * search.h - the k nearest rows of a snapshot: by the graph where there is one and it pays, else
+ * exactly; what the graph does not have is always searched exactly.
+ *
+ * PLAN  A filter that leaves m of the N rows of the graph makes a walk collect about D N / m
+ * distances (D = those of a walk without a filter); reading the m rows costs m.  They meet at
+ * sqrt(D N): below it the rows are read, above it the graph is walked, never for more than m
+ * distances.  A walk that finds fewer rows than there are is done again exactly.
+ */
+#ifndef VEX_DB_SEARCH_H
+#define VEX_DB_SEARCH_H
+
+#include "db/index.h"
+#include "db/scan.h"
+
+typedef struct vex_search {
+    vex_scan scan;                  /* what is searched for, and where the hits go                */
+    const vex_index_view *view;     /* NULL: no graph                                             */
+    uint32_t k, ef;
+    bool exact;
+} vex_search;
+
+/* Errors: CORRUPT, NO_MEMORY. */
+vex_status vex_search_run(vex_search *search);
+
+#endif
