@@ -11,23 +11,15 @@ texts, filters on metadata, filters on the text itself.  Nothing is downloaded.
 
 from __future__ import annotations
 
-import argparse
-import ast
 import hashlib
-import shutil
 import sys
-import sysconfig
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from shared import arguments, console, read_texts, source_files, start_over, timed
 from text_embedding import TextEmbedding
 
 import vexfs_chroma as chromadb  # <- the whole migration
@@ -41,56 +33,11 @@ QUESTIONS = [
     "parse command line options",
 ]
 
-console = Console()
 
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - started
-    amount = f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
-    console.print(f"  {what:<44} [bold cyan]{amount:>9}[/]")
-
-
-# ---- the texts ---------------------------------------------------------------------------------
-
-
-def source_files() -> list[Path]:
-    library = Path(sysconfig.get_path("stdlib"))
-    leave_out = {"site-packages", "dist-packages", "test"}
-    files = sorted(library.rglob("*.py"))
-    return [f for f in files if not leave_out.intersection(f.relative_to(library).parts)]
-
-
-def docstrings(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(id, text, metadata) of every docstring in a file.  Sources are parsed, never imported."""
-    library = Path(sysconfig.get_path("stdlib"))
-    module = ".".join(file.relative_to(library).with_suffix("").parts).removesuffix(".__init__")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            tree = ast.parse(file.read_bytes())
-        except (SyntaxError, ValueError):  # deliberate bad samples ship with the library
-            return
-    waiting: list[tuple[ast.AST, str]] = [(tree, module)]
-    while waiting:
-        node, name = waiting.pop()
-        for inner in ast.iter_child_nodes(node):
-            waiting += [(inner, f"{name}.{inner.name}" if hasattr(inner, "name") else name)]
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if text := ast.get_docstring(node):
-            kind = {"Module": "module", "ClassDef": "class"}.get(type(node).__name__, "function")
-            line = getattr(node, "lineno", 1)
-            about = {"module": module, "kind": kind, "name": name, "line": line}
-            yield f"{name}:{line}", text, about | {"length": len(text)}
-
-
-def fingerprint(files: list[Path], limit: int | None) -> str:
+def fingerprint(limit: int | None) -> str:
     """Changes whenever the index would: another Python, other sources, another limit."""
     facts = [sys.version, str(limit)]
-    facts += [f"{file}:{file.stat().st_size}" for file in files]
+    facts += [f"{file}:{file.stat().st_size}" for file in source_files()]
     return hashlib.blake2b("\n".join(facts).encode(), digest_size=16).hexdigest()
 
 
@@ -107,12 +54,8 @@ def already_built(client: chromadb.ClientAPI, mark: str) -> bool:
     return about.get("fingerprint") == mark and about.get("rows") == collection.count()
 
 
-def build(client: chromadb.ClientAPI, path: Path, files: list[Path], limit: int | None,
-          mark: str) -> None:  # fmt: skip
-    with timed("read the docstrings"):
-        found = (r for file in track(files, "Reading", console=console) for r in docstrings(file))
-        records = list(islice(found, limit))
-    ids, texts, metadatas = map(list, zip(*records, strict=True))
+def build(client: chromadb.ClientAPI, path: Path, limit: int | None, mark: str) -> None:
+    ids, texts, metadatas = read_texts(limit)
     with timed(f"fit the embedding to {len(texts):,} texts"), console.status("Fitting"):
         embedding = TextEmbedding.fit(texts, path / "embedding.npz")
 
@@ -145,25 +88,20 @@ def show(title: str, collection: chromadb.Collection, question: str, **filters: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__, "build/quickstart")
     parser.add_argument("question", nargs="*", help="your own question")
-    parser.add_argument(
-        "--path", type=Path, default=Path("build/quickstart"), help="where to store"
-    )
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run built")
-    parser.add_argument("--limit", type=int, help="index only so many texts")
     options = parser.parse_args()
     if options.fresh:
-        shutil.rmtree(options.path, ignore_errors=True)
+        start_over(options.path)
 
-    files = source_files()
-    mark = fingerprint(files, options.limit)
+    mark = fingerprint(options.limit)
     path = options.path / "database"
     with chromadb.PersistentClient(path=path) as client:
         if already_built(client, mark):
             console.print(f"Using what an earlier run built in {options.path} (--fresh rebuilds)")
         else:
-            build(client, options.path, files, options.limit, mark)
+            build(client, options.path, options.limit, mark)
 
     # Everything is on disk now.  Open it as any later program would.
     with chromadb.PersistentClient(path=path) as client:
