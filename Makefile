@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 DEPENDENCIES := $(VENV)/.dependencies
 EXTENSION := $(VENV)/.extension
 TEST_DEPENDENCIES := $(VENV)/.test-dependencies
+RAG_DEPENDENCIES := $(VENV)/.rag-dependencies
 LOAD_DEPENDENCIES := $(VENV)/.load-dependencies
 
 C_FILES := $(sort $(shell find csrc -name "*.c" -o -name "*.h"))
@@ -32,8 +33,8 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build quickstart test check lint layers format test-c test-py asan asan-c asan-py tsan \
-	neon conformance contract crash fuzz bench load dist clean
+.PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
+	asan-py tsan neon conformance contract crash fuzz bench load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +43,7 @@ help: ## this list
 
 # ---- set-up ---------------------------------------------------------------------------------
 
-build: $(EXTENSION) $(TEST_DEPENDENCIES) ## .venv with the package installed in place, and everything the tests need
+build: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES) ## .venv with the package installed in place, and everything the tests need
 
 $(BIN)/python:
 	@tools/make_venv.sh $(PYTHON) $(VENV)
@@ -68,12 +69,22 @@ $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
 		echo "compiling the extension"; $(BIN)/python setup.py -q build_ext --inplace; fi
 	@touch $@
 
+# LangChain and LlamaIndex, which two of the examples need and nothing else.
+$(RAG_DEPENDENCIES): $(DEPENDENCIES)
+	@echo "installing what the examples of LangChain and LlamaIndex need"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[rag]'
+	@touch $@
+
 $(LOAD_DEPENDENCIES): $(DEPENDENCIES)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'locust>=2.24'
 	@touch $@
 
 quickstart: $(EXTENSION) ## set everything up and run the first example
 	@$(BIN)/python examples/01_quickstart.py $(ARGS)
+
+examples: $(EXTENSION) $(RAG_DEPENDENCIES) ## all examples, one after the other (ARGS="--limit 1000")
+	@set -e; for example in examples/0*.py; do printf '\n%s\n' "$$example"; \
+		$(BIN)/python $$example $(ARGS); done
 
 # ---- checks ---------------------------------------------------------------------------------
 
@@ -122,7 +133,7 @@ build/.c-tools:
 test-c: build/c/test_vexfs ## C tests (ARGS="--filter wal")
 	build/c/test_vexfs $(C_TEST_ARGS)
 
-test-py: $(EXTENSION) $(TEST_DEPENDENCIES) ## Python tests (ARGS="-k query")
+test-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES) ## Python tests (ARGS="-k query")
 	$(BIN)/pytest -q $(ARGS)
 
 asan: asan-c asan-py ## C and Python tests under AddressSanitizer and UBSan
@@ -132,7 +143,7 @@ asan-c: build/asan/test_vexfs
 
 # A second copy of the package, compiled with the sanitizers, that shadows the one in place.
 # libstdc++ is preloaded because the sanitizer must find the C++ runtime of other extensions.
-asan-py: $(EXTENSION) $(TEST_DEPENDENCIES)
+asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
 		build --build-base build/asan-py --build-lib build/asan-py/lib
 	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \

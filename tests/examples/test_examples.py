@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +12,22 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+pytest.importorskip("sklearn", reason="needs the extra 'examples'")
+pytest.importorskip("rich", reason="needs the extra 'examples'")
+
 
 def run(script: str, *arguments: str | Path) -> str:
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    # No wrapped lines; no threads of BLAS, which wait for each other on busy machines.
+    settings = {"COLUMNS": "200", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, check=False, env=os.environ | settings
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_quickstart_builds_then_reuses(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    pytest.importorskip("rich")
     first = run("01_quickstart.py", "--path", tmp_path, "--limit", "300")
     assert "embed and store 300 texts" in first
     assert "300 texts in" in first
@@ -30,3 +37,65 @@ def test_quickstart_builds_then_reuses(tmp_path: Path) -> None:
     assert "who knows" in again
     fewer = run("01_quickstart.py", "--path", tmp_path, "--limit", "200", "who knows")
     assert "embed and store 200 texts" in fewer
+
+
+def test_migrate_copies_everything(tmp_path: Path) -> None:
+    shown = run("02_migrate.py", "--path", tmp_path, "--limit", "1200")  # more than a page
+    assert re.search(r"│ notes +│ 1200 +│ 1200 +│ 200 +│ 0 +│", shown)
+    assert "import vexfs_chroma as chromadb              9 of 9 answers the same" in shown
+    assert "install(), and the import unchanged          9 of 9 answers the same" in shown
+    assert (tmp_path / "chroma" / "chroma.sqlite3").exists()
+    assert not (tmp_path / "vexfs" / "chroma.sqlite3").exists()
+
+
+def test_filters_and_their_opposites_cover_all_records(tmp_path: Path) -> None:
+    shown = run("03_filters.py", "--path", tmp_path, "--limit", "1500")
+    rows = re.findall(r"│ (where.+?) +│ +([\d,]+) │ +[\d.]+ │", shown)
+    count = {filter: int(matches.replace(",", "")) for filter, matches in rows}
+    assert len(count) == 20
+    for one, other in [
+        ("where={'kind': 'class'}", "where={'kind': {'$ne': 'class'}}"),
+        ("where={'length': {'$gt': 500}}", "where={'length': {'$lte': 500}}"),
+        (
+            "where={'kind': {'$in': ['class', 'module']}}",
+            "where={'kind': {'$nin': ['class', 'module']}}",
+        ),
+        (
+            "where={'path': {'$contains': 'asyncio'}}",
+            "where={'path': {'$not_contains': 'asyncio'}}",
+        ),
+        ("where_document={'$contains': 'file'}", "where_document={'$not_contains': 'file'}"),
+    ]:
+        assert count[one] > 0
+        assert count[one] + count[other] == 1500
+
+
+def test_bulk_load_generates_then_reuses(tmp_path: Path) -> None:
+    first = run("04_bulk_load.py", "--path", tmp_path, "--limit", "25000")
+    assert "generate vectors.npy" in first
+    assert "25,000 vectors in batches of 10,000" in first
+    assert "nearest to the last row: row-24999," in first
+    assert 'durability="off"' in first
+    again = run("04_bulk_load.py", "--path", tmp_path, "--limit", "6000")
+    assert "generate" not in again
+    assert "nearest to the last row: row-5999," in again
+
+
+@pytest.mark.parametrize(
+    ("script", "package"),
+    [
+        ("05_langchain_rag.py", "langchain_chroma"),
+        ("06_llamaindex_rag.py", "llama_index.vector_stores.chroma"),
+    ],
+)
+def test_answers_from_documents(tmp_path: Path, script: str, package: str) -> None:
+    pytest.importorskip(package, reason="needs the extra 'rag'")
+    shown = run(script, "--path", tmp_path, "--limit", "500", "round a decimal number")
+    lines = shown.splitlines()
+    answer = lines.index("round a decimal number") + 1
+    assert "decimal" in lines[answer].lower()
+    assert lines[answer + 1].startswith("from _pydecimal.")
+    if script.startswith("05"):
+        assert lines.index("After install(), three documents that differ from each other") == (
+            len(lines) - 4
+        )
