@@ -146,6 +146,7 @@ asan-c: build/asan/test_vexfs
 asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
 		build --build-base build/asan-py --build-lib build/asan-py/lib
+	@mkdir -p build/asan-py/lib/csrc/include && cp csrc/include/vexfs.h build/asan-py/lib/csrc/include/
 	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
 		$(BIN)/pytest -q --timeout=1200 $(ARGS)
@@ -206,7 +207,7 @@ dist: $(EXTENSION) $(TEST_DEPENDENCIES) ## sdist, wheel built from it, checked a
 	@tools/make_venv.sh $(PYTHON) build/dist-venv
 	@build/dist-venv/bin/python -m pip install -q --disable-pip-version-check dist/*.whl
 	@cd build && dist-venv/bin/python -c "import vexfs_chroma as chromadb; \
-		c = chromadb.EphemeralClient().create_collection('a'); c.add(ids=['1'], embeddings=[[1, 2]]); \
+		c = chromadb.EphemeralClient().create_collection('abc'); c.add(ids=['1'], embeddings=[[1, 2]]); \
 		print('installed wheel:', c.query(query_embeddings=[[1, 2]], n_results=1)['ids'])"
 
 clean: ## remove everything that was built
