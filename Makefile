@@ -107,16 +107,13 @@ format: $(EXTENSION) $(TEST_DEPENDENCIES) ## format C and Python
 
 # $(call c_tests,name,compiler,flags) defines build/name/test_vexfs: the engine with asserts and
 # the C tests, with the hooks that make calls fail.  libzstd is the third codec provider of the
-# tests, where it is installed.
-HASH := \#
-NO_ZSTD = $(if $(shell printf '$(HASH)include <zstd.h>\nint main(void) { return !ZSTD_versionNumber(); }\n' | \
-	$(1) -x c - -o /dev/null -lzstd >/dev/null 2>&1 && echo yes),,-DVEX_TEST_NO_ZSTD)
+# tests.
 define c_tests
 build/$(1)/%.o: csrc/%.c Makefile | build/.c-tools
 	@mkdir -p $$(@D)
-	@$(2) $(C_STRICT) -DVEX_TESTING $(3) $$(call NO_ZSTD,$(2)) -MMD -MP -Icsrc -c $$< -o $$@
+	@$(2) $(C_STRICT) -DVEX_TESTING $(3) -MMD -MP -Icsrc -c $$< -o $$@
 build/$(1)/test_vexfs: $(patsubst csrc/%.c,build/$(1)/%.o,$(ENGINE_C) $(TESTS_C))
-	@$(2) $(3) $$^ -o $$@ -pthread -lm $$(if $$(call NO_ZSTD,$(2)),,-lzstd)
+	@$(2) $(3) $$^ -o $$@ -pthread -lm -lzstd
 -include $(patsubst csrc/%.c,build/$(1)/%.d,$(ENGINE_C) $(TESTS_C))
 endef
 $(eval $(call c_tests,c,$(CC),-O2 -g))
@@ -162,6 +159,7 @@ build/.neon-tools:
 	@mkdir -p build
 	@tools/need_program.sh $(AARCH64_CC) gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	@tools/need_program.sh qemu-aarch64 qemu-user
+	@tools/need_arm_library.sh zstd libzstd-dev
 	@touch $@
 
 conformance: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on us

@@ -1,6 +1,5 @@
 #!/bin/sh
 # need_header.sh CC HEADER PACKAGE - install a development package when its header is missing.
-# What needs it is left out where it cannot be installed.
 set -eu
 
 compiler=$1
@@ -13,4 +12,7 @@ have() {
 if ! have && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     { apt-get update -qq && apt-get install -y -qq "$package"; } >/dev/null 2>&1 || true
 fi
-have || echo "no $header: tests go on without it (Debian: $package)"
+have || {
+    echo "$header is needed by the C tests; install it (Debian: $package)" >&2
+    exit 1
+}
