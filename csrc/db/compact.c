@@ -168,14 +168,29 @@ done:
     return status;
 }
 
+/* Under lease and write_mu.  The merged files do without rows that the log's records replaced, so
+ * these must not be lost after them: with durability "normal" they may not be on the disk yet. */
+static vex_status sync_log(vex_collection *collection) {
+    if (collection->wal == NULL || !vex_db_syncs(collection->db)) {
+        return VEX_OK;
+    }
+    vex_status status = vex_wal_sync_to(collection->wal, vex_wal_end(collection->wal));
+    collection->poisoned = collection->poisoned || status != VEX_OK;
+    return status;
+}
+
 static vex_status end(vex_collection *collection, vex_compaction *compaction) {
     VEX_TRY(vex_lease_acquire(collection->db));
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK) {
         vex_collection_wait_for_syncs(collection); /* what is published must be durable */
-        status = collection->poisoned ? vex_collection_take_over(collection)
-                                      : commit(collection, compaction);
+        if (collection->poisoned) {
+            status = vex_collection_take_over(collection);
+        } else {
+            status = sync_log(collection);
+            status = status == VEX_OK ? commit(collection, compaction) : status;
+        }
     }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(collection->db);
