@@ -54,7 +54,7 @@ static vex_status read_head(vex_collection *collection, vex_head *head, bool *va
     if (collection->head_file == NULL) {
         return VEX_OK;
     }
-    VEX_TRY(vex_head_read(vfs, collection->head_file, head, valid));
+    VEX_TRY(vex_head_read(vfs, collection->head_file, collection->uuid, head, valid));
     if (*valid && head->generation == VEX_HEAD_DROPPED) {
         vex_file_stat stat;
         if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
@@ -145,7 +145,7 @@ static vex_status open_tail(vex_collection *collection, replay_limit limit) {
             exists || known->generation > 1 || (limit.known && known->wal_end < limit.wal_end);
         return expected ? missing_log(collection) : VEX_OK;
     }
-    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, db->uuid, known->wal_number,
+    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, collection->uuid, known->wal_number,
                                 &collection->tail));
     if (known->wal_end > vex_wal_reader_offset(collection->tail)) {
         VEX_TRY(vex_wal_reader_seek(collection->tail, known->wal_end, known->lsn));
@@ -435,7 +435,7 @@ vex_status vex_collection_refresh(vex_collection *collection) {
 static vex_status check_end(const vex_collection *collection, bool head_valid, bool *clean,
                             bool *sealed) {
     const vex_head *known = &collection->known;
-    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->db->uuid,
+    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->uuid,
                               known->wal_number, known->wal_end, known->lsn, clean, sealed));
     if (*sealed) {
         bool newer = false;
@@ -492,7 +492,7 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
     bool exists = false;
     VEX_TRY(log_exists(collection, known->wal_number, &exists));
     if (!exists) {
-        VEX_TRY(vex_wal_create(db->vfs, collection->dir, db->uuid, known->wal_number,
+        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid, known->wal_number,
                                known->lsn + 1, vex_db_syncs(db), &collection->wal));
     } else {
         bool clean = false, sealed = false;
@@ -502,7 +502,7 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         }
         /* Another process may have published without syncing (durability normal). */
         uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
-        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, db->uuid, known->wal_number,
+        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->uuid, known->wal_number,
                                known->wal_end, known->lsn, synced_lsn, &collection->wal));
     }
     known->wal_end = vex_wal_end(collection->wal);

@@ -225,7 +225,7 @@ vex_status vex_collection_close(vex_collection *collection) {
 /* ---- drop ---- */
 
 /* Tell other processes that have the collection open. */
-static vex_status announce_drop(vex_db *db, const char *dir) {
+static vex_status announce_drop(vex_db *db, const uint8_t uuid[16], const char *dir) {
     char path[VEX_PATH_MAX];
     vex_file *head = NULL;
     VEX_TRY(vex_path_join(path, dir, "head"));
@@ -234,12 +234,12 @@ static vex_status announce_drop(vex_db *db, const char *dir) {
         return VEX_OK; /* never written: who has it open looks for the directory */
     }
     VEX_TRY(status);
-    status = vex_head_write(db->vfs, head, &(vex_head){.generation = VEX_HEAD_DROPPED});
+    status = vex_head_write(db->vfs, head, uuid, &(vex_head){.generation = VEX_HEAD_DROPPED});
     db->vfs->file_close(db->vfs, head);
     return status;
 }
 
-static vex_status drop_in(vex_db *db, const char *dir) {
+static vex_status drop_in(vex_db *db, const uint8_t uuid[16], const char *dir) {
     vex_file_stat stat;
     if (db->vfs->path_stat(db->vfs, dir, &stat) == VEX_ERR_NOT_FOUND) {
         return no_such_collection(dir);
@@ -252,7 +252,7 @@ static vex_status drop_in(vex_db *db, const char *dir) {
     memcpy(aside, dir, len);
     memcpy(aside + len, VEX_DROPPED_SUFFIX, sizeof VEX_DROPPED_SUFFIX);
     VEX_TRY(vex_dir_remove_all(db->vfs, aside));
-    VEX_TRY(announce_drop(db, dir));
+    VEX_TRY(announce_drop(db, uuid, dir));
     /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
     VEX_TRY(db->vfs->path_rename(db->vfs, dir, aside));
     if (vex_db_syncs(db)) {
@@ -264,15 +264,16 @@ static vex_status drop_in(vex_db *db, const char *dir) {
 }
 
 /* No call of this process may be between append and acknowledgement in a directory that goes. */
-static vex_status drop_open(vex_db *db, const char *dir, vex_collection *there) {
+static vex_status drop_open(vex_db *db, const uint8_t uuid[16], const char *dir,
+                           vex_collection *there) {
     if (there == NULL) {
-        return drop_in(db, dir);
+        return drop_in(db, uuid, dir);
     }
     pthread_mutex_lock(&there->write_mu);
     while (there->syncing > 0) {
         pthread_cond_wait(&there->syncs_done, &there->write_mu);
     }
-    vex_status status = drop_in(db, dir);
+    vex_status status = drop_in(db, uuid, dir);
     if (status == VEX_OK) {
         atomic_store(&there->dropped, true);
     }
@@ -298,7 +299,7 @@ vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
         if (status == VEX_OK) {
             pthread_mutex_lock(&db->collections_mu);
             vex_collection *there = find_open(db, uuid);
-            status = drop_open(db, dir, there);
+            status = drop_open(db, uuid, dir, there);
             pthread_mutex_unlock(&db->collections_mu);
             vex_lease_release(db);
         }

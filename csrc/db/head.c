@@ -14,14 +14,19 @@ static const uint8_t head_magic[8] = {'V', 'X', 'H', 'D', '\r', '\n', 0x1a, '\n'
 /* A reader may see half of a concurrent write; the writer is done long before the third look. */
 #define HEAD_READ_TRIES 3
 
-vex_status vex_head_read(vex_vfs *vfs, vex_file *file, vex_head *out, bool *valid) {
+static uint32_t checksum(const uint8_t collection[16], const uint8_t raw[HEAD_BYTES]) {
+    return vex_crc32c(vex_crc32c(0, collection, 16), raw, 60);
+}
+
+vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[16], vex_head *out,
+                         bool *valid) {
     uint8_t raw[HEAD_BYTES];
     *valid = false;
     for (int attempt = 0; attempt < HEAD_READ_TRIES && !*valid; attempt++) {
         size_t got = 0;
         VEX_TRY(vfs->file_read(vfs, file, raw, sizeof raw, 0, &got));
         *valid = got == sizeof raw && memcmp(raw, head_magic, sizeof head_magic) == 0 &&
-                 vex_get32(raw + 60) == vex_crc32c(0, raw, 60) &&
+                 vex_get32(raw + 60) == checksum(collection, raw) &&
                  vex_get64(raw + 8) == vfs->boot_id(vfs);
     }
     if (*valid) {
@@ -33,7 +38,8 @@ vex_status vex_head_read(vex_vfs *vfs, vex_file *file, vex_head *out, bool *vali
     return VEX_OK;
 }
 
-vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const vex_head *head) {
+vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection[16],
+                          const vex_head *head) {
     uint8_t raw[HEAD_BYTES] = {0};
     memcpy(raw, head_magic, sizeof head_magic);
     vex_put64(raw + 8, vfs->boot_id(vfs));
@@ -41,7 +47,7 @@ vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const vex_head *head) {
     vex_put64(raw + 24, head->wal_number);
     vex_put64(raw + 32, head->wal_end);
     vex_put64(raw + 40, head->lsn);
-    vex_put32(raw + 60, vex_crc32c(0, raw, 60));
+    vex_put32(raw + 60, checksum(collection, raw));
     const vex_iovec part = {raw, sizeof raw};
     return vfs->file_write(vfs, file, &part, 1, 0);
 }

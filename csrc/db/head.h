@@ -2,9 +2,10 @@
  * head.h - <collection>/head: where committed data ends, for the other processes.
  *
  * 64 bytes { magic 8 "VXHD\r\n\x1a\n", u64 boot id, u64 manifest generation, u64 log number,
- *   u64 end of committed records in that log, u64 lsn, 12 B 0, u32 crc32c of 0..59 }, written in
- * place after every commit and read back before every call.  It is a hint, not a truth: it is
- * never synced, counts only when its checksum holds and it was written since this boot, and the
+ *   u64 end of committed records in that log, u64 lsn, 12 B 0, u32 crc32c of the collection's
+ * uuid and 0..59 }, written in place after every commit and read back before every call.  It is a hint, not a truth: it is
+ * never synced, counts only when its checksum holds (which the head of another collection
+ * fails, as its file does not name it) and it was written since this boot, and the
  * manifest and the logs say the same without it.
  *
  * Readers in other processes stop at its end, so they never see a record that its writer has
@@ -29,8 +30,11 @@ static inline bool vex_head_equal(const vex_head *a, const vex_head *b) {
            a->wal_end == b->wal_end && a->lsn == b->lsn;
 }
 
-/* *valid = false when there is none, or it is torn, damaged or from before the last boot. */
-vex_status vex_head_read(vex_vfs *vfs, vex_file *file, vex_head *out, bool *valid);
-vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const vex_head *head);
+/* *valid = false when there is none, or it is torn, damaged, another
+ * collection's or from before the last boot. */
+vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[16], vex_head *out,
+                         bool *valid);
+vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection[16],
+                          const vex_head *head);
 
 #endif

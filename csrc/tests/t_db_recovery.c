@@ -395,3 +395,50 @@ TEST(db_busy_timeout_of_zero) {
     CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 2, true));
     close_all(collection, db);
 }
+
+/* ---- files of another collection under this one's names ---- */
+
+#define OTHER "collections/2a000000000000000000000000000000"
+
+static void replace_file(const char *to, const char *from) {
+    char bytes[4096];
+    FILE *in = fopen(in_db(from), "rb"), *out = fopen(in_db(to), "wb");
+    CHECK(in != NULL && out != NULL);
+    for (size_t n; (n = fread(bytes, 1, sizeof bytes, in)) > 0;) {
+        CHECK_EQ(fwrite(bytes, 1, n, out), n);
+    }
+    CHECK(fclose(in) == 0 && fclose(out) == 0);
+}
+
+static void make_two_collections(void) {
+    static const uint8_t other[16] = {42};
+    write_and_close(three, 3);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = NULL;
+    CHECK_OK(vex_collection_create(db, other, VEX_SPACE_L2));
+    CHECK_OK(vex_collection_open(db, other, &collection));
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 1, true));
+    close_all(collection, db);
+}
+
+TEST(db_log_of_another_collection_is_refused) {
+    make_two_collections();
+    replace_file(LOG, OTHER "/wal-0000000001");
+    replace_file(DIRECTORY "/head", OTHER "/head");
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = NULL;
+    CHECK_STATUS(vex_collection_open(db, uuid, &collection), VEX_ERR_CORRUPT);
+    CHECK(strstr(vex_last_error()->message, "another log under this name") != NULL);
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_head_of_another_collection_does_not_count) {
+    make_two_collections();
+    replace_file(DIRECTORY "/head", OTHER "/head");
+    check_reopened("a,b,c");
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, &(row){"d", 2, 2, NULL, 4}, 1, true));
+    close_all(collection, db);
+    check_reopened("a,b,c,d");
+}

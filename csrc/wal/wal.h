@@ -6,7 +6,7 @@
  * here (store/batch.h gives them meaning).
  *
  * File header, 64 bytes (little-endian)
- *   0  magic 8 "VXWL\r\n\x1a\n"   8 u16 major, u16 minor   12 u32 salt   16 database uuid 16
+ *   0  magic 8 "VXWL\r\n\x1a\n"   8 u16 major, u16 minor   12 u32 salt   16 collection uuid 16
  *   32 u64 file number   40 u64 first lsn   48 u32 flags   52 u64 0   60 u32 crc32c of 0..59
  * Frame header, 32 bytes, then the payload padded with zeros to 8
  *   0 u32 crc32c of bytes 4..31 and the payload, seeded with the salt

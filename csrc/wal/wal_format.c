@@ -82,7 +82,8 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
                              vex_get64(raw + AT_FIRST_LSN)};
     if (header.number != number || header.first_lsn == 0 || memcmp(raw + AT_UUID, uuid, 16) != 0) {
         return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, AT_UUID, 0,
-                           "the log belongs to another database or has another's name");
+                           "this is another log under this name: one of another collection or number; "
+                           "restore the collection from a backup");
     }
     *out = header;
     return VEX_OK;

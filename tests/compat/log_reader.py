@@ -70,11 +70,11 @@ def has_witness(data: bytes, start: int, salt: int, lsn: int) -> bool:
     )
 
 
-def read_log(path: Path, uuid: bytes, newest: bool) -> Iterator[tuple[int, bytes]]:
+def read_log(path: Path, collection: bytes, newest: bool) -> Iterator[tuple[int, bytes]]:
     """(lsn, body) of every record; Corrupt when the log does not end as it may."""
     data = path.read_bytes()
     check(len(data) >= 64 and data[:8] == b"VXWL\r\n\x1a\n", "log header")
-    check(u32(data, 60) == crc(data[:60]) and data[16:32] == uuid, "log header")
+    check(u32(data, 60) == crc(data[:60]) and data[16:32] == collection, "log header")
     known(data[8:10] == b"\1\0" and u32(data, 48) == 0, "log")
     check(u64(data, 32) == int(path.name[4:]), "log of another number")
     salt, lsn, at = u32(data, 12), u64(data, 40), 64
@@ -139,7 +139,7 @@ def _strings(column: bytes | None, n: int) -> list[bytes | None]:
 
 
 def replay_logs(
-    directory: Path, uuid: bytes, first: int, lsn: int, records: dict[int, Record]
+    directory: Path, collection: bytes, first: int, lsn: int, records: dict[int, Record]
 ) -> None:
     """Apply what is newer than `lsn`."""
     paths = sorted(p for p in directory.glob("wal-*") if p.name[4:].isdigit())
@@ -147,7 +147,7 @@ def replay_logs(
     for number, path in enumerate(paths, first):
         if int(path.name[4:]) != number:
             raise Corrupt(f"log {number} is missing")
-        for record_lsn, body in read_log(path, uuid, path == paths[-1]):
+        for record_lsn, body in read_log(path, collection, path == paths[-1]):
             if record_lsn > lsn:
                 check(record_lsn == lsn + 1, "a missing record")
                 apply_batch(body, records)

@@ -284,5 +284,5 @@ def read_collection(path: Path, collection: bytes) -> dict[int, Record]:
     records = {seq: Record(seq, vectors[seq]) for seq in sorted(vectors)}
     for seq, payload in payloads.items():
         records[seq].set_payload(*payload)
-    replay_logs(directory, uuid, manifest.wal_first, manifest.lsn, records)
+    replay_logs(directory, collection, manifest.wal_first, manifest.lsn, records)
     return dict(sorted(records.items()))
