@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
-from vexfs_chroma._errors import CorruptionError, StorageFullError
+from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, StorageFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_TENANT = "default_tenant"
 DEFAULT_DATABASE = "default_database"
+NO_OWNER = uuid.UUID(int=0)
+"""Owner of a catalog without an engine."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,11 +69,14 @@ class Catalog:
     ) -> None:
         self._file = CatalogFile(path, read_only=read_only, busy_timeout=busy_timeout)
 
-    def prepare(self, engine_collections: Callable[[], Sequence[uuid.UUID]]) -> None:
+    def prepare(
+        self, engine_collections: Callable[[], Sequence[uuid.UUID]], owner: uuid.UUID = NO_OWNER
+    ) -> None:
         """Check the file's identity, version and soundness; make its tables if it is new.
 
         A new catalog beside existing collections would declare them all non-existent, so that is
-        refused.  `engine_collections` tells what the engine holds.  Damage is no error here: what
+        refused.  `engine_collections` tells what the engine holds, `owner` is its uuid:
+        the catalog of another one raises ForeignDatabaseError.  Damage is no error here: what
         it leaves readable can be read, and the rest raises CorruptionError.
         """
         file = self._file
@@ -83,10 +88,24 @@ class Catalog:
         if not file.exists():
             with file.writing() as rows:
                 if not file.exists():  # under the lock: another process may have been faster
-                    _make(file, rows, len(engine_collections()))
+                    _make(file, rows, len(engine_collections()), owner)
         file.check()
+        self._check_owner(owner)
         if not file.read_only:
             file.reserve()
+
+    def _check_owner(self, owner: uuid.UUID) -> None:
+        with self._file.reading() as rows:
+            found = [_uuid(row[0]) for row in rows.undamaged("identity")]
+        if not found and self._file.damage is None:
+            raise self._file.damaged("it does not say which database it belongs to")
+        for id in found:
+            if id != owner:
+                raise ForeignDatabaseError(
+                    f"{self._file.path} is the catalog of another database ({id}; the files beside "
+                    f"it are those of {owner}); nothing was changed. Restore {FILE_NAME} from a "
+                    "backup of this database"
+                )
 
     def reconcile(
         self,
@@ -296,13 +315,14 @@ class Catalog:
         return [_uuid(id) for id in ids]
 
 
-def _make(file: CatalogFile, rows: Rows, held: int) -> None:
+def _make(file: CatalogFile, rows: Rows, held: int, owner: uuid.UUID) -> None:
     if held:
         raise CorruptionError(
             f"the catalog {file.path} is missing or empty, but the directory holds {held} "
             f"collection(s); restore {FILE_NAME} from a backup"
         )
     file.make_tables()
+    rows.insert("identity", owner.bytes)
     _insert_defaults(rows)
 
 

@@ -4,6 +4,7 @@
     databases    id, tenant, name
     collections  position, id, database_id, name, metadata (JSON), schema (JSON)
     dropped      id
+    identity     id (which database the catalog belongs to)
 
 Damage.  SQLite does not notice a flipped bit in the content of a row, so every row ends with `crc`,
 the CRC-32 of all its columns (docs/format.md), which is verified on every read.  A row that an
@@ -85,12 +86,17 @@ _SCHEMA = (
     id BLOB NOT NULL PRIMARY KEY,
     crc INTEGER NOT NULL
 ) WITHOUT ROWID""",
+    """CREATE TABLE identity (
+    id BLOB NOT NULL PRIMARY KEY,
+    crc INTEGER NOT NULL
+) WITHOUT ROWID""",
 )
 _COLUMNS = {
     "tenants": ("name",),
     "databases": ("id", "tenant", "name"),
     "collections": ("position", "id", "database_id", "name", "metadata", "schema"),
     "dropped": ("id",),
+    "identity": ("id",),
 }
 # Deleting a collection took at most 62 KiB, among 1,000 with 20 KB of metadata each.
 _JOURNAL_BYTES = 128 * 1024
@@ -186,6 +192,10 @@ class Rows:
         """All rows with these values, in order of creation or of name."""
         self._file.check_sound()
         return self._select(table, equal, f"LIMIT {limit:d} OFFSET {offset:d}")
+
+    def undamaged(self, table: str) -> list[Row]:
+        """The rows that have their checksum, which in a damaged catalog need not be all."""
+        return list(self._walk(table))
 
     def count(self, table: str, **equal: Value) -> int:
         """How many rows `all` would give."""

@@ -33,7 +33,7 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
     try:
         catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)
         try:
-            catalog.prepare(engine.list_collections)
+            catalog.prepare(engine.list_collections, engine.identity)
             if not options.read_only and path is not None:
                 catalog.reconcile(
                     engine.list_collections,

@@ -422,3 +422,7 @@ vex_status vex_db_close(vex_db *db) {
     }
     return VEX_OK;
 }
+
+void vex_db_uuid(const vex_db *db, uint8_t *out) {
+    memcpy(out, db->uuid, sizeof db->uuid); /* set before the handle was given out */
+}

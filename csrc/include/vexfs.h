@@ -196,6 +196,9 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
  * with it.  Every acknowledged write is safe whether or not this is ever called. */
 vex_status vex_db_close(vex_db *db);
 
+/* The 16 bytes that tell this database from all others, for files beside the engine's. */
+void vex_db_uuid(const vex_db *db, uint8_t *out);
+
 typedef struct vex_stats {
     uint64_t heap_bytes, heap_blocks;      /* small allocations                                 */
     uint64_t bulk_bytes, bulk_maps;        /* large anonymous mappings (huge-page advised)      */

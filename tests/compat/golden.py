@@ -56,9 +56,11 @@ def fill(collection: _engine.Collection) -> None:
     collection.delete(["id-059", "late-19"], None)
 
 
-def fill_catalog(catalog: Catalog, make: Callable[[uuid.UUID], None]) -> CatalogEntry:
+def fill_catalog(
+    catalog: Catalog, make: Callable[[uuid.UUID], None], owner: uuid.UUID
+) -> CatalogEntry:
     """Rows in every table; returns the collection that `make` made."""
-    catalog.prepare(list)
+    catalog.prepare(list, owner)
     catalog.create_tenant("tenant")
     catalog.create_database("database", "tenant")
     for name, tenant, database in (
@@ -101,7 +103,9 @@ def main(name: str) -> None:
         path = Path(directory)
         database = _engine.Database(str(path))
         catalog = Catalog(str(path))
-        entry = fill_catalog(catalog, lambda new: database.create_collection(new, "cosine"))
+        entry = fill_catalog(
+            catalog, lambda new: database.create_collection(new, "cosine"), database.identity
+        )
         catalog.close()
         collection = database.open_collection(entry.id)
         fill(collection)

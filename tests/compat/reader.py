@@ -30,6 +30,7 @@ TABLES = {
     "databases": "id, tenant, name",
     "collections": "position, id, database_id, name, metadata, schema",
     "dropped": "id",
+    "identity": "id",
 }
 
 
@@ -46,7 +47,9 @@ def row_checksum(table: str, row: tuple) -> int:
     return zlib.crc32(data)
 
 
-def read_catalog(path: Path) -> dict[tuple[str, str, str], tuple[uuid.UUID, dict | None, dict]]:
+def read_catalog(
+    path: Path, owner: bytes
+) -> dict[tuple[str, str, str], tuple[uuid.UUID, dict | None, dict]]:
     """(tenant, database, name) -> id, metadata and schema of every collection, oldest first."""
     with contextlib.closing(sqlite3.connect(path / "catalog.sqlite3")) as db:
         known(db.execute("PRAGMA user_version").fetchone() == (1,), "catalog")
@@ -57,6 +60,7 @@ def read_catalog(path: Path) -> dict[tuple[str, str, str], tuple[uuid.UUID, dict
             stored = db.execute(f"SELECT {columns}, crc FROM {table} {order}").fetchall()
             check(all(crc == row_checksum(table, row) for *row, crc in stored), f"rows of {table}")
             rows[table] = [row[:-1] for row in stored]
+    check(rows["identity"] == [(owner,)], "catalog of another database")
     homes = {id: (tenant, name) for id, tenant, name in rows["databases"]}
     collections = {
         (*homes[home], name): (uuid.UUID(bytes=id), json.loads(metadata or "null"), json.loads(sch))

@@ -22,9 +22,10 @@ from vexfs_chroma._catalog import Catalog
 
 from . import golden
 from .primitives import Corrupt, LaterRelease, crc, id_hash
-from .reader import read_catalog, read_collection
+from .reader import read_catalog, read_collection, read_superblock
 
 Fill = Callable[[_engine.Collection], None]
+OWNER = uuid.UUID(int=5)
 ARCHIVES = sorted(golden.GOLDEN.glob("*.zip"))
 
 
@@ -114,11 +115,11 @@ def test_the_reader_finds_damage(tmp_path: Path) -> None:
 
 def test_the_reader_sees_what_the_catalog_wrote(tmp_path: Path) -> None:
     with contextlib.closing(Catalog(str(tmp_path))) as catalog:
-        entry = golden.fill_catalog(catalog, lambda _: None)
+        entry = golden.fill_catalog(catalog, lambda _: None, OWNER)
         catalog.update_collection(
             entry.id, name="renamed", change_metadata=False, metadata=None, change_schema=None
         )
-    found = read_catalog(tmp_path)
+    found = read_catalog(tmp_path, OWNER.bytes)
     assert [key[2] for key in found] == ["elsewhere", "renamed"]
     assert found[entry.tenant, entry.database, "renamed"] == (
         entry.id,
@@ -129,7 +130,7 @@ def test_the_reader_sees_what_the_catalog_wrote(tmp_path: Path) -> None:
         db.execute("UPDATE collections SET schema = '{}' WHERE name = 'renamed'")
     db.close()
     with pytest.raises(Corrupt, match="rows of collections"):
-        read_catalog(tmp_path)
+        read_catalog(tmp_path, OWNER.bytes)
 
 
 def test_there_is_a_golden_database() -> None:
@@ -142,12 +143,13 @@ def test_released_formats_open(archive: Path, tmp_path: Path) -> None:
         files.extractall(tmp_path)
     expected = json.loads((tmp_path / "expected.json").read_text())
     path = tmp_path / "database"
-    catalog = read_catalog(path)
+    owner = read_superblock(path)
+    catalog = read_catalog(path, owner)
     assert [key[2] for key in catalog] == ["elsewhere", golden.NAME]
     collection_uuid, metadata, schema = catalog["default_tenant", "default_database", golden.NAME]
     assert metadata == golden.METADATA
     with contextlib.closing(Catalog(str(path), read_only=True)) as opened:
-        opened.prepare(list)
+        opened.prepare(list, uuid.UUID(bytes=owner))
         entry = opened.find_collection_by_id(collection_uuid)
         assert (entry.name, entry.metadata, entry.schema) == (golden.NAME, metadata, schema)
         assert opened.find_collection("elsewhere", "tenant", "database") is not None

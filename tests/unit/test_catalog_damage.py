@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 import uuid
 import zlib
@@ -12,7 +13,7 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.errors import VersionMismatchError
 
 import vexfs_chroma
-from vexfs_chroma import CorruptionError
+from vexfs_chroma import CorruptionError, ForeignDatabaseError
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog_file import FILE_NAME, checksum
 from vexfs_chroma._config import build_schema
@@ -246,3 +247,19 @@ def test_a_client_goes_on_with_what_is_intact(tmp_path):
             with pytest.raises(CorruptionError, match="name='bad'"):
                 call()
     SharedSystemClient.clear_system_cache()
+
+
+def test_the_catalog_of_another_database_is_refused(tmp_path):
+    paths = [tmp_path / "first", tmp_path / "second"]
+    for path in paths:
+        client = vexfs_chroma.PersistentClient(str(path))
+        client.create_collection(path.name).add(ids=["x"], embeddings=[[1, 2]])
+        client.close()
+    shutil.copy(paths[1] / FILE_NAME, paths[0] / FILE_NAME)
+    before = {p: p.read_bytes() for p in paths[0].rglob("*") if p.is_file()}
+    uuids = [str(uuid.UUID(bytes=(path / "VEXFS").read_bytes()[16:32])) for path in paths]
+    for read_only in (False, True):
+        with pytest.raises(ForeignDatabaseError, match="another database") as caught:
+            vexfs_chroma.PersistentClient(str(paths[0]), read_only=read_only)
+        assert all(id in str(caught.value) for id in uuids)
+    assert {p: p.read_bytes() for p in paths[0].rglob("*") if p.is_file()} == before

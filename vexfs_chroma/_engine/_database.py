@@ -61,6 +61,14 @@ class Database:
         self._handle = Handle("the database", out[0], _close)
         self._finalizer = close_with(self, self._handle)
 
+    @property
+    def identity(self) -> uuid.UUID:
+        """What tells this database from all others."""
+        out = ffi.new("uint8_t[16]")
+        with self._handle as db:
+            lib.vex_db_uuid(db, out)
+        return uuid.UUID(bytes=bytes(ffi.buffer(out)))
+
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""
         if space not in SPACES:
