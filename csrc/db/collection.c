@@ -265,7 +265,7 @@ static vex_status drop_in(vex_db *db, const uint8_t uuid[16], const char *dir) {
 
 /* No call of this process may be between append and acknowledgement in a directory that goes. */
 static vex_status drop_open(vex_db *db, const uint8_t uuid[16], const char *dir,
-                           vex_collection *there) {
+                            vex_collection *there) {
     if (there == NULL) {
         return drop_in(db, uuid, dir);
     }

@@ -26,7 +26,8 @@ vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const
         collection->published = vex_snapshot_acquire(snapshot);
         collection->published_head = *head;
         if (collection->head_file != NULL && collection->wal != NULL) {
-            status = vex_head_write(collection->db->vfs, collection->head_file, collection->uuid, head);
+            status =
+                vex_head_write(collection->db->vfs, collection->head_file, collection->uuid, head);
         }
     }
     pthread_mutex_unlock(&collection->publish_mu);

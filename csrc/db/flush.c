@@ -23,7 +23,8 @@ static vex_status rotate_log(vex_collection *collection) {
     }
     vex_wal_writer *next = NULL;
     VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid,
-                           collection->known.wal_number + 1, collection->known.lsn + 1, vex_db_syncs(db), &next));
+                           collection->known.wal_number + 1, collection->known.lsn + 1,
+                           vex_db_syncs(db), &next));
     vex_wal_writer_close(collection->wal);
     collection->wal = next;
     collection->known.wal_number++;
