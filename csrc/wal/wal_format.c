@@ -81,9 +81,10 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     vex_wal_header header = {vex_get32(raw + AT_SALT), vex_get64(raw + AT_NUMBER),
                              vex_get64(raw + AT_FIRST_LSN)};
     if (header.number != number || header.first_lsn == 0 || memcmp(raw + AT_UUID, uuid, 16) != 0) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, AT_UUID, 0,
-                           "this is another log under this name: one of another collection or number; "
-                           "restore the collection from a backup");
+        return VEX_FAIL_AT(
+            VEX_ERR_CORRUPT, path, AT_UUID, 0,
+            "this is another log under this name: one of another collection or number; "
+            "restore the collection from a backup");
     }
     *out = header;
     return VEX_OK;
