@@ -12,6 +12,12 @@
 #include <sys/sysctl.h>
 #endif
 
+#if defined(__linux__)
+#include <sys/resource.h>
+#elif defined(__APPLE__)
+#include <pthread/qos.h>
+#endif
+
 #include "base/poison.h"
 
 static vex_cpu_features features;
@@ -75,4 +81,19 @@ static void detect(void) {
 const vex_cpu_features *vex_cpu(void) {
     pthread_once(&once, detect);
     return &features;
+}
+
+uint32_t vex_cpu_count(void) {
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint32_t)n : 1;
+}
+
+#define NICENESS 10
+
+void vex_thread_give_way(void) {
+#if defined(__linux__)
+    (void)setpriority(PRIO_PROCESS, 0, NICENESS); /* of this thread alone, on Linux */
+#elif defined(__APPLE__)
+    (void)pthread_set_qos_class_self_np(QOS_CLASS_UTILITY, 0);
+#endif
 }

@@ -5,6 +5,7 @@
 #define VEX_BASE_CPU_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct vex_cpu_features {
     bool sse42;      /* CRC32 instruction                                                        */
@@ -17,5 +18,9 @@ typedef struct vex_cpu_features {
 } vex_cpu_features;
 
 const vex_cpu_features *vex_cpu(void);
+/* Processors that are online, at least 1. */
+uint32_t vex_cpu_count(void);
+/* Let the calling thread, a helper's, give way to others. */
+void vex_thread_give_way(void);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * collection.c - creating, opening, closing, dropping and describing collections.
  */
-#include "db/db.h"
+#include "db/index_internal.h"
 
 #include "base/poison.h"
 
@@ -413,9 +413,17 @@ static void describe(const vex_snapshot *snapshot, const vex_index_view *view,
         out->raw_metadata_bytes += file->raw_metadata_bytes;
         out->stored_metadata_bytes += file->stored_metadata_bytes;
     }
+    out->unindexed_rows = snapshot->live_rows;
     for (uint32_t i = 0; view != NULL && i < view->n; i++) {
         out->indexed_rows += view->sources[i].file->rows;
     }
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        if (vex_index_has_file(view, snapshot->vecs[i].entry.file_no)) {
+            out->unindexed_rows -= snapshot->vecs[i].file->rows - snapshot->vecs[i].tombs->dead;
+        }
+    }
+    out->quantization = vex_snapshot_code_tag(snapshot);
+    out->index_bytes = view != NULL ? vex_graph_bytes(view->owner->graph) : 0;
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
         out->memtable_rows += snapshot->mems[i].n_vectors;
         out->memtable_bytes += vex_memtable_bytes(snapshot->mems[i].table);
@@ -430,6 +438,7 @@ vex_status vex_collection_get_info(vex_collection *collection, vex_collection_in
         vex_snapshot *snapshot = vex_collection_snapshot(collection);
         vex_index_view *view = vex_collection_index_view(collection);
         describe(snapshot, view, out);
+        out->index_rows = atomic_load(&collection->index.rows_min);
         vex_index_view_release(view);
         vex_snapshot_release(snapshot);
         pthread_mutex_lock(&collection->publish_mu);

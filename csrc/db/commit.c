@@ -14,6 +14,7 @@
 /* Writers wait when the memtable grew to this many times its limit and flushing goes on. */
 #define BACK_PRESSURE_FACTOR 4
 #define BACK_PRESSURE_PAUSE_MS 2
+#define TAIL_FLUSH_MS 1000
 
 vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head) {
     vex_status status = VEX_OK;
@@ -40,11 +41,34 @@ static vex_memtable *active_table(const vex_snapshot *snapshot) {
     return snapshot->mems[snapshot->n_mems - 1].table;
 }
 
+uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    uint64_t due = atomic_load(&collection->tail_due_ms), now = vfs->clock_ms(vfs);
+    return due == 0 ? UINT64_MAX : due > now ? due - now : 0;
+}
+
+bool vex_collection_has_tail(const vex_collection *collection, const vex_snapshot *snapshot) {
+    return snapshot->mems[snapshot->n_mems - 1].n_vectors >= VEX_TAIL_ROWS &&
+           snapshot->live_rows >= atomic_load(&collection->index.rows_min) &&
+           snapshot->space != VEX_SPACE_L1;
+}
+
+bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *snapshot,
+                              uint32_t ms) {
+    vex_vfs *vfs = collection->db->vfs;
+    uint64_t unset = 0;
+    return vex_collection_has_tail(collection, snapshot) &&
+           atomic_compare_exchange_strong(&collection->tail_due_ms, &unset,
+                                          vfs->clock_ms(vfs) + ms);
+}
+
 bool vex_collection_wants_flush(const vex_collection *collection) {
     const vex_snapshot *latest = collection->latest;
     const vex_memtable *table = active_table(latest);
     const vex_db_options *options = &collection->db->options;
-    return latest->n_mems > 1 || vex_memtable_vectors(table) >= options->memtable_rows ||
+    bool tail = vex_collection_ms_to_tail_flush(collection) == 0 &&
+                vex_collection_has_tail(collection, latest);
+    return latest->n_mems > 1 || tail || vex_memtable_vectors(table) >= options->memtable_rows ||
            vex_memtable_payloads(table) >= options->memtable_rows ||
            vex_memtable_bytes(table) >= options->memtable_bytes ||
            collection->known.wal_end >= options->memtable_bytes || /* deletes fill only the log */
@@ -169,13 +193,14 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
     if (--collection->syncing == 0) {
         pthread_cond_broadcast(&collection->syncs_done);
     }
+    bool tail = vex_collection_note_tail(collection, collection->latest, TAIL_FLUSH_MS);
     bool flush = vex_collection_wants_flush(collection);
     pthread_mutex_unlock(&collection->write_mu);
     vex_snapshot_release(pending->snapshot);
     bool sync = durability == VEX_DURABILITY_NORMAL && pending->wal != NULL &&
                 !atomic_exchange(&collection->sync_wanted, true);
     flush = flush && !atomic_exchange(&collection->flush_wanted, true);
-    if (sync || flush) {
+    if (sync || flush || tail) {
         vex_worker_wake(db);
     }
     return status;

@@ -323,7 +323,16 @@ vex_status vex_collection_compact(vex_collection *collection, uint32_t flags) {
 static bool is_idle(vex_collection *collection) {
     return !atomic_load(&collection->flush_wanted) && !atomic_load(&collection->sync_wanted) &&
            !atomic_load(&collection->compact_wanted) && !atomic_load(&collection->index_wanted) &&
-           atomic_load(&collection->jobs) == 0;
+           atomic_load(&collection->tail_due_ms) == 0 && atomic_load(&collection->jobs) == 0;
+}
+
+/* What would be done in a moment is done now. */
+static void hurry(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    uint64_t now = vfs->clock_ms(vfs), due = atomic_load(&collection->tail_due_ms);
+    if (due > now) {
+        atomic_compare_exchange_strong(&collection->tail_due_ms, &due, now);
+    }
 }
 
 static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_ms) {
@@ -333,7 +342,10 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
         VEX_TRY(vex_db_enter(db));
         pthread_mutex_lock(&db->collections_mu);
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
-            idle = idle && ((only != NULL && c != only) || is_idle(c));
+            if (only == NULL || c == only) {
+                hurry(c);
+                idle = idle && is_idle(c);
+            }
         }
         pthread_mutex_unlock(&db->collections_mu);
         if (!idle && !woken) {

@@ -12,6 +12,7 @@
 typedef struct candidate {
     uint64_t file_no, bytes; /* bytes of the live rows, about; payloads uncompressed */
     uint32_t rows, live;
+    bool misfit; /* its code rows are of another kind than the collection's */
 } candidate;
 
 typedef struct candidates {
@@ -21,7 +22,7 @@ typedef struct candidates {
 
 static candidate make_candidate(const vex_file_entry *entry, uint64_t bytes) {
     uint32_t live = entry->rows - entry->dead_rows;
-    return (candidate){entry->file_no, bytes / entry->rows * live, entry->rows, live};
+    return (candidate){entry->file_no, bytes / entry->rows * live, entry->rows, live, false};
 }
 
 static vex_status list_files(const vex_snapshot *snapshot, vex_file_kind kind, candidates *out) {
@@ -32,8 +33,10 @@ static vex_status list_files(const vex_snapshot *snapshot, vex_file_kind kind, c
     }
     for (uint32_t i = 0; i < n; i++) {
         if (kind == VEX_KIND_VECTORS) {
-            const vex_file_entry *entry = &snapshot->vecs[i].entry;
-            out->items[i] = make_candidate(entry, entry->size);
+            const vex_vec_source *source = &snapshot->vecs[i];
+            out->items[i] = make_candidate(&source->entry, source->entry.size);
+            out->items[i].misfit = snapshot->space != VEX_SPACE_L1 &&
+                                   source->file->code_form.tag != vex_snapshot_code_tag(snapshot);
         } else {
             const vex_pay_source *source = &snapshot->pays[i];
             uint64_t raw = source->file->raw_document_bytes + source->file->raw_metadata_bytes;
@@ -78,7 +81,7 @@ static uint32_t choose_background(const candidates *files, uint64_t bytes_max, u
     }
     for (uint32_t i = 0; i < files->n && n == 0; i++) {
         const candidate *file = &files->items[i];
-        if (many_dead(file->rows, file->rows - file->live)) {
+        if (file->misfit || many_dead(file->rows, file->rows - file->live)) {
             chosen[n++] = file->file_no;
         }
     }
@@ -90,15 +93,15 @@ static uint32_t choose_vacuum(const candidates *files, uint64_t bytes_max, uint6
     for (uint32_t i = 0; i < files->n;) {
         uint64_t bytes = 0;
         uint32_t n = 0;
-        bool dead = false;
+        bool stale = false;
         while (i < files->n && n < VEX_COMPACT_FILES_MAX &&
                (n == 0 || bytes + files->items[i].bytes <= bytes_max)) {
             const candidate *file = &files->items[i++];
             bytes += file->bytes;
-            dead = dead || file->live < file->rows;
+            stale = stale || file->misfit || file->live < file->rows;
             chosen[n++] = file->file_no;
         }
-        if (n > 1 || dead) {
+        if (n > 1 || stale) {
             return n;
         }
     }

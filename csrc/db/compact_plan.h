@@ -11,6 +11,9 @@
  * DEAD ROWS.  A file is written again when more than a fifth of its rows, and at least 1,000, are
  * dead, or all: then each row copied frees the space of a quarter of a row at least.
  *
+ * CODES.  A file whose code rows are of another kind than the collection's (store/snapshot.h), is
+ * written again, too: one graph needs one kind.
+ *
  * STEPS.  One step merges at most VEX_COMPACT_STEP_VECTORS and VEX_COMPACT_STEP_PAYLOADS bytes, and
  * so takes some seconds at most; files that are too large to be merged by fours stay as they are.
  * A single file with many dead rows is written again whatever its size.

@@ -107,6 +107,7 @@ struct vex_collection {
     /* worker: what is wanted, and how many jobs run */
     atomic_bool flush_wanted, sync_wanted, compact_wanted, index_wanted;
     atomic_uint jobs, flush_failures;
+    atomic_uint_least64_t tail_due_ms;      /* when rows in memory should be in files; 0: any time */
     uint32_t compact_failures;              /* in a row                                           */
     atomic_uint_least64_t compact_after_ms; /* not before, by the vfs's clock                     */
     vex_index index;
@@ -195,6 +196,14 @@ vex_status vex_collection_flush_wanted(vex_collection *collection);
 vex_status vex_collection_flush_held(vex_collection *collection, bool everything,
                                      const uint64_t *first_file_no);
 bool vex_collection_wants_flush(const vex_collection *collection);
+/* The tail: rows in memory, which are searched one by one though there is a graph to be in.  Are
+ * there many? */
+bool vex_collection_has_tail(const vex_collection *collection, const vex_snapshot *snapshot);
+/* Then have them flushed in so many ms, if that is not to be done anyway; true: wake the worker. */
+bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *snapshot,
+                              uint32_t ms);
+/* Until that flush; UINT64_MAX: none is to be done. */
+uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
 /* Under write_mu: until no record is between append and end of sync. */
 void vex_collection_wait_for_syncs(vex_collection *collection);
 
@@ -213,6 +222,12 @@ vex_status vex_index_step(vex_collection *collection, bool *more);
 void vex_index_save(vex_collection *collection);
 /* Let the worker look what there is to do. */
 void vex_index_want(vex_collection *collection);
+/* A query sees this graph (NULL: none) and these rows: has the worker something to do for it? */
+void vex_index_note_query(vex_collection *collection, const vex_index_view *view,
+                          const vex_snapshot *snapshot);
+/* Before writing n rows: while too much is not in the graph, until it has n more.  Writers go one by
+ * one, so that all together are no faster than the builder.  At most ten seconds. */
+void vex_index_wait_for_builder(vex_collection *collection, uint32_t n);
 /* Reference to the graph as searches see it; NULL: none. */
 vex_index_view *vex_collection_index_view(vex_collection *collection);
 

@@ -47,6 +47,7 @@ static vex_status seal(vex_collection *collection) {
     const vex_memtable *active = latest->mems[latest->n_mems - 1].table;
     if (vex_memtable_payloads(active) == 0 && vex_memtable_vectors(active) == 0 &&
         !vex_snapshot_tombs_changed(latest)) {
+        atomic_store(&collection->tail_due_ms, 0);
         return VEX_OK;
     }
     vex_memtable *table = NULL;
@@ -63,6 +64,7 @@ static vex_status seal(vex_collection *collection) {
         return status;
     }
     collection->seal_wal[next->n_mems - 1] = collection->known.wal_number;
+    atomic_store(&collection->tail_due_ms, 0);
     next->mems[next->n_mems++] = (vex_mem_source){.table = table};
     collection->latest = next;
     vex_snapshot_release(latest);
@@ -181,6 +183,7 @@ vex_status vex_collection_flush_now(vex_collection *collection, bool everything)
     vex_maintenance_release(db);
     if (status == VEX_OK) {
         vex_collection_note_files(collection);
+        vex_index_want(collection);
     }
     return status;
 }
@@ -195,6 +198,7 @@ vex_status vex_collection_flush_wanted(vex_collection *collection) {
     vex_maintenance_release(db);
     if (status == VEX_OK) {
         vex_collection_note_files(collection);
+        vex_index_want(collection);
     }
     return status;
 }

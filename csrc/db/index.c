@@ -8,6 +8,12 @@
 
 #include "base/poison.h"
 
+#define SAVE_ROWS_MIN 100000u
+#define LOOK_EVERY_MS 1000
+#define QUERIED_TAIL_MS 5000
+#define BUILDER_WAIT_MS 10000 /* at most, whatever the builder does */
+#define BUILDER_POLL_MS 2
+
 /* ---- views and what they stand on ---- */
 
 void vex_index_graph_release(vex_index_graph *owner) {
@@ -105,89 +111,177 @@ vex_vecfile *vex_index_file_of(const vex_snapshot *snapshot, uint64_t file_no) {
     return NULL;
 }
 
-bool vex_index_usable(const vex_vecfile *file) {
-    return file->codes != NULL && !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed);
+bool vex_index_has_file(const vex_index_view *view, uint64_t file_no) {
+    for (uint32_t i = 0; view != NULL && i < view->n; i++) {
+        if (view->sources[i].file->container.file_no == file_no) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vex_index_usable(const vex_snapshot *snapshot, const vex_vecfile *file) {
+    return file->codes != NULL && file->code_form.tag == vex_snapshot_code_tag(snapshot) &&
+           !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed);
 }
 
 vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes) {
-    return vex_codes_init(codes, VEX_CODE_LVQ8, snapshot->space, snapshot->dimension);
+    return vex_codes_init(codes, (vex_code_kind)vex_snapshot_code_tag(snapshot), snapshot->space,
+                          snapshot->dimension);
 }
 
 /* ---- steps ---- */
 
-static bool may_change(const vex_collection *collection, const vex_snapshot *snapshot) {
-    return !collection->db->read_only && snapshot->space != VEX_SPACE_L1;
-}
-
-/* Too few rows are left for a graph. */
+/* Too few rows are left for the graph, or their codes are of another kind by now. */
 static vex_status forget(vex_collection *collection) {
     collection->index.building = false;
     collection->index.dead_at_remap = 0;
     collection->index.unsaved = 0;
     vex_index_publish(collection, NULL);
-    return VEX_OK;
+    return vex_index_remove_files(collection);
+}
+
+static bool of_its_kind(const vex_index_view *view, const vex_snapshot *snapshot) {
+    const vex_graph_params *params = vex_graph_get_params(view->owner->graph);
+    return (uint32_t)params->codes.kind == vex_snapshot_code_tag(snapshot);
+}
+
+/* Long building is saved now and then: when half as much again was inserted. */
+static bool worth_saving(const vex_index *index, const vex_index_view *view) {
+    return index->unsaved > SAVE_ROWS_MIN && index->unsaved > view->end / 3;
 }
 
 static vex_status step(vex_collection *collection, const vex_index_view *view,
                        vex_snapshot *snapshot, bool *more) {
     vex_index *index = &collection->index;
-    vex_vecfile *file = NULL;
     *more = true;
     if (view == NULL && !atomic_load(&index->load_tried)) {
         return vex_index_load(collection, snapshot);
     }
+    if (collection->db->read_only) {
+        *more = false;
+        return vex_index_load(collection, snapshot);
+    }
+    bool enough = vex_index_rows(snapshot) >= index->options.rows;
+    if (view != NULL && !of_its_kind(view, snapshot)) {
+        return forget(collection);
+    }
     if (view != NULL && view->owner->n_files > view->n) {
         return vex_index_insert_slice(collection, view);
     }
-    if (may_change(collection, snapshot)) {
-        bool enough = vex_index_rows(snapshot) >= index->options.rows;
-        if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
-            return enough ? vex_index_remap(collection, view, snapshot) : forget(collection);
-        }
-        file = vex_index_next_file(view, snapshot);
-        if (enough && file != NULL) {
-            return vex_index_begin_file(collection, view, snapshot, file);
+    if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
+        return enough ? vex_index_remap(collection, view, snapshot) : forget(collection);
+    }
+    vex_vecfile *file = vex_index_next_file(view, snapshot);
+    *more = enough && file != NULL;
+    if (view == NULL && !enough) {
+        return vex_index_remove_files(collection);
+    }
+    if (vex_index_may_write(collection, view) && (!*more || worth_saving(index, view))) {
+        return vex_index_write(collection, view);
+    }
+    return *more ? vex_index_begin_file(collection, view, snapshot, file) : VEX_OK;
+}
+
+/* Codes that searches go through one by one and that the graph will have. */
+static uint64_t waiting_bytes(const vex_index *index, const vex_index_view *view,
+                              const vex_snapshot *snapshot) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        const vex_vecfile *file = snapshot->vecs[i].file;
+        if (vex_index_usable(snapshot, file) &&
+            !vex_index_has_file(view, file->container.file_no)) {
+            bytes += (uint64_t)file->rows * file->code_form.stride;
         }
     }
-    *more = false;
-    return vex_index_may_write(collection, view) ? vex_index_write(collection, view) : VEX_OK;
+    return vex_index_rows(snapshot) >= index->options.rows ? bytes : 0;
 }
 
 vex_status vex_index_step(vex_collection *collection, bool *more) {
+    vex_index *index = &collection->index;
+    uint64_t waiting = 0;
     *more = false;
-    pthread_mutex_lock(&collection->index.mu);
+    pthread_mutex_lock(&index->mu);
     vex_snapshot *snapshot = vex_collection_snapshot(collection);
     vex_index_view *view = vex_collection_index_view(collection);
     vex_status status = VEX_OK;
-    if (snapshot->dimension != 0 && collection->index.options.rows != UINT32_MAX &&
-        !atomic_load(&collection->dropped)) {
+    if (snapshot->dimension != 0 && snapshot->space != VEX_SPACE_L1 &&
+        index->options.rows != UINT32_MAX && !atomic_load(&collection->dropped)) {
         status = step(collection, view, snapshot, more);
+        waiting = status == VEX_OK ? waiting_bytes(index, view, snapshot) : 0;
     }
+    atomic_store(&index->waiting_bytes, waiting); /* nobody waits for a builder that fails */
     vex_index_view_release(view);
     vex_snapshot_release(snapshot);
-    pthread_mutex_unlock(&collection->index.mu);
+    pthread_mutex_unlock(&index->mu);
     return status;
 }
 
 void vex_index_save(vex_collection *collection) {
-    pthread_mutex_lock(&collection->index.mu);
+    vex_index *index = &collection->index;
+    pthread_mutex_lock(&index->mu);
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
     vex_index_view *view = vex_collection_index_view(collection);
-    if (vex_index_may_write(collection, view)) {
+    if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
+        if (vex_index_rows(snapshot) < index->options.rows) {
+            (void)forget(collection);
+        }
+    } else if (vex_index_may_write(collection, view)) {
         (void)vex_index_write(collection, view);
     }
     vex_index_view_release(view);
-    pthread_mutex_unlock(&collection->index.mu);
+    vex_snapshot_release(snapshot);
+    pthread_mutex_unlock(&index->mu);
 }
 
 void vex_index_want(vex_collection *collection) {
-    if (!atomic_exchange(&collection->index_wanted, true)) {
+    if (atomic_load_explicit(&collection->index.rows_min, memory_order_relaxed) != UINT32_MAX &&
+        !atomic_exchange(&collection->index_wanted, true)) {
         vex_worker_wake(collection->db);
     }
 }
 
+void vex_index_note_query(vex_collection *collection, const vex_index_view *view,
+                          const vex_snapshot *snapshot) {
+    vex_index *index = &collection->index;
+    if (view == NULL && !atomic_load_explicit(&index->load_tried, memory_order_relaxed)) {
+        vex_index_want(collection);
+    } else if (!collection->db->read_only) {
+        if (vex_collection_note_tail(collection, snapshot, QUERIED_TAIL_MS)) {
+            vex_worker_wake(collection->db); /* after a crash, say: writers see to it themselves */
+        }
+    } else {
+        vex_vfs *vfs = collection->db->vfs;
+        uint64_t now = vfs->clock_ms(vfs), due = atomic_load(&index->look_ms);
+        if (now >= due &&
+            atomic_compare_exchange_strong(&index->look_ms, &due, now + LOOK_EVERY_MS)) {
+            vex_index_want(collection);
+        }
+    }
+}
+
+void vex_index_wait_for_builder(vex_collection *collection, uint32_t n) {
+    vex_index *index = &collection->index;
+    vex_vfs *vfs = collection->db->vfs;
+    if (VEX_LIKELY(atomic_load(&index->waiting_bytes) <= VEX_TAIL_BYTES)) {
+        return;
+    }
+    pthread_mutex_lock(&index->turnstile);
+    uint64_t until = vfs->clock_ms(vfs) + BUILDER_WAIT_MS;
+    uint64_t target = atomic_load(&index->inserted) + n;
+    while (atomic_load(&index->waiting_bytes) > VEX_TAIL_BYTES &&
+           atomic_load(&index->inserted) < target && vfs->clock_ms(vfs) < until &&
+           !atomic_load(&collection->dropped) && !vex_fork_waits()) {
+        vfs->sleep_ms(vfs, BUILDER_POLL_MS);
+    }
+    pthread_mutex_unlock(&index->turnstile);
+}
+
 void vex_index_init(vex_index *index, uint32_t rows) {
     pthread_mutex_init(&index->mu, NULL);
+    pthread_mutex_init(&index->turnstile, NULL);
     index->options = (vex_index_options){.rows = rows, .m = 16, .ef_construction = 100, .ef = 100};
+    atomic_init(&index->rows_min, rows);
     atomic_init(&index->ef, index->options.ef);
     atomic_init(&index->load_tried, false);
 }
@@ -195,6 +289,7 @@ void vex_index_init(vex_index *index, uint32_t rows) {
 void vex_index_clear(vex_index *index) {
     vex_index_view_release(index->view);
     pthread_mutex_destroy(&index->mu);
+    pthread_mutex_destroy(&index->turnstile);
 }
 
 /* ---- the public functions ---- */
@@ -219,14 +314,61 @@ vex_status vex_collection_set_index(vex_collection *collection, const vex_index_
         options->ef_construction ? options->ef_construction : now->ef_construction;
     now->ef = options->ef ? options->ef : now->ef;
     atomic_store(&index->ef, now->ef);
+    atomic_store(&index->rows_min, now->rows);
     pthread_mutex_unlock(&index->mu);
     vex_db_leave(collection->db);
     return VEX_OK;
 }
 
+/* Rows in memory that the graph should have. */
+static bool holds_rows_back(vex_collection *collection) {
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    uint32_t in_memory = 0;
+    for (uint32_t i = 0; i < snapshot->n_mems; i++) {
+        in_memory += snapshot->mems[i].n_vectors;
+    }
+    bool holds = in_memory > 0 && snapshot->space != VEX_SPACE_L1 &&
+                 snapshot->live_rows >= atomic_load(&collection->index.rows_min);
+    vex_snapshot_release(snapshot);
+    return holds;
+}
+
 vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms) {
-    VEX_TRY(vex_db_enter(collection->db));
+    vex_db *db = collection->db;
+    VEX_TRY(vex_db_enter(db));
+    vex_status status = vex_collection_refresh(collection);
+    if (status == VEX_OK && !db->read_only && holds_rows_back(collection)) {
+        status = vex_collection_flush_now(collection, true);
+    }
     vex_index_want(collection);
+    vex_db_leave(db);
+    return status == VEX_OK ? vex_collection_wait_idle(collection, timeout_ms) : status;
+}
+
+vex_status vex_collection_check_index(vex_collection *collection, vex_index_check *out) {
+    vex_status status = VEX_OK;
+    vex_index_check check = {0};
+    VEX_TRY(vex_db_enter(collection->db));
+    pthread_mutex_lock(
+        &collection->index.mu); /* no inserting meanwhile: links would be on their way */
+    vex_index_view *view = vex_collection_index_view(collection);
+    if (view != NULL) {
+        vex_graph_stats stats;
+        uint32_t unreachable = 0;
+        status = vex_graph_unreachable(view->owner->graph, &unreachable);
+        vex_graph_get_stats(view->owner->graph, &stats);
+        check = (vex_index_check){.linked = stats.linked,
+                                  .duplicates = stats.duplicates,
+                                  .unreachable = unreachable,
+                                  .links = stats.edges,
+                                  .max_level = stats.max_level,
+                                  .m = vex_graph_get_params(view->owner->graph)->m};
+    }
+    vex_index_view_release(view);
+    pthread_mutex_unlock(&collection->index.mu);
     vex_db_leave(collection->db);
-    return vex_collection_wait_idle(collection, timeout_ms);
+    if (status == VEX_OK) {
+        *out = check;
+    }
+    return status;
 }

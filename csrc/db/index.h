@@ -7,11 +7,16 @@
  * never belong.  No graph is built below `index_rows` rows, and none for l1.
  *
  * STEPS  vex_index_step() is called by the worker again and again, between its other work, and does
- * a slice: load the saved graph, check the codes it stands on, insert rows for 50 ms, repair,
- * remap it after files were replaced or a fifth of its rows died, save it.
+ * a slice: load the saved graph, check the codes it stands on, insert rows for 50 ms by some
+ * threads, repair, remap it after files were replaced or a fifth of its rows died, save it.
+ *
+ * THE TAIL, rows that are not in the graph, is bounded.  Rows stay in memory for a second at most
+ * once there are VEX_TAIL_ROWS of them (db/commit.c), and when files of VEX_TAIL_BYTES of codes wait
+ * for the graph, writers go on at the speed of the builder (vex_index_wait_for_builder).
  *
  * FILES  graph files are numbered by themselves and named by no manifest: whoever opens the
- * collection takes the newest one whose files all exist, and else builds anew.
+ * collection takes the newest one whose files all exist, and else builds anew.  Read-only, the
+ * newest is looked for again and again, as the graph cannot be extended there.
  */
 #ifndef VEX_DB_INDEX_H
 #define VEX_DB_INDEX_H
@@ -45,10 +50,20 @@ typedef struct vex_index_view {
 vex_index_view *vex_index_view_acquire(vex_index_view *view); /* NULL is fine */
 void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
 
+#define VEX_TAIL_ROWS 2000u
+#define VEX_TAIL_BYTES ((uint64_t)128 << 20)
+
 typedef struct vex_index {
-    pthread_mutex_t mu;       /* the builder's state: everything but `view`                       */
+    pthread_mutex_t mu;       /* the builder's state: everything but `view` and atomics           */
     vex_index_options options;
+    atomic_uint rows_min;     /* options.rows                                                     */
     atomic_bool load_tried;
+    atomic_uint_least64_t look_ms;  /* read-only: when to look for a newer graph                  */
+    uint64_t loaded;          /* number of the graph file that `view` is of; 0: of none           */
+    bool no_files;            /* there is no graph file, as far as this process knows             */
+    pthread_mutex_t turnstile; /* writers that wait for the builder, one by one                   */
+    atomic_uint_least64_t waiting_bytes; /* codes of files that are not in the graph              */
+    atomic_uint_least64_t inserted;      /* rows, since the collection was opened                 */
     atomic_uint ef;           /* of searches: options.ef                                          */
     vex_index_view *view;     /* guarded by the collection's publish_mu; NULL: no graph           */
     vex_graph_batch batch;    /* of the file after those in the view, when building               */

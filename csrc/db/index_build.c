@@ -12,7 +12,18 @@
 
 static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
     vex_vecfile *file = vex_index_file_of(context, file_no);
-    return file != NULL && vex_index_usable(file) && file->rows == rows ? file->codes : NULL;
+    return file != NULL && vex_index_usable(context, file) && file->rows == rows ? file->codes
+                                                                                 : NULL;
+}
+
+/* A graph that was saved while it was built lacks rows of its last file. */
+static bool is_complete(const vex_graph *graph, const vex_graph_source *source) {
+    for (uint32_t row = 0; row < source->rows; row++) {
+        if (!vex_graph_has(graph, source->first + row)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapshot,
@@ -33,10 +44,14 @@ static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapsho
             vex_vecfile_acquire(vex_index_file_of(snapshot, sources[i].file_no));
     }
     if (status == VEX_OK) {
-        status = vex_index_make_view(owner, n, &view);
+        status = vex_index_make_view(
+            owner, n > 0 && !is_complete(graph, &sources[n - 1]) ? n - 1 : n, &view);
     }
     vex_index_graph_release(owner); /* the view has its own reference */
     if (status == VEX_OK) {
+        collection->index.building = false;
+        collection->index.dead_at_remap = 0;
+        collection->index.unsaved = 0;
         vex_index_publish(collection, view);
     }
     return status;
@@ -49,19 +64,22 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
     vex_codes codes;
     uint64_t number = 0;
     atomic_store(&collection->index.load_tried, true);
-    if (vex_db_volatile(db) || vex_index_newest_file(db, collection->dir, &number) != VEX_OK ||
-        number == 0) {
+    if (vex_db_volatile(db) || snapshot->n_vecs == 0 ||
+        vex_index_newest_file(db, collection->dir, &number) != VEX_OK ||
+        number == collection->index.loaded) {
         return VEX_OK;
     }
     VEX_TRY(vex_index_codes(snapshot, &codes));
     vex_status status = vex_graph_load(db->vfs, collection->dir, db->uuid, number, NULL, &codes,
                                        rows_of, snapshot, &graph);
     if (status == VEX_ERR_CORRUPT) {
+        collection->index.loaded = number; /* not again and again */
         vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
     }
     if (status != VEX_OK) {
         return status == VEX_ERR_NO_MEMORY ? status : VEX_OK;
     }
+    collection->index.loaded = number;
     return adopt_loaded(collection, snapshot, graph);
 }
 
@@ -71,11 +89,8 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
 vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot) {
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
         vex_vecfile *file = snapshot->vecs[i].file;
-        bool there = !vex_index_usable(file);
-        for (uint32_t k = 0; view != NULL && k < view->n && !there; k++) {
-            there = view->sources[k].file->container.file_no == file->container.file_no;
-        }
-        if (!there) {
+        if (vex_index_usable(snapshot, file) &&
+            !vex_index_has_file(view, file->container.file_no)) {
             return file;
         }
     }
@@ -85,7 +100,7 @@ vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot 
 uint64_t vex_index_rows(const vex_snapshot *snapshot) {
     uint64_t rows = 0;
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        rows += vex_index_usable(snapshot->vecs[i].file)
+        rows += vex_index_usable(snapshot, snapshot->vecs[i].file)
                     ? snapshot->vecs[i].file->rows - snapshot->vecs[i].tombs->dead
                     : 0;
     }
@@ -154,6 +169,11 @@ static bool slice_is_over(void *context) {
     return s->db->vfs->clock_ms(s->db->vfs) >= s->until_ms;
 }
 
+static uint64_t inserted_to(const vex_graph_batch *batch) {
+    uint64_t next = atomic_load(&batch->next);
+    return next < batch->end ? next : batch->end;
+}
+
 /* Go on inserting the first file that the view has not; when it is in, it is seen. */
 vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_view *view) {
     vex_index *index = &collection->index;
@@ -169,8 +189,15 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
     index->batch.pause = slice_is_over;
     index->batch.context = &s;
     atomic_store(&index->batch.stop, false);
-    VEX_TRY(vex_graph_insert_batch(owner->graph, &index->batch));
-    if (atomic_load(&index->batch.next) < index->batch.end) {
+    uint64_t from = inserted_to(&index->batch);
+    vex_status status = vex_graph_insert_by(owner->graph, &index->batch, db->options.index_threads);
+    index->unsaved += inserted_to(&index->batch) - from;
+    atomic_fetch_add(&index->inserted, inserted_to(&index->batch) - from);
+    if (status != VEX_OK) {
+        index->building = false; /* the row that failed is not in: go through all of them again */
+        return status;
+    }
+    if (inserted_to(&index->batch) < index->batch.end) {
         return VEX_OK;
     }
     vex_graph_repair_stats repaired;
@@ -178,7 +205,6 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
     VEX_TRY(vex_graph_repair(owner->graph, &repaired));
     VEX_TRY(vex_index_make_view(owner, view->n + 1, &grown));
     index->building = false;
-    index->unsaved += owner->files[view->n]->rows;
     vex_index_publish(collection, grown);
     return VEX_OK;
 }

@@ -17,14 +17,16 @@ vex_status vex_index_make_view(vex_index_graph *owner, uint32_t n, vex_index_vie
 /* Searches that begin now see this view (taken over; NULL: no graph). */
 void vex_index_publish(vex_collection *collection, vex_index_view *view);
 vex_vecfile *vex_index_file_of(const vex_snapshot *snapshot, uint64_t file_no);
-/* Has the file codes, as far as is known good ones? */
-bool vex_index_usable(const vex_vecfile *file);
+/* Has the file codes of the collection's kind, as far as is known good ones? */
+bool vex_index_usable(const vex_snapshot *snapshot, const vex_vecfile *file);
+/* Is the file in the graph, all of it? */
+bool vex_index_has_file(const vex_index_view *view, uint64_t file_no); /* view NULL: no           */
 vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes);
 
 /* ---- index_build.c ---- */
 /* Are the codes of a file as they were written?  Reads all of them, once. */
 bool vex_index_codes_sound(vex_vecfile *file);
-/* Load the newest saved graph, if it is of these files. */
+/* Load the newest saved graph, if it is not the one in use and is of these files. */
 vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
 /* The first file that the graph has not, and that can be in it; NULL: none. */
 vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot);
@@ -46,8 +48,10 @@ vex_status vex_index_remap(vex_collection *collection, const vex_index_view *vie
 /* ---- index_save.c ---- */
 /* Number of the newest graph file; 0: none. */
 vex_status vex_index_newest_file(vex_db *db, const char *dir, uint64_t *number);
-/* Is there a whole graph that no file has? */
+/* Is there more in the graph than in its file? */
 bool vex_index_may_write(const vex_collection *collection, const vex_index_view *view);
 vex_status vex_index_write(vex_collection *collection, const vex_index_view *view);
+/* Remove all graph files, if there may be some: the graph is not of these rows any more. */
+vex_status vex_index_remove_files(vex_collection *collection);
 
 #endif

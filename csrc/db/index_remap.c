@@ -3,6 +3,8 @@
  */
 #include "db/index_internal.h"
 
+#include "base/bits.h"
+
 #include "base/poison.h"
 
 #define DEAD_SHARE 5 /* remap when one row in so many is dead */
@@ -44,9 +46,10 @@ static uint32_t node_of_seq(const vex_index_graph *owner, const vex_snapshot *sn
 }
 
 /* The new node of every old one.  A seq that moved on within files that stay has another vector;
- * one in a file that is gone was copied, if its code row is the same. */
+ * one in a file that is gone was copied, if its code row is the same.  Of rows that are one by now,
+ * as the vector changed and changed back, the first is it: `taken` is a bitmap over new nodes. */
 static void fill_table(const vex_index_view *view, const vex_index_graph *fresh,
-                       const vex_snapshot *snapshot, uint32_t *table) {
+                       const vex_snapshot *snapshot, uint64_t *taken, uint32_t *table) {
     for (uint32_t i = 0; i < view->end; i++) {
         table[i] = VEX_GRAPH_NONE;
     }
@@ -55,21 +58,13 @@ static void fill_table(const vex_index_view *view, const vex_index_graph *fresh,
         for (uint32_t row = 0; row < file->rows; row++) {
             const uint8_t *codes = file->codes + (size_t)row * file->code_form.stride;
             uint32_t node = node_of_seq(fresh, snapshot, file->seqs[row]);
-            if (node != VEX_GRAPH_NONE &&
+            if (node != VEX_GRAPH_NONE && !vex_bit_get(taken, node) &&
                 memcmp(vex_graph_row(fresh->graph, node), codes, file->code_form.stride) == 0) {
+                vex_bit_set(taken, node);
                 table[view->sources[i].first + row] = node;
             }
         }
     }
-}
-
-static bool in_view(const vex_index_view *view, uint64_t file_no) {
-    for (uint32_t i = 0; i < view->n; i++) {
-        if (view->sources[i].file->container.file_no == file_no) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* Files that stay first, as all their live rows are kept; then those that took others' rows. */
@@ -79,8 +74,8 @@ static vex_status add_files(vex_index_graph *fresh, const vex_index_view *view,
     for (int stays = 1; stays >= 0; stays--) {
         for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
             vex_vecfile *file = snapshot->vecs[i].file;
-            if (in_view(view, file->container.file_no) == (stays == 1) && vex_index_usable(file) &&
-                vex_index_codes_sound(file)) {
+            if (vex_index_has_file(view, file->container.file_no) == (stays == 1) &&
+                vex_index_usable(snapshot, file) && vex_index_codes_sound(file)) {
                 VEX_TRY(vex_index_add_file(fresh, file, &first));
                 *complete += (uint32_t)stays;
             }
@@ -92,7 +87,9 @@ static vex_status add_files(vex_index_graph *fresh, const vex_index_view *view,
 static uint32_t dead_rows(const vex_index_view *view, const vex_snapshot *snapshot) {
     uint32_t dead = 0;
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        dead += in_view(view, snapshot->vecs[i].entry.file_no) ? snapshot->vecs[i].tombs->dead : 0;
+        dead += vex_index_has_file(view, snapshot->vecs[i].entry.file_no)
+                    ? snapshot->vecs[i].tombs->dead
+                    : 0;
     }
     return dead;
 }
@@ -103,12 +100,16 @@ static vex_status remap_into(vex_collection *collection, const vex_index_view *v
     vex_index_view *remapped = NULL;
     VEX_TRY(add_files(fresh, view, snapshot, &complete));
     uint32_t *table = vex_malloc(((size_t)view->end + 1) * sizeof *table);
-    if (table == NULL) {
-        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to remap an index");
+    uint64_t *taken = vex_calloc(vex_bit_words(vex_graph_end(fresh->graph)) + 1, sizeof *taken);
+    vex_status status = table != NULL && taken != NULL
+                            ? VEX_OK
+                            : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to remap an index");
+    if (status == VEX_OK) {
+        fill_table(view, fresh, snapshot, taken, table);
+        status = vex_graph_remap(view->owner->graph, table, view->end, fresh->graph);
     }
-    fill_table(view, fresh, snapshot, table);
-    vex_status status = vex_graph_remap(view->owner->graph, table, view->end, fresh->graph);
     vex_free(table);
+    vex_free(taken);
     VEX_TRY(status);
     VEX_TRY(vex_index_make_view(fresh, complete, &remapped));
     collection->index.building = false;

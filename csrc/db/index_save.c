@@ -52,6 +52,8 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
                                 files.newest, 0, 0, false, &entry);
         if (status == VEX_OK) {
             collection->index.unsaved = 0;
+            collection->index.loaded = files.newest;
+            collection->index.no_files = false;
             (void)db->vfs->dir_list(db->vfs, collection->dir, remove_older, &files);
         }
     }
@@ -59,8 +61,22 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
     return status;
 }
 
+vex_status vex_index_remove_files(vex_collection *collection) {
+    vex_db *db = collection->db;
+    graph_files files = {.db = db, .dir = collection->dir, .newest = UINT64_MAX};
+    if (collection->index.no_files || vex_db_volatile(db) || db->read_only ||
+        atomic_load(&collection->dropped)) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_maintenance_acquire(db));
+    vex_status status = db->vfs->dir_list(db->vfs, collection->dir, remove_older, &files);
+    vex_maintenance_release(db);
+    collection->index.no_files = status == VEX_OK;
+    return status;
+}
+
 bool vex_index_may_write(const vex_collection *collection, const vex_index_view *view) {
-    return view != NULL && view->n > 0 && view->owner->n_files == view->n &&
-           collection->index.unsaved > 0 && !vex_db_volatile(collection->db) &&
-           !collection->db->read_only && !atomic_load(&collection->dropped);
+    return view != NULL && view->owner->n_files > 0 && collection->index.unsaved > 0 &&
+           !vex_db_volatile(collection->db) && !collection->db->read_only &&
+           !atomic_load(&collection->dropped);
 }

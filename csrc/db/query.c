@@ -16,7 +16,19 @@ typedef struct query_run {
     const vex_vector_matches *matches; /* NULL: every live row                                    */
     const vex_index_view *view;        /* NULL: no graph                                          */
     vex_query_options options;
+    vex_query_plan plan;
+    uint64_t began_us; /* the step that is going on                               */
 } query_run;
+
+/* Microseconds since the last call; the clock is the one that pauses with the process's machine. */
+static uint64_t lap(query_run *run) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t us = (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+    uint64_t took = us - run->began_us;
+    run->began_us = us;
+    return took;
+}
 
 static vex_status build_hits(query_run *run, uint32_t include, vex_result **out) {
     const vex_snapshot *snapshot = run->snapshot;
@@ -98,7 +110,7 @@ static vex_status select_rows(query_run *run, const vex_selection *selection,
     return status;
 }
 
-static vex_status search(query_run *run) {
+static vex_status find_nearest(query_run *run) {
     const vex_scan scan = {.snapshot = run->snapshot,
                            .kernels = vex_kernels_get(),
                            .queries = run->queries,
@@ -111,7 +123,12 @@ static vex_status search(query_run *run) {
                          .view = run->view,
                          .k = run->k,
                          .ef = run->options.ef,
-                         .exact = (run->options.flags & VEX_QUERY_EXACT) != 0};
+                         .flags = run->options.flags,
+                         .plan = &run->plan};
+    run->plan.rows = run->matches != NULL ? run->matches->count : run->snapshot->live_rows;
+    if (run->plan.rows == 0) {
+        return VEX_OK;
+    }
     return vex_search_run(&search);
 }
 
@@ -131,10 +148,13 @@ static vex_status run_query(query_run *run, const vex_selection *selection, uint
         status = select_rows(run, selection, &vectors);
     }
     if (status == VEX_OK && snapshot->dimension != 0) {
-        status = search(run);
+        run->plan.select_us = lap(run);
+        status = find_nearest(run);
     }
     if (status == VEX_OK) {
+        run->plan.search_us = lap(run);
         status = build_hits(run, include, out);
+        run->plan.fetch_us = lap(run);
     }
     vex_vector_matches_clear(&vectors);
     tear_down(run);
@@ -157,10 +177,12 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
     }
     run.options.ef = run.options.ef ? run.options.ef : atomic_load(&collection->index.ef);
     run.view = vex_collection_index_view(collection);
-    if (run.view == NULL && !atomic_load(&collection->index.load_tried)) {
-        vex_index_want(collection);
-    }
+    vex_index_note_query(collection, run.view, snapshot);
+    (void)lap(&run);
     vex_status status = run_query(&run, selection, include, out);
+    if (status == VEX_OK && run.options.plan != NULL) {
+        *run.options.plan = run.plan;
+    }
     vex_index_view_release((vex_index_view *)run.view);
     vex_read_end(collection, snapshot);
     return status;

@@ -9,6 +9,8 @@
 #include "filter/text_index.h"
 #include "index/code_rows.h"
 
+#include "base/cpu.h"
+
 #include "base/poison.h"
 
 static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -17,7 +19,7 @@ static vex_db *databases;
 static atomic_uint fork_epoch, forks_waiting;
 
 #define DEFAULT_MEMTABLE_ROWS 50000u
-#define DEFAULT_INDEX_ROWS UINT32_MAX
+#define DEFAULT_INDEX_ROWS 10000u
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
 
 /* ---- fork ---- */
@@ -383,6 +385,10 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
                                              ? "the database path is empty"
                                              : "durability must be full, normal or off");
     }
+    if (chosen.quantization > VEX_QUANTIZE_NONE || chosen.quantization == VEX_QUANTIZE_F16) {
+        return VEX_FAIL(VEX_ERR_INVALID, "quantization must be auto, sq8 or none");
+    }
+    chosen.index_threads = chosen.index_threads ? chosen.index_threads : vex_cpu_count();
     chosen.index_rows = chosen.index_rows ? chosen.index_rows : DEFAULT_INDEX_ROWS;
     chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
     chosen.memtable_bytes = chosen.memtable_bytes ? chosen.memtable_bytes : DEFAULT_MEMTABLE_BYTES;

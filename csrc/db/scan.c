@@ -91,7 +91,8 @@ static vex_status scan_vectors(vex_scan *scan, uint32_t number, const uint64_t *
 static bool codes_pay(const vex_scan *scan, uint32_t number) {
     const vex_vecfile *file = scan->snapshot->vecs[number].file;
     uint64_t rows = scan->matches != NULL ? scan->matches->count : scan->snapshot->live_rows;
-    return file->codes != NULL && file->code_form.stride < file->stride &&
+    return file->codes != NULL && file->code_form.tag == VEX_CODE_LVQ8 &&
+           file->code_form.stride < file->stride &&
            !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed) &&
            scan->n <= CODED_QUERIES_MAX && scan->top[0].k <= file->rows / CODED_K_SHARE &&
            rows >= scan->snapshot->live_rows / CODED_SELECTED_SHARE;

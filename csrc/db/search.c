@@ -29,6 +29,15 @@ typedef struct walk {
 
 /* ---- the plan ---- */
 
+static bool finite_queries(const vex_scan *scan) {
+    for (size_t i = 0; i < (size_t)scan->n * scan->dimension; i++) {
+        if (!isfinite(scan->queries[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void match_files(walk *w) {
     const vex_snapshot *snapshot = w->search->scan.snapshot;
     for (uint32_t i = 0; i < w->view->n; i++) {
@@ -87,11 +96,35 @@ static vex_status find_allowed(walk *w) {
     return VEX_OK;
 }
 
-static bool walk_pays(const walk *w) {
-    double limit = sqrt(WALK_DISTANCES * w->view->end);
-    uint32_t few = w->search->scan.matches != NULL ? FEW_ROWS : 0;
-    limit = w->search->scan.matches != NULL && limit > few ? limit : few;
-    return (double)w->rows > limit && w->search->ef < w->rows / EF_SHARE;
+/* VEX_PLAN_WALK, or why not. */
+static uint32_t choose_plan(const walk *w) {
+    const vex_search *search = w->search;
+    double few = 0;
+    if (search->scan.matches != NULL) {
+        few = sqrt(WALK_DISTANCES * w->view->end);
+        few = few > FEW_ROWS ? few : FEW_ROWS;
+    }
+    if ((search->flags & VEX_QUERY_GRAPH) != 0 && w->rows > 0) {
+        return VEX_PLAN_WALK;
+    }
+    if ((double)w->rows <= few) {
+        return VEX_PLAN_FEW_ROWS;
+    }
+    return search->ef < w->rows / EF_SHARE ? VEX_PLAN_WALK : VEX_PLAN_LARGE_K;
+}
+
+/* The same before anything is known of the rows. */
+static uint32_t choose_early(const vex_search *search, uint64_t wanted) {
+    if ((search->flags & VEX_QUERY_EXACT) != 0) {
+        return VEX_PLAN_ASKED;
+    }
+    if (search->view == NULL || search->view->n == 0) {
+        return VEX_PLAN_NO_GRAPH;
+    }
+    if (!finite_queries(&search->scan)) {
+        return VEX_PLAN_NOT_FINITE;
+    }
+    return wanted > search->view->end ? VEX_PLAN_LARGE_K : VEX_PLAN_WALK;
 }
 
 /* ---- one query ---- */
@@ -160,11 +193,15 @@ static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
                                         .n_allowed = (uint32_t)w->rows,
                                         .budget = search->scan.matches != NULL ? w->rows : 0};
     vex_graph_found found;
+    vex_rerank_stats reranked;
     vex_graph_hit *best = w->pool + search->ef;
     uint32_t n = 0;
     VEX_TRY(vex_graph_search(w->view->owner->graph, w->scratch, &args, &found));
     uint32_t pooled = keep_covered(w, &found);
-    VEX_TRY(vex_rerank(w->pool, pooled, search->k, exact_distances, w, best, &n, NULL));
+    VEX_TRY(vex_rerank(w->pool, pooled, search->k, exact_distances, w, best, &n, &reranked));
+    search->plan->walk_distances += found.distances;
+    search->plan->walk_hops += found.hops;
+    search->plan->exact_distances += reranked.exact;
     *enough = !found.exhausted && (found.n >= search->k || found.n >= w->rows);
     for (uint32_t i = 0; i < n && *enough; i++) {
         uint32_t source = source_of(w->view, best[i].id);
@@ -194,12 +231,15 @@ static vex_status scan_queries(const vex_search *search, uint32_t first, uint32_
 
 static vex_status walk_queries(walk *w) {
     const vex_scan *scan = &w->search->scan;
+    vex_query_plan *plan = w->search->plan;
     for (uint32_t q = 0; q < scan->n; q++) {
         bool enough = false;
         w->query = scan->queries + (size_t)q * scan->dimension;
         w->norm2 = scan->norm2[q];
         VEX_TRY(walk_query(w, &scan->top[q], &enough));
         VEX_TRY(scan_queries(w->search, q, 1, enough ? w->in_graph : NULL));
+        plan->read_again += !enough;
+        plan->read_rows += enough ? plan->rows - w->rows : plan->rows;
     }
     return VEX_OK;
 }
@@ -224,33 +264,36 @@ static void end_walk(walk *w) {
     vex_free(w->pool);
 }
 
-static bool finite_queries(const vex_scan *scan) {
-    for (size_t i = 0; i < (size_t)scan->n * scan->dimension; i++) {
-        if (!isfinite(scan->queries[i])) {
-            return false;
-        }
+static vex_status read_all(vex_search *search) {
+    search->plan->read_rows += search->plan->rows * search->scan.n;
+    return vex_scan_run(&search->scan);
+}
+
+static vex_status run_walk(walk *w) {
+    vex_search *search = w->search;
+    vex_query_plan *plan = search->plan;
+    VEX_TRY(begin_walk(w));
+    plan->graph_rows = w->rows;
+    plan->why = choose_plan(w);
+    if (plan->why != VEX_PLAN_WALK) {
+        return read_all(search);
     }
-    return true;
+    plan->ef = search->ef;
+    VEX_TRY(vex_graph_scratch_acquire(w->view->owner->graph, &w->scratch));
+    return walk_queries(w);
 }
 
 vex_status vex_search_run(vex_search *search) {
     walk w = {.search = search, .view = search->view};
     uint64_t wanted = (uint64_t)search->k + search->k / 2;
-    if (search->exact || w.view == NULL || w.view->n == 0 || wanted > w.view->end ||
-        !finite_queries(&search->scan)) {
-        return vex_scan_run(&search->scan);
+    search->plan->why = choose_early(search, wanted);
+    if (search->plan->why != VEX_PLAN_WALK) {
+        return read_all(search);
     }
+    search->plan->quantization = vex_graph_get_params(w.view->owner->graph)->codes.kind;
     search->ef = search->ef > wanted ? search->ef : (uint32_t)wanted;
     search->ef = search->ef < w.view->end ? search->ef : w.view->end;
-    vex_status status = begin_walk(&w);
-    if (status == VEX_OK && !walk_pays(&w)) {
-        status = vex_scan_run(&search->scan);
-    } else if (status == VEX_OK) {
-        status = vex_graph_scratch_acquire(w.view->owner->graph, &w.scratch);
-        if (status == VEX_OK) {
-            status = walk_queries(&w);
-        }
-    }
+    vex_status status = run_walk(&w);
     end_walk(&w);
     return status;
 }

@@ -31,8 +31,13 @@ typedef struct job {
 
 static vex_collection *find_flush(const vex_db *db) {
     vex_collection *c = db->collections;
-    while (c != NULL && !atomic_load(&c->flush_wanted) && !atomic_load(&c->sync_wanted)) {
-        c = c->next;
+    for (; c != NULL; c = c->next) {
+        if (vex_collection_ms_to_tail_flush(c) == 0) {
+            atomic_store(&c->flush_wanted, true);
+        }
+        if (atomic_load(&c->flush_wanted) || atomic_load(&c->sync_wanted)) {
+            break;
+        }
     }
     return c;
 }
@@ -54,8 +59,9 @@ static vex_collection *find_index(const vex_db *db) {
     return c;
 }
 
-/* Graphs are built when nothing else is to be done.  Flushes come first; but when they do not end, a step of a compaction comes in between (and does
- * the flushes that become due meanwhile), or files would become ever more. */
+/* Flushes come first; but when they do not end, a step of a compaction comes in between (and does
+ * the flushes that become due meanwhile), or files would become ever more.  Graphs are built when
+ * nothing else is to be done. */
 static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
     job next = {0};
     pthread_mutex_lock(&db->collections_mu);
@@ -82,12 +88,18 @@ static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
     return next;
 }
 
-/* How long until a compaction that failed may be tried again; FOR_EVER when none wants to be. */
-static uint64_t ms_to_retry(vex_db *db) {
+/* How long until a compaction that failed may be tried again, or rows in memory are to be flushed;
+ * FOR_EVER when nothing waits. */
+static uint64_t ms_to_next(vex_db *db) {
     uint64_t least = FOR_EVER;
     pthread_mutex_lock(&db->collections_mu);
     for (vex_collection *c = db->collections; c != NULL; c = c->next) {
-        if (atomic_load(&c->compact_wanted) && !atomic_load(&c->dropped)) {
+        if (atomic_load(&c->dropped)) {
+            continue;
+        }
+        uint64_t tail = vex_collection_ms_to_tail_flush(c);
+        least = tail < least ? tail : least;
+        if (atomic_load(&c->compact_wanted)) {
             uint64_t ms = ms_to_wait(c);
             least = ms < least ? ms : least;
         }
@@ -99,6 +111,7 @@ static uint64_t ms_to_retry(vex_db *db) {
 static vex_status flush(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
         atomic_store(&collection->flush_wanted, false);
+        atomic_store(&collection->tail_due_ms, 0);
         return VEX_OK;
     }
     vex_status status = vex_collection_flush_wanted(collection);
@@ -107,7 +120,9 @@ static vex_status flush(vex_collection *collection) {
         atomic_store(&collection->flush_wanted, true);
     } else {
         atomic_store(&collection->flush_failures, 0);
-        vex_index_want(collection);
+        if (vex_collection_ms_to_tail_flush(collection) == 0) {
+            atomic_store(&collection->tail_due_ms, 0); /* somebody else did it */
+        }
     }
     return status;
 }
@@ -191,12 +206,12 @@ static bool do_all_jobs(vex_db *db) {
     return fine;
 }
 
-/* Under worker_mu: until somebody wakes the worker, or a compaction may be tried again. */
+/* Under worker_mu: until somebody wakes the worker, or something is due. */
 static void sleep_until_wanted(vex_db *db) {
     pthread_mutex_unlock(&db->worker_mu);
     uint64_t ms = FOR_EVER;
     if (vex_db_enter(db) == VEX_OK) {
-        ms = ms_to_retry(db);
+        ms = ms_to_next(db);
         vex_db_leave(db);
     }
     pthread_mutex_lock(&db->worker_mu);

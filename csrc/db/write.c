@@ -192,6 +192,7 @@ vex_status vex_write(vex_collection *collection, const vex_write_request *reques
     if (status == VEX_OK) {
         status = vex_arena_create(&context.arena, ARENA_CHUNK);
         if (status == VEX_OK) {
+            vex_index_wait_for_builder(collection, request->vectors != NULL ? request->n : 0);
             status = vex_commit(collection, resolve_write, &context);
             vex_arena_destroy(context.arena);
         }

@@ -181,8 +181,23 @@ typedef struct vex_db_options {
                                      are always waited for)                                     */
     uint32_t memtable_rows;       /* seal a memtable at this many rows;  0 = 50,000             */
     uint64_t memtable_bytes;      /* ... or this many bytes;             0 = 64 MiB             */
-    uint32_t index_rows;          /* build graphs from this many rows;   0: never                */
+    uint32_t index_rows;          /* build graphs from this many rows;   0 = 10,000;
+                                     UINT32_MAX: never                                          */
+    uint32_t index_threads;       /* that build one;                     0 = one per core       */
+    uint32_t quantization;        /* VEX_QUANTIZE_*: code rows of the files written from now on */
 } vex_db_options;
+
+/* What graphs are built and walked on.  Results always have exact distances; the choice is about
+ * memory, speed and which rows a walk meets.
+ *   AUTO  8 bits per element where a sample of each file shows that it is enough to find the
+ *         nearest, else 16 bits, else float32
+ *   SQ8   8 bits with a scale per vector (LVQ, Aguerrebere et al. 2023);  NONE  float32;
+ *   F16   binary16: only ever chosen by AUTO
+ * One collection has one kind; the background rewrites files that have another. */
+#define VEX_QUANTIZE_AUTO 0
+#define VEX_QUANTIZE_SQ8 1
+#define VEX_QUANTIZE_F16 2
+#define VEX_QUANTIZE_NONE 3
 
 /* Open (and create) the database directory `path`; NULL opens a new in-memory database that
  * dies with its last handle.  `options` NULL: all zeros.  One directory opened twice in a process
@@ -259,6 +274,10 @@ typedef struct vex_collection_info {
     uint32_t space;
     uint32_t vector_files, payload_files;
     uint64_t indexed_rows;     /* rows, dead ones too, of files that are in the graph           */
+    uint64_t unindexed_rows;   /* live rows that a search reads: in memory, or in other files   */
+    uint64_t index_bytes;      /* memory of the graph                                           */
+    uint32_t quantization;     /* VEX_QUANTIZE_* of the code rows, 0: there are none            */
+    uint32_t index_rows;       /* a graph is built from this many rows on                       */
     uint64_t raw_document_bytes, stored_document_bytes;   /* over sealed segments               */
     uint64_t raw_metadata_bytes, stored_metadata_bytes;
 } vex_collection_info;
@@ -277,9 +296,22 @@ typedef struct vex_index_options {
 /* m and ef_construction take effect for a graph that is built anew.  0 leaves a value as it is. */
 vex_status vex_collection_set_index(vex_collection *collection, const vex_index_options *options);
 
-/* Wait until everything that is in files is in the graph and nothing is left to do in the
- * background.  VEX_ERR_BUSY after timeout_ms. */
+/* Have everything that is written by now in the graph: flush, if the collection is large enough for
+ * a graph, then wait until nothing is left to do in the background.  Read-only, it waits for the
+ * graph that is stored.  timeout_ms as for vex_collection_wait_idle. */
 vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms);
+
+typedef struct vex_index_check {
+    uint64_t linked;           /* rows in the graph, each with links of its own                 */
+    uint64_t duplicates;       /* ... with the place of an equal row                            */
+    uint64_t unreachable;      /* linked rows that no walk from the entry reaches               */
+    uint64_t links;            /* on the lowest level                                           */
+    uint32_t max_level;
+    uint32_t m;                /* as it was built                                               */
+} vex_index_check;
+
+/* Walk the whole graph.  All zeros when there is none. */
+vex_status vex_collection_check_index(vex_collection *collection, vex_index_check *out);
 
 /* Metadata keys ever written, as a MessagePack map key -> bit mask of types
  * (1 bool, 2 int, 4 float, 8 string, 16/32/64/128 list of these, 256 sparse vector).
@@ -415,10 +447,36 @@ vex_status vex_get(vex_collection *collection, const vex_selection *selection, u
  * accepts any dimension and finds nothing.  Where there is a graph the search is approximate, but
  * distances are exact and rows are never fewer.  `options` may be NULL. */
 #define VEX_QUERY_EXACT 1      /* never by the graph                                              */
+#define VEX_QUERY_GRAPH 2      /* by the graph even where reading all rows is faster: for tests   */
+
+/* How a call was answered.  Numbers are sums over its queries unless they say otherwise. */
+typedef struct vex_query_plan {
+    uint32_t why;              /* VEX_PLAN_*                                                      */
+    uint32_t ef;               /* candidates of a walk, as used; 0 when none was made             */
+    uint32_t quantization;     /* what the graph's distances read: VEX_QUANTIZE_*                 */
+    uint32_t read_again;       /* queries whose walk found too few or took too long: then all
+                                  rows were read                                                  */
+    uint64_t rows;             /* that may be found, whichever the query: selected and alive      */
+    uint64_t graph_rows;       /* of these, in the graph                                          */
+    uint64_t walk_distances, walk_hops;
+    uint64_t exact_distances;  /* of what walks found                                             */
+    uint64_t read_rows;        /* read one after the other                                        */
+    uint64_t select_us, search_us, fetch_us; /* time: selection, search, making the result        */
+} vex_query_plan;
+
+#define VEX_PLAN_NO_VECTORS 0  /* nothing can be found: no vectors, or none selected              */
+#define VEX_PLAN_WALK 1        /* the graph was walked; what is not in it was read                */
+/* All rows that may be found were read, because ... */
+#define VEX_PLAN_ASKED 2       /* VEX_QUERY_EXACT                                                 */
+#define VEX_PLAN_NO_GRAPH 3    /* there is no graph (yet)                                         */
+#define VEX_PLAN_FEW_ROWS 4    /* they are so few that reading them is faster                     */
+#define VEX_PLAN_LARGE_K 5     /* so many are wanted that a walk would meet about all             */
+#define VEX_PLAN_NOT_FINITE 6  /* a query has NaN or infinity                                     */
 
 typedef struct vex_query_options {
     uint32_t flags;            /* VEX_QUERY_*                                                     */
     uint32_t ef;               /* candidates of a search by the graph; 0: the collection's        */
+    vex_query_plan *plan;      /* receives how it was done; NULL: not wanted                      */
 } vex_query_options;
 
 vex_status vex_query(vex_collection *collection, const vex_selection *selection,

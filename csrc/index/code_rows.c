@@ -27,34 +27,68 @@ static void read_row(void *context, uint32_t i, float *x) {
     vex_vector_row_read(&file->rows[i], file->dimension, x);
 }
 
+/* Can binary16 tell all of them?  A sample cannot answer that. */
+static vex_status fit_f16(const file_rows *file, uint32_t n, bool *fit) {
+    float *x = vex_malloc(file->dimension * sizeof *x), largest = 0;
+    if (x == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to choose the form of code rows");
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        vex_vector_row_read(&file->rows[i], file->dimension, x);
+        for (uint32_t d = 0; d < file->dimension; d++) {
+            largest = fabsf(x[d]) > largest ? fabsf(x[d]) : largest;
+        }
+    }
+    vex_free(x);
+    *fit = largest <= VEX_CODES_F16_MAX;
+    return VEX_OK;
+}
+
+static vex_status choose_kind(file_rows *file, uint32_t n, uint32_t space, vex_code_range range,
+                              vex_code_kind *out) {
+    const uint32_t most = range.most == 0 || range.most > VEX_CODE_F32 ? VEX_CODE_F32 : range.most;
+    uint32_t kind = range.least < VEX_CODE_LVQ8 ? VEX_CODE_LVQ8 : range.least;
+    if (kind < most) {
+        vex_codes_choice choice;
+        VEX_TRY(vex_codes_choose(space, file->dimension, (vex_code_kind)kind, n, read_row, file,
+                                 SAMPLE_SEED, &choice));
+        kind = choice.kind;
+    }
+    kind = kind > most ? most : kind;
+    if (kind == VEX_CODE_F16) {
+        bool fit = false;
+        VEX_TRY(fit_f16(file, n, &fit));
+        kind = fit ? VEX_CODE_F16 : VEX_CODE_F32;
+    }
+    *out = (vex_code_kind)kind;
+    return VEX_OK;
+}
+
 static vex_status choose(const vex_vector_row *rows, uint32_t n, uint32_t dimension, uint32_t space,
-                         vex_code_form *out) {
+                         vex_code_range range, vex_code_form *out) {
     file_rows file = {rows, dimension};
-    vex_codes_choice choice;
+    vex_code_kind kind;
     vex_codes codes;
     *out = (vex_code_form){0};
     if (space == VEX_SPACE_L1) {
         return VEX_OK;
     }
-    VEX_TRY(vex_codes_choose(space, dimension, n, read_row, &file, SAMPLE_SEED, &choice));
-    if (choice.kind == VEX_CODE_LVQ8) {
-        VEX_TRY(vex_codes_init(&codes, VEX_CODE_LVQ8, space, dimension));
-        *out = (vex_code_form){VEX_CODE_LVQ8, codes.stride};
-    }
+    VEX_TRY(choose_kind(&file, n, space, range, &kind));
+    VEX_TRY(vex_codes_init(&codes, kind, space, dimension));
+    *out = (vex_code_form){kind, codes.stride};
     return VEX_OK;
 }
 
 static void encode(const vex_code_form *form, uint32_t dimension, uint32_t space,
                    const vex_vector_row *row, void *out) {
     const vex_codes codes = {
-        .kind = VEX_CODE_LVQ8, .space = space, .dim = dimension, .stride = form->stride};
+        .kind = (vex_code_kind)form->tag, .space = space, .dim = dimension, .stride = form->stride};
     vex_codes_encode(&codes, row->vector, row->norm2, out);
 }
 
 static bool knows(const vex_code_form *form, uint32_t dimension) {
     vex_codes codes;
-    return form->tag == VEX_CODE_LVQ8 &&
-           vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, dimension) == VEX_OK &&
+    return vex_codes_init(&codes, (vex_code_kind)form->tag, VEX_SPACE_L2, dimension) == VEX_OK &&
            codes.stride == form->stride;
 }
 

@@ -1,8 +1,8 @@
 /*
- * code_rows.h - the section VEX_SECTION_CODES of vector files: LVQ-8 code rows (lvq.h), and exact
- * search that reads them instead of the vectors.
+ * code_rows.h - the section VEX_SECTION_CODES of vector files: code rows (lvq.h), and exact search
+ * that reads those of LVQ-8 instead of the vectors.
  *
- * A code row tells each element of its vector to within half a step, so it gives an interval
+ * An LVQ-8 row tells each element of its vector to within half a step, so it gives an interval
  * that the exact distance lies in.  Scanning keeps the rows whose interval begins before the end
  * of the k-th nearest one; only those need their vectors.  Results are those of a scan of the
  * vectors, bit for bit, at a fraction of the bytes read.
@@ -14,7 +14,8 @@
 #include "index/lvq.h"
 #include "store/vecfile.h"
 
-/* Writes LVQ-8 rows where they serve the file's vectors (vex_codes_choose), else none. */
+/* Writes rows of the least kind that serves the file's vectors (vex_codes_choose); none for l1.
+ * The tags of forms are kinds of codes: 1 LVQ8, 2 F16 (where a value is beyond it, F32), 3 F32. */
 const vex_code_plugin *vex_code_rows_plugin(void);
 
 /* A row that may be among the k nearest: its distance is at least `lower`. */

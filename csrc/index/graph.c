@@ -379,15 +379,26 @@ void vex_graph_scratch_release(vex_graph *graph, vex_graph_scratch *scratch) {
 
 /* ---- statistics ---- */
 
-void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out) {
+uint64_t vex_graph_bytes(const vex_graph *graph) {
     /* The mutex is of the graph's state, which does not change by locking it. */
     vex_graph *g = (vex_graph *)(uintptr_t)graph;
+    pthread_mutex_lock(&g->structure);
+    uint64_t bytes = graph->bytes + graph->sources_capacity * sizeof *graph->sources;
+    pthread_mutex_unlock(&g->structure);
+    pthread_mutex_lock(&g->duplicates);
+    bytes += graph->hash_capacity * sizeof *graph->rows_by_hash;
+    pthread_mutex_unlock(&g->duplicates);
+    return bytes;
+}
+
+void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out) {
     const uint64_t entry = atomic_load_explicit(&graph->entry, memory_order_acquire);
     vex_graph_stats s = {.ids = vex_graph_end(graph),
                          .linked = atomic_load(&graph->n_linked),
                          .duplicates = atomic_load(&graph->n_duplicates),
                          .entry = entry == NO_ENTRY ? VEX_GRAPH_NONE : (uint32_t)entry,
                          .max_level = entry == NO_ENTRY ? 0 : (uint32_t)(entry >> 32),
+                         .bytes = vex_graph_bytes(graph),
                          .phi = phi_of(graph)};
     const graph_tables *t = tables_of(graph);
     for (uint32_t id = 0; id < s.ids; id++) {
@@ -400,11 +411,5 @@ void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out) {
             s.upper_edges += list_length(list_at(graph, t, id, level));
         }
     }
-    pthread_mutex_lock(&g->structure);
-    s.bytes = graph->bytes + graph->sources_capacity * sizeof *graph->sources;
-    pthread_mutex_unlock(&g->structure);
-    pthread_mutex_lock(&g->duplicates);
-    s.bytes += graph->hash_capacity * sizeof *graph->rows_by_hash;
-    pthread_mutex_unlock(&g->duplicates);
     *out = s;
 }

@@ -93,7 +93,10 @@ void vex_graph_batch_init(vex_graph_batch *batch, uint32_t first, uint32_t n);
  * so a stopped batch may be started again.  A failure (no memory) stops all workers; the graph
  * stays sound, the id that failed is not inserted.  Called by each worker thread. */
 vex_status vex_graph_insert_batch(vex_graph *graph, vex_graph_batch *batch);
-/* The same by `threads` threads of its own (1: the caller's), until the range is inserted. */
+/* The same by `threads` threads: the caller's, and others that give way to the rest of the process.
+ * Returns when all are done. */
+vex_status vex_graph_insert_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads);
+/* Insert all of a range. */
 vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32_t threads);
 
 /* ---- searching ---- */
@@ -152,10 +155,12 @@ typedef struct vex_graph_stats {
     uint32_t ids, linked, duplicates; /* ids: vex_graph_end(); linked without duplicates          */
     uint32_t entry, max_level;        /* entry VEX_GRAPH_NONE when empty                          */
     uint64_t edges, upper_edges;      /* on level 0, above                                        */
-    uint64_t bytes;                   /* memory held, without the rows                            */
+    uint64_t bytes;                   /* vex_graph_bytes                                          */
     float phi;                        /* as grown                                                 */
 } vex_graph_stats;
 
+/* Memory held, without the rows. */
+uint64_t vex_graph_bytes(const vex_graph *graph);
 /* Goes through all nodes. */
 void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out);
 

@@ -4,6 +4,7 @@
  * A node is inserted in this order: search on all its levels, write its own lists, then the links
  * back from level 0 up, then perhaps become the entry.  So whoever finds it finds it complete.
  */
+#include "base/cpu.h"
 #include "index/graph_internal.h"
 
 #include <math.h>
@@ -225,6 +226,7 @@ typedef struct worker {
 
 static void *work(void *argument) {
     worker *w = argument;
+    vex_thread_give_way();
     w->status = vex_graph_insert_batch(w->graph, w->batch);
     if (w->status != VEX_OK) {
         memcpy(w->message, vex_last_error()->message, sizeof w->message);
@@ -234,21 +236,19 @@ static void *work(void *argument) {
 
 #define THREADS_MAX 256u
 
-vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32_t threads) {
-    vex_graph_batch batch;
-    vex_graph_batch_init(&batch, first, n);
+vex_status vex_graph_insert_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads) {
     const uint32_t more = (threads > THREADS_MAX ? THREADS_MAX : threads > 0 ? threads : 1) - 1;
     worker *workers = more > 0 ? vex_calloc(more, sizeof *workers) : NULL;
     uint32_t started = 0;
     for (; workers != NULL && started < more; started++) {
         worker *w = &workers[started];
         w->graph = graph;
-        w->batch = &batch;
+        w->batch = batch;
         if (pthread_create(&w->thread, NULL, work, w) != 0) {
             break; /* those that run do it all */
         }
     }
-    vex_status status = vex_graph_insert_batch(graph, &batch);
+    vex_status status = vex_graph_insert_batch(graph, batch);
     for (uint32_t i = 0; i < started; i++) {
         pthread_join(workers[i].thread, NULL);
         if (status == VEX_OK && workers[i].status != VEX_OK) {
@@ -257,4 +257,10 @@ vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32
     }
     vex_free(workers);
     return status;
+}
+
+vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32_t threads) {
+    vex_graph_batch batch;
+    vex_graph_batch_init(&batch, first, n);
+    return vex_graph_insert_by(graph, &batch, threads);
 }

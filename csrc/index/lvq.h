@@ -110,7 +110,7 @@ typedef struct vex_codes_health {
 
 typedef struct vex_codes_choice {
     vex_code_kind kind;
-    vex_codes_health lvq8, f16; /* f16.queries == 0: was not needed                               */
+    vex_codes_health lvq8, f16; /* queries == 0: was not needed                                   */
 } vex_codes_choice;
 
 /* Row i (< n) of the vectors, widened, to x[dim]. */
@@ -119,10 +119,14 @@ typedef void (*vex_vector_source)(void *context, uint32_t i, float *x);
 #define VEX_CODES_SAMPLE_QUERIES 256u
 #define VEX_CODES_SAMPLE_ROWS 10000u
 
+#define VEX_CODES_F16_MAX 65504.0f /* the largest value that F16 can tell */
+
 /* The kind for these n vectors, from a sample that depends on n and seed only: LVQ8 when
- * need_p99 <= 3k for k = 10, else F16 when that holds for it and no value is out of its range,
- * else F32.  Takes about 50 ms for 384 dimensions.  VEX_ERR_INVALID for l1. */
-vex_status vex_codes_choose(uint32_t space, uint32_t dim, uint32_t n, vex_vector_source source,
-                            void *context, uint64_t seed, vex_codes_choice *out);
+ * need_p99 <= 3k for k = 10, else F16 when that holds for it and no value of the sample is near the
+ * end of its range, else F32; kinds below `least` are not considered.  Takes about 50 ms for 384
+ * dimensions.  VEX_ERR_INVALID for l1. */
+vex_status vex_codes_choose(uint32_t space, uint32_t dim, vex_code_kind least, uint32_t n,
+                            vex_vector_source source, void *context, uint64_t seed,
+                            vex_codes_choice *out);
 
 #endif

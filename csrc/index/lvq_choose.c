@@ -150,7 +150,7 @@ static bool fits_f16(const sample *s) {
         largest = value > largest ? value : largest;
     }
     /* Other rows may be larger than the sample's: leave room. */
-    return largest <= 65504.0f / 16;
+    return largest <= VEX_CODES_F16_MAX / 16;
 }
 
 static vex_status try_kind(sample *s, vex_code_kind kind, vex_codes_health *out, bool *good) {
@@ -162,11 +162,13 @@ static vex_status try_kind(sample *s, vex_code_kind kind, vex_codes_health *out,
     return VEX_OK;
 }
 
-static vex_status choose(sample *s, vex_codes_choice *out) {
-    bool good;
+static vex_status choose(sample *s, vex_code_kind least, vex_codes_choice *out) {
+    bool good = false;
     exact_distances(s);
-    VEX_TRY(try_kind(s, VEX_CODE_LVQ8, &out->lvq8, &good));
-    out->kind = VEX_CODE_LVQ8;
+    if (least <= VEX_CODE_LVQ8) {
+        VEX_TRY(try_kind(s, VEX_CODE_LVQ8, &out->lvq8, &good));
+        out->kind = VEX_CODE_LVQ8;
+    }
     if (!good && fits_f16(s)) {
         VEX_TRY(try_kind(s, VEX_CODE_F16, &out->f16, &good));
         out->kind = VEX_CODE_F16;
@@ -177,15 +179,16 @@ static vex_status choose(sample *s, vex_codes_choice *out) {
     return VEX_OK;
 }
 
-vex_status vex_codes_choose(uint32_t space, uint32_t dim, uint32_t n, vex_vector_source source,
-                            void *context, uint64_t seed, vex_codes_choice *out) {
+vex_status vex_codes_choose(uint32_t space, uint32_t dim, vex_code_kind least, uint32_t n,
+                            vex_vector_source source, void *context, uint64_t seed,
+                            vex_codes_choice *out) {
     vex_codes codes;
-    vex_codes_choice result = {.kind = VEX_CODE_LVQ8};
+    vex_codes_choice result = {.kind = least};
     VEX_TRY(vex_codes_init(&codes, VEX_CODE_LVQ8, space, dim));
     sample s = {.space = space, .dim = dim};
     s.n = n < VEX_CODES_SAMPLE_ROWS ? n : VEX_CODES_SAMPLE_ROWS;
     s.m = s.n < VEX_CODES_SAMPLE_QUERIES ? s.n : VEX_CODES_SAMPLE_QUERIES;
-    if (n > 0) {
+    if (n > 0 && least < VEX_CODE_F32) {
         vex_bulk memory;
         const size_t distances = (size_t)s.m * s.n, vectors = (size_t)s.n * dim;
         VEX_TRY(
@@ -196,7 +199,7 @@ vex_status vex_codes_choose(uint32_t space, uint32_t dim, uint32_t n, vex_vector
         s.norms = s.coded + distances;
         s.scratch = s.norms + s.n;
         draw(&s, n, source, context, seed);
-        const vex_status status = choose(&s, &result);
+        const vex_status status = choose(&s, least, &result);
         vex_bulk_destroy(&memory);
         VEX_TRY(status);
     }

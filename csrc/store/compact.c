@@ -70,7 +70,7 @@ vex_status vex_compact_begin(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
                              const vex_snapshot *snapshot, const vex_manifest *manifest,
                              const vex_compact_plan *plan, vex_compaction *out) {
     const place from = {vfs, dir, uuid, snapshot, manifest};
-    vex_compaction compaction = {0};
+    vex_compaction compaction = {.codes = vex_snapshot_code_range(snapshot)};
     compaction.vecs = vex_calloc((size_t)plan->n_vecs + 1, sizeof *compaction.vecs);
     compaction.pays = vex_calloc((size_t)plan->n_pays + 1, sizeof *compaction.pays);
     vex_status status = compaction.vecs && compaction.pays ? VEX_OK : no_memory();
@@ -190,7 +190,7 @@ static vex_status write_vector_rows(const writing *w, const vex_vector_row *rows
                                     const uint64_t lsn[2]) {
     vex_compaction *c = w->compaction;
     VEX_TRY(vex_vecfile_write(w->vfs, w->dir, w->uuid, c->next_file_no++, rows, n, w->dimension,
-                              w->space, lsn[0], lsn[1], w->sync, &c->vec.entry));
+                              w->space, c->codes, lsn[0], lsn[1], w->sync, &c->vec.entry));
     VEX_TRY(vex_tombs_create(n, &c->vec.tombs));
     VEX_TRY(vex_vecfile_open(w->vfs, w->dir, w->uuid, &c->vec.entry, &c->vec.file));
     c->bytes += c->vec.entry.size;

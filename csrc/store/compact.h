@@ -28,6 +28,7 @@ typedef struct vex_compaction {
     vex_vec_source *vecs;      /* the files to merge, with the manifest's tombstones              */
     vex_pay_source *pays;
     uint32_t n_vecs, n_pays;
+    vex_code_range codes;      /* of the new vector file                                          */
     vex_vec_source vec;        /* the new files; file NULL when no vector row is alive            */
     vex_pay_source *new_pays;
     uint32_t n_new_pays;

@@ -105,8 +105,8 @@ static vex_status write_vectors(const flushing *f, const gathered *rows) {
     }
     VEX_TRY(vex_vecfile_write(f->vfs, f->dir, f->uuid, result->manifest.next_file_no++,
                               rows->vectors, rows->n_vectors, f->sealed->dimension,
-                              f->sealed->space, rows->vector_lsn[0], rows->vector_lsn[1], f->sync,
-                              &source->entry));
+                              f->sealed->space, vex_snapshot_code_range(f->sealed),
+                              rows->vector_lsn[0], rows->vector_lsn[1], f->sync, &source->entry));
     result->has_rows = true;
     VEX_TRY(vex_tombs_create(rows->n_vectors, &source->tombs));
     return vex_vecfile_open(f->vfs, f->dir, f->uuid, &source->entry, &source->file);

@@ -69,6 +69,7 @@ vex_status vex_snapshot_copy(const vex_snapshot *from, vex_snapshot **out) {
     copy->generation = from->generation;
     copy->dimension = from->dimension;
     copy->space = from->space;
+    copy->codes = from->codes;
     for (uint32_t i = 0; i < from->n_vecs; i++) {
         copy->vecs[i] = from->vecs[i];
         vex_vecfile_acquire(copy->vecs[i].file);
@@ -88,6 +89,23 @@ vex_status vex_snapshot_copy(const vex_snapshot *from, vex_snapshot **out) {
     copy->n_mems = from->n_mems;
     *out = copy;
     return VEX_OK;
+}
+
+/* ---- code rows ---- */
+
+uint32_t vex_snapshot_code_tag(const vex_snapshot *snapshot) {
+    uint32_t tag = snapshot->n_vecs > 0 ? snapshot->codes.least : 0;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        const uint32_t of_file = snapshot->vecs[i].file->code_form.tag;
+        tag = of_file > tag ? of_file : tag;
+    }
+    return snapshot->codes.most != 0 && tag > snapshot->codes.most ? snapshot->codes.most : tag;
+}
+
+vex_code_range vex_snapshot_code_range(const vex_snapshot *snapshot) {
+    const uint32_t tag = vex_snapshot_code_tag(snapshot);
+    return (vex_code_range){tag > snapshot->codes.least ? tag : snapshot->codes.least,
+                            snapshot->codes.most};
 }
 
 /* ---- from a manifest ---- */

@@ -55,6 +55,7 @@ typedef struct vex_snapshot {
     atomic_uint refs;
     uint64_t lsn, next_seq, live_rows, generation;
     uint32_t dimension, space;
+    vex_code_range codes;    /* of new files; set by who opens it, copied on                      */
     vex_vec_source *vecs;
     vex_pay_source *pays;
     uint32_t n_vecs, n_pays, n_mems;
@@ -74,6 +75,12 @@ void vex_snapshot_release(vex_snapshot *snapshot); /* NULL is fine */
 /* Open all files of a manifest; no memtables yet. */
 vex_status vex_snapshot_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              const vex_manifest *manifest, vex_snapshot **out);
+
+/* The form of code rows that all its files should have, as one graph needs: the highest of theirs
+ * within the range; 0 when there are no files. */
+uint32_t vex_snapshot_code_tag(const vex_snapshot *snapshot);
+/* What a new file may have so that it does not fall behind that. */
+vex_code_range vex_snapshot_code_range(const vex_snapshot *snapshot);
 
 /* Where a live row is. */
 typedef struct vex_row_ref {

@@ -196,8 +196,8 @@ static uint32_t narrowest(const vex_vector_row *rows, uint32_t n, uint32_t dimen
 
 vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_vector_row *rows, uint32_t n,
-                             uint32_t dimension, uint32_t space, uint64_t lsn_lo, uint64_t lsn_hi,
-                             bool sync, vex_file_entry *entry) {
+                             uint32_t dimension, uint32_t space, vex_code_range codes,
+                             uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry) {
     VEX_TRY(check_rows(rows, n, dimension));
     float *scratch = vex_malloc(dimension * sizeof *scratch);
     if (scratch == NULL) {
@@ -205,8 +205,9 @@ vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     }
     uint32_t element = narrowest(rows, n, dimension, scratch);
     shape s = {n, dimension, space, element, stride_of(element, dimension), {0}};
-    vex_status status =
-        code_plugin != NULL ? code_plugin->choose(rows, n, dimension, space, &s.codes) : VEX_OK;
+    vex_status status = code_plugin != NULL
+                            ? code_plugin->choose(rows, n, dimension, space, codes, &s.codes)
+                            : VEX_OK;
     vex_container_writer *writer = NULL;
     if (status == VEX_OK) {
         status = vex_container_create(vfs, dir, uuid, VEX_KIND_VECTORS, file_no, lsn_lo, lsn_hi,

@@ -19,13 +19,19 @@ typedef struct vex_code_form {
     uint32_t stride;          /* bytes per row: a multiple of 64; 0: none                         */
 } vex_code_form;
 
+/* Which forms a new file may have: the higher the tag, the closer to the vectors. */
+typedef struct vex_code_range {
+    uint32_t least, most;     /* most 0: any                                                      */
+} vex_code_range;
+
 typedef struct vex_vector_row vex_vector_row;
 
 /* Makes code rows: given by a higher layer. */
 typedef struct vex_code_plugin {
-    /* The form for these rows.  A failure fails the file. */
+    /* The form for these rows, in the range unless it cannot serve them.  A failure fails the
+     * file. */
     vex_status (*choose)(const vex_vector_row *rows, uint32_t n, uint32_t dimension,
-                         uint32_t space, vex_code_form *out);
+                         uint32_t space, vex_code_range range, vex_code_form *out);
     /* Write one row, every byte of it; its `vector` is there. */
     void (*encode)(const vex_code_form *form, uint32_t dimension, uint32_t space,
                    const vex_vector_row *row, void *out);
@@ -65,8 +71,8 @@ void vex_vector_row_read(const vex_vector_row *row, uint32_t dimension, float *d
  * the directory. */
 vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t file_no, const vex_vector_row *rows, uint32_t n,
-                             uint32_t dimension, uint32_t space, uint64_t lsn_lo,
-                             uint64_t lsn_hi, bool sync, vex_file_entry *entry);
+                             uint32_t dimension, uint32_t space, vex_code_range codes,
+                             uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry);
 /* Checks everything but the vectors themselves: that is for vex_vecfile_verify. */
 vex_status vex_vecfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                             const vex_file_entry *entry, vex_vecfile **out);

@@ -123,7 +123,8 @@ static void encode(bench *b, const char *kind) {
     double start = now();
     if (strcmp(kind, "auto") == 0) {
         vex_codes_choice choice;
-        if (vex_codes_choose(b->space, b->dim, b->n, source_of, b, 1, &choice) != VEX_OK) {
+        if (vex_codes_choose(b->space, b->dim, VEX_CODE_LVQ8, b->n, source_of, b, 1, &choice) !=
+            VEX_OK) {
             fail("choosing");
         }
         which = choice.kind;

@@ -223,6 +223,7 @@ TEST(db_compact_rewrites_files_with_dead_rows) {
     vex_collection *collection = open_collection(db, VEX_SPACE_L2);
     write_wide(collection, VEX_WRITE_ADD, 0, 20000, 1);
     CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(vex_db_wait_idle(db, FOR_EVER));
     uint64_t full = disk_of(collection).bytes;
     delete_range(collection, 16200, 3800); /* under a fifth */
     CHECK_OK(vex_collection_flush(collection));

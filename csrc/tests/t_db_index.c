@@ -75,11 +75,15 @@ static void delete_some(vex_collection *collection, uint64_t first, uint64_t end
     vex_buf_clear(&ids);
 }
 
-static uint64_t indexed(vex_collection *collection) {
+static vex_collection_info info_of(vex_collection *collection) {
     vex_collection_info info;
-    CHECK_OK(vex_collection_wait_index(collection, WAIT_MS));
     CHECK_OK(vex_collection_get_info(collection, &info));
-    return info.indexed_rows;
+    return info;
+}
+
+static uint64_t indexed(vex_collection *collection) {
+    CHECK_OK(vex_collection_wait_index(collection, WAIT_MS));
+    return info_of(collection).indexed_rows;
 }
 
 static const vex_query_options exactly = {.flags = VEX_QUERY_EXACT};
@@ -131,9 +135,10 @@ static void life(const char *path, uint32_t space) {
     vex_db *db = open_indexed(path);
     vex_collection *collection = open_collection(db, space);
     insert(collection, 0, 4000, VEX_WRITE_ADD);
-    CHECK_EQ(indexed(collection), 0); /* still in memory */
-    CHECK_OK(vex_collection_flush(collection));
+    CHECK_EQ(info_of(collection).indexed_rows, 0); /* still in memory */
     CHECK_EQ(indexed(collection), 4000);
+    CHECK_EQ(info_of(collection).unindexed_rows, 0);
+    CHECK_EQ(info_of(collection).quantization, VEX_QUANTIZE_SQ8);
     CHECK(recall(collection, NULL, 60, 10) >= 0.98);
     CHECK(distances_of_queries(collection, 20) < 2000); /* not a scan */
 

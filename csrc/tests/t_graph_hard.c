@@ -123,7 +123,7 @@ static void check_set(size_t set, uint32_t space, uint32_t n, uint32_t dim) {
     graph_kit plain = graph_kit_create(VEX_CODE_F32, space, dim, n);
     sets[set].fill(&plain, &state);
     taken t = {&plain};
-    CHECK_OK(vex_codes_choose(space, dim, n, source_of, &t, 1, &choice));
+    CHECK_OK(vex_codes_choose(space, dim, VEX_CODE_LVQ8, n, source_of, &t, 1, &choice));
     graph_kit kit = graph_kit_create(choice.kind, space, dim, n);
     memcpy(kit.vectors, plain.vectors, (size_t)n * dim * sizeof *kit.vectors);
     graph_kit_encode(&kit);

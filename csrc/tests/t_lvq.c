@@ -342,8 +342,8 @@ static void source_of(void *context, uint32_t i, float *x) {
 static vex_codes_choice choice_for(const float *vectors, uint32_t n, uint32_t dim, uint32_t space) {
     made m = {vectors, dim};
     vex_codes_choice first, second;
-    CHECK_OK(vex_codes_choose(space, dim, n, source_of, &m, 7, &first));
-    CHECK_OK(vex_codes_choose(space, dim, n, source_of, &m, 7, &second));
+    CHECK_OK(vex_codes_choose(space, dim, VEX_CODE_LVQ8, n, source_of, &m, 7, &first));
+    CHECK_OK(vex_codes_choose(space, dim, VEX_CODE_LVQ8, n, source_of, &m, 7, &second));
     CHECK(memcmp(&first, &second, sizeof first) == 0);
     return first;
 }
@@ -388,7 +388,7 @@ TEST(lvq_choice) {
     }
     vex_codes_choice unused;
     made m = {vectors, DIM};
-    CHECK_STATUS(vex_codes_choose(VEX_SPACE_L1, DIM, 3, source_of, &m, 7, &unused),
+    CHECK_STATUS(vex_codes_choose(VEX_SPACE_L1, DIM, VEX_CODE_LVQ8, 3, source_of, &m, 7, &unused),
                  VEX_ERR_INVALID);
     free(vectors);
 }

@@ -69,7 +69,7 @@ VFS_TEST(vecfile_round_trip) {
             vex_file_entry entry;
             vex_vecfile *file;
             CHECK_OK(vex_vecfile_write(vfs, root, kit_uuid, file_no, made.rows, made.n,
-                                       made.dimension, 0, 5, 9, true, &entry));
+                                       made.dimension, 0, (vex_code_range){0}, 5, 9, true, &entry));
             CHECK_EQ(entry.rows, made.n);
             CHECK_EQ(entry.seq_lo, made.rows[0].seq);
             CHECK_EQ(entry.seq_hi, made.rows[made.n - 1].seq);
@@ -102,7 +102,7 @@ TEST(vecfile_stride) {
         vex_file_entry entry;
         vex_vecfile *file;
         CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, i + 1, made.rows, made.n, made.dimension, 0,
-                                   1, 1, false, &entry));
+                                   (vex_code_range){0}, 1, 1, false, &entry));
         CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
         CHECK_EQ(file->element, cases[i][0]);
         CHECK_EQ(file->stride, cases[i][2]);
@@ -125,8 +125,8 @@ VFS_TEST(vecfile_large) {
     rows made = make_rows(40000, 24, VEX_ELEMENT_F32, 2);
     vex_file_entry entry;
     vex_vecfile *file;
-    CHECK_OK(
-        vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, made.n, 24, 0, 1, 1, false, &entry));
+    CHECK_OK(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, made.n, 24, 0,
+                               (vex_code_range){0}, 1, 1, false, &entry));
     CHECK_OK(vex_vecfile_open(vfs, root, kit_uuid, &entry, &file));
     check_file(file, &made);
     CHECK_OK(vex_vecfile_verify(file));
@@ -138,14 +138,18 @@ VFS_TEST(vecfile_refused) {
     rows made = make_rows(10, 4, VEX_ELEMENT_F32, 1);
     vex_file_entry entry, other;
     vex_vecfile *file;
-    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 0, 4, 0, 1, 1, true, &entry),
+    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 0, 4, 0, (vex_code_range){0},
+                                   1, 1, true, &entry),
                  VEX_ERR_INVALID);
-    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 10, 0, 0, 1, 1, true, &entry),
+    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 10, 0, 0, (vex_code_range){0},
+                                   1, 1, true, &entry),
                  VEX_ERR_INVALID);
     made.rows[5].seq = made.rows[4].seq;
-    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 10, 4, 0, 1, 1, true, &entry),
+    CHECK_STATUS(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 10, 4, 0, (vex_code_range){0},
+                                   1, 1, true, &entry),
                  VEX_ERR_INVALID);
-    CHECK_OK(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 5, 4, 0, 1, 1, true, &entry));
+    CHECK_OK(vex_vecfile_write(vfs, root, kit_uuid, 1, made.rows, 5, 4, 0, (vex_code_range){0}, 1,
+                               1, true, &entry));
     other = entry;
     other.rows++;
     CHECK_STATUS(vex_vecfile_open(vfs, root, kit_uuid, &other, &file), VEX_ERR_CORRUPT);
@@ -181,7 +185,8 @@ TEST(vecfile_every_byte_damaged) {
     rows made = make_rows(20, 5, VEX_ELEMENT_F32, 3);
     vex_file_entry entry;
     vex_vecfile *file;
-    CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 5, 0, 1, 1, true, &entry));
+    CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 5, 0, (vex_code_range){0},
+                               1, 1, true, &entry));
     const char *path = kit_path("/", VEX_KIND_VECTORS, 1);
     uint32_t opened = 0, wrong = 0;
     for (uint64_t at = 0; at < entry.size; at++) {
@@ -204,8 +209,8 @@ TEST(vecfile_every_byte_damaged) {
     for (uint64_t size = 0; size < entry.size; size += 1 + test_random_below(30)) {
         vex_vfs *other;
         CHECK_OK(vex_vfs_memory_create(&other));
-        CHECK_OK(vex_vecfile_write(other, "/", kit_uuid, 1, made.rows, made.n, 5, 0, 1, 1, true,
-                                   &entry));
+        CHECK_OK(vex_vecfile_write(other, "/", kit_uuid, 1, made.rows, made.n, 5, 0,
+                                   (vex_code_range){0}, 1, 1, true, &entry));
         kit_truncate(other, path, size);
         CHECK_STATUS(vex_vecfile_open(other, "/", kit_uuid, &entry, &file), VEX_ERR_CORRUPT);
         vex_vfs_memory_destroy(other);
@@ -221,8 +226,8 @@ TEST(vecfile_rows_are_checked_when_used) {
     rows made = make_rows(ROWS, DIMENSION, VEX_ELEMENT_F32, 1);
     vex_file_entry entry;
     vex_vecfile *file;
-    CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, ROWS, DIMENSION, 0, 1, 1, true,
-                               &entry));
+    CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, ROWS, DIMENSION, 0,
+                               (vex_code_range){0}, 1, 1, true, &entry));
     CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
     uint64_t start = file->lazy_vectors.section->offset, stride = file->stride;
     uint64_t damaged_chunk = 3 + test_random_below(8);
@@ -258,8 +263,8 @@ TEST(vecfile_damage_behind_checksums) {
         rows made = make_rows(60, 7, (uint32_t)kind, 3);
         vex_file_entry entry;
         vex_vecfile *file, *damaged;
-        CHECK_OK(
-            vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 7, 0, 1, 1, false, &entry));
+        CHECK_OK(vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 7, 0,
+                                   (vex_code_range){0}, 1, 1, false, &entry));
         CHECK_OK(vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file));
         for (int round = 0; round < 1000; round++) {
             vex_file_entry changed = entry;
@@ -296,8 +301,8 @@ TEST(vecfile_every_failure) {
             vex_file_entry entry;
             vex_vfs_fault_arm(vfs, kind == 0 ? n : 0, EIO, false, false);
             vex_mem_fail_at(kind == 1 ? n : 0, false);
-            status = vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 6, 0, 1, 1, true,
-                                       &entry);
+            status = vex_vecfile_write(vfs, "/", kit_uuid, 1, made.rows, made.n, 6, 0,
+                                       (vex_code_range){0}, 1, 1, true, &entry);
             if (status == VEX_OK) {
                 status = vex_vecfile_open(vfs, "/", kit_uuid, &entry, &file);
             }
