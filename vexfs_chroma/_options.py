@@ -8,8 +8,12 @@ They are keyword arguments of our client functions, or environment variables, in
     busy_timeout   VEXFS_BUSY_TIMEOUT  seconds to wait for another process (default 30)
     memtable_rows  VEXFS_MEMTABLE_ROWS records kept in memory before they are sealed into files
                                        (environment only; default 50,000)
+    quantization   VEXFS_QUANTIZATION  what graphs are walked on; results have exact distances
+                                       "auto" (default): 8 bits per element where that is enough,
+                                       else 16, else float32; "sq8": 8 bits; "none": float32
     index_rows     VEXFS_INDEX_ROWS    build a graph for collections of so many records
-                                       (environment only; default: never, every search is exact)
+                                       (environment only; default 10,000; 0: never, every search
+                                       is exact)
 
 A directory that is open in this process has the options that it was opened with.  Further clients
 of it inherit what they are not given; being given something else is a ValueError.
@@ -27,6 +31,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma import _engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +52,7 @@ class Options:
     durability: str = "full"
     read_only: bool = False
     busy_timeout: float = 30.0
+    quantization: str = "auto"
     memtable_rows: int = 0
     index_rows: int = 0
 
@@ -110,6 +117,11 @@ def _check(options: Options) -> None:
         )
     if not isinstance(options.read_only, bool):
         raise InvalidArgumentError(f"read_only must be True or False, got {options.read_only!r}")
+    if options.quantization not in _engine.QUANTIZATIONS:
+        raise InvalidArgumentError(
+            f"quantization must be one of {', '.join(_engine.QUANTIZATIONS)}, "
+            f"got {options.quantization!r}"
+        )
     timeout = options.busy_timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
         raise InvalidArgumentError(f"busy_timeout must be a number of seconds, got {timeout!r}")
@@ -123,12 +135,18 @@ def _from_environment() -> dict[str, Any]:
         if read_only.lower() not in {"0", "1", "false", "true", "no", "yes"}:
             raise InvalidArgumentError(f"VEXFS_READ_ONLY must be 0 or 1, got {read_only!r}")
         found["read_only"] = read_only.lower() in {"1", "true", "yes"}
-    for name in ("memtable_rows", "index_rows"):
+    if quantization := os.environ.get("VEXFS_QUANTIZATION"):
+        found["quantization"] = quantization
+    for name, least in (("memtable_rows", 1), ("index_rows", 0)):
         variable = f"VEXFS_{name.upper()}"
         if rows := os.environ.get(variable):
-            if not (rows.isascii() and rows.isdigit() and 0 < int(rows) < 2**31):
-                raise InvalidArgumentError(f"{variable} must be a positive number, got {rows!r}")
+            if not (rows.isascii() and rows.isdigit() and least <= int(rows) < 2**31):
+                raise InvalidArgumentError(
+                    f"{variable} must be a number of rows, {least} or more, got {rows!r}"
+                )
             found[name] = int(rows)
+    if found.get("index_rows") == 0:
+        found["index_rows"] = _engine.NO_INDEX
     if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):
         try:
             found["busy_timeout"] = float(timeout)

@@ -29,6 +29,7 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
         busy_timeout=options.busy_timeout,
         memtable_rows=options.memtable_rows,
         index_rows=options.index_rows,
+        quantization=options.quantization,
     )
     try:
         catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)

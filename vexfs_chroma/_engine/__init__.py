@@ -11,8 +11,15 @@ import os
 
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
-from vexfs_chroma._engine._collection import Collection, CollectionInfo, Filter, Rows
-from vexfs_chroma._engine._database import Database
+from vexfs_chroma._engine._collection import (
+    Collection,
+    CollectionInfo,
+    Filter,
+    IndexCheck,
+    Plan,
+    Rows,
+)
+from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Database
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -54,10 +61,14 @@ __all__ = [
     "F_NIN",
     "F_NOT_CONTAINS",
     "F_OR",
+    "NO_INDEX",
+    "QUANTIZATIONS",
     "Collection",
     "CollectionInfo",
     "Database",
     "Filter",
+    "IndexCheck",
+    "Plan",
     "Rows",
     "codec_name",
     "format_version",

@@ -38,6 +38,21 @@ _WRITES: dict[str, int] = {
     "update": lib.VEX_WRITE_UPDATE,
     "upsert": lib.VEX_WRITE_UPSERT,
 }
+_QUANTIZATIONS: dict[int, str | None] = {
+    0: None,
+    lib.VEX_QUANTIZE_SQ8: "sq8",
+    lib.VEX_QUANTIZE_F16: "f16",
+    lib.VEX_QUANTIZE_NONE: "none",
+}
+_PLANS: dict[int, str] = {
+    lib.VEX_PLAN_NO_VECTORS: "nothing can be found",
+    lib.VEX_PLAN_WALK: "graph",
+    lib.VEX_PLAN_ASKED: "asked for",
+    lib.VEX_PLAN_NO_GRAPH: "no graph yet",
+    lib.VEX_PLAN_FEW_ROWS: "few rows",
+    lib.VEX_PLAN_LARGE_K: "many results",
+    lib.VEX_PLAN_NOT_FINITE: "query not finite",
+}
 _UINT32_MAX = 0xFFFFFFFF
 
 
@@ -72,10 +87,45 @@ class CollectionInfo:
     vector_files: int
     payload_files: int
     indexed_rows: int
+    unindexed_rows: int
+    index_bytes: int
+    quantization: str | None
+    index_rows: int
     raw_document_bytes: int
     stored_document_bytes: int
     raw_metadata_bytes: int
     stored_metadata_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
+class IndexCheck:
+    """What a walk through the whole graph found; see vex_index_check."""
+
+    linked: int
+    duplicates: int
+    unreachable: int
+    links: int
+    max_level: int
+    m: int
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """How a query was answered; see vex_query_plan."""
+
+    why: str
+    ef: int
+    quantization: str | None
+    read_again: int
+    rows: int
+    graph_rows: int
+    walk_distances: int
+    walk_hops: int
+    exact_distances: int
+    read_rows: int
+    select_us: int
+    search_us: int
+    fetch_us: int
 
 
 class Collection:
@@ -174,19 +224,52 @@ class Collection:
         uris: bool = False,
         vectors: bool = False,
         exact: bool = False,
+        walk: bool = False,
     ) -> Rows:
         """The k nearest selected records of each query, nearest first.
 
-        Where a graph is built the search is approximate, unless it is to be `exact`.
+        Where a graph is built the search is approximate, unless it is to be `exact`.  `walk` uses
+        the graph even where reading all rows is faster; it is for tests.
         """
+        flags = (lib.VEX_QUERY_EXACT if exact else 0) | (lib.VEX_QUERY_GRAPH if walk else 0)
+        options = ffi.new("vex_query_options *", {"flags": flags})
+        include = _include(documents, metadatas, uris, vectors)
+        return self._query(queries, k, ids, filter, include, options)
+
+    def explain(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        exact: bool = False,
+    ) -> Plan:
+        """How query() with these arguments is answered, which is tried out."""
+        plan = ffi.new("vex_query_plan *")
+        flags = lib.VEX_QUERY_EXACT if exact else 0
+        options = ffi.new("vex_query_options *", {"flags": flags, "plan": plan})
+        self._query(queries, k, ids, filter, 0, options)
+        fields = {name: getattr(plan, name) for name in Plan.__slots__}
+        fields["why"] = _PLANS[plan.why]
+        fields["quantization"] = _QUANTIZATIONS[plan.quantization]
+        return Plan(**fields)
+
+    def _query(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        ids: Sequence[str] | None,
+        filter: Filter | None,
+        include: int,
+        options: Any,
+    ) -> Rows:
         matrix = _wire.as_matrix(queries)
         n, dimension = matrix.shape
         selection = _Selection(ids, filter)
         nearest = _wire.as_index(k, "k", _UINT32_MAX)
-        include = _include(documents, metadatas, uris, vectors)
         lent = ffi.from_buffer("float[]", matrix)
         out = ffi.new("vex_result **")
-        options = ffi.new("vex_query_options *", {"flags": lib.VEX_QUERY_EXACT if exact else 0})
         with self._handle as collection:
             check(
                 lib.vex_query(
@@ -209,7 +292,16 @@ class Collection:
         with self._handle as collection:
             check(lib.vex_collection_get_info(collection, out))
         fields = {name: getattr(out, name) for name in CollectionInfo.__slots__}
-        return CollectionInfo(**{**fields, "space": _SPACE_NAMES[out.space]})
+        fields["space"] = _SPACE_NAMES[out.space]
+        fields["quantization"] = _QUANTIZATIONS[out.quantization]
+        return CollectionInfo(**fields)
+
+    def check_index(self) -> IndexCheck:
+        """Walk through the whole graph: is every row in it found?  All zeros without a graph."""
+        out = ffi.new("vex_index_check *")
+        with self._handle as collection:
+            check(lib.vex_collection_check_index(collection, out))
+        return IndexCheck(**{name: getattr(out, name) for name in IndexCheck.__slots__})
 
     def metadata_keys(self) -> dict[str, int]:
         """Metadata keys ever written, each with the bit mask of its types (see vexfs.h)."""
@@ -221,28 +313,32 @@ class Collection:
         finally:
             lib.vex_bytes_free(blob[0])
 
-    def set_index(self, *, max_neighbors: int, ef_construction: int, ef_search: int) -> None:
+    def set_index(
+        self, *, max_neighbors: int, ef_construction: int, ef_search: int, rows: int = 0
+    ) -> None:
         """Parameters of the graph; what is beyond the engine's limits counts as the limit.
 
-        The first two are for graphs that are built from now on.
+        The first two are for graphs that are built from now on.  `rows`: build one from so many
+        records on; NO_INDEX: build nothing more; 0: as it is.
         """
         options = ffi.new("vex_index_options *")
+        options.rows = rows
         options.m = min(max(max_neighbors, 2), 1024)
         options.ef_construction = min(max(ef_construction, 1), 65535)
         options.ef = min(max(ef_search, 1), _UINT32_MAX)
         with self._handle as collection:
             check(lib.vex_collection_set_index(collection, options))
 
-    def wait_for_index(self, timeout: float) -> None:
-        """Wait until everything in files is in the graph.  Raises DatabaseLockedError after
-        `timeout` seconds.
+    def wait_for_index(self, timeout: float | None = None) -> None:
+        """Have everything that is written by now in the graph; see vex_collection_wait_index.
+
+        Raises TimeoutError after `timeout` seconds.
         """
         with self._handle as collection:
-            check(
-                lib.vex_collection_wait_index(
-                    collection, int(min(max(timeout, 0) * 1000, _UINT32_MAX))
-                )
-            )
+            status = lib.vex_collection_wait_index(collection, 0)
+            if status != lib.VEX_ERR_BUSY:
+                return check(status)
+        wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
 
     def flush(self) -> None:
         """Seal what is in memory into segment files and wait until they are committed."""

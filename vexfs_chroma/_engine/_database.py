@@ -20,6 +20,13 @@ DURABILITIES: dict[str, int] = {
     "normal": lib.VEX_DURABILITY_NORMAL,
     "off": lib.VEX_DURABILITY_OFF,
 }
+QUANTIZATIONS: dict[str, int] = {
+    "auto": lib.VEX_QUANTIZE_AUTO,
+    "sq8": lib.VEX_QUANTIZE_SQ8,
+    "none": lib.VEX_QUANTIZE_NONE,
+}
+NO_INDEX: int = 0xFFFFFFFF
+"""The value of `index_rows` that means: never build a graph."""
 _UINT32_MAX = 0xFFFFFFFF
 
 
@@ -40,10 +47,16 @@ class Database:
         memtable_rows: int = 0,
         memtable_bytes: int = 0,
         index_rows: int = 0,
+        index_threads: int = 0,
+        quantization: str = "auto",
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidArgumentError(
                 f"durability must be one of {', '.join(DURABILITIES)}, got {durability!r}"
+            )
+        if quantization not in QUANTIZATIONS:
+            raise InvalidArgumentError(
+                f"quantization must be one of {', '.join(QUANTIZATIONS)}, got {quantization!r}"
             )
         if not busy_timeout >= 0:  # refuses NaN, too
             raise InvalidArgumentError(f"busy_timeout must not be negative, got {busy_timeout}")
@@ -56,6 +69,8 @@ class Database:
         options.memtable_rows = as_index(memtable_rows, "memtable_rows", _UINT32_MAX)
         options.memtable_bytes = as_index(memtable_bytes, "memtable_bytes")
         options.index_rows = as_index(index_rows, "index_rows", _UINT32_MAX)
+        options.index_threads = as_index(index_threads, "index_threads", _UINT32_MAX)
+        options.quantization = QUANTIZATIONS[quantization]
         out = ffi.new("vex_db **")
         check(lib.vex_db_open(_path_bytes(path), options, out))
         self._handle = Handle("the database", out[0], _close)
