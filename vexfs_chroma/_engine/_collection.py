@@ -336,9 +336,10 @@ class Collection:
         """
         with self._handle as collection:
             status = lib.vex_collection_wait_index(collection, 0)
-            if status != lib.VEX_ERR_BUSY:
-                return check(status)
-        wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
+        if status == lib.VEX_ERR_BUSY:
+            wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
+        else:
+            check(status)
 
     def flush(self) -> None:
         """Seal what is in memory into segment files and wait until they are committed."""
