@@ -235,8 +235,11 @@ static vex_status add_memtable(vex_snapshot *snapshot) {
     return VEX_OK;
 }
 
-/* The forms of code rows that an option allows: their tags are VEX_QUANTIZE_*. */
-static vex_code_range codes_for(uint32_t quantization) {
+/* The forms of code rows that an option allows: their tags are VEX_QUANTIZE_*.  None for l1. */
+static vex_code_range codes_for(uint32_t quantization, uint32_t space) {
+    if (space == VEX_SPACE_L1) {
+        return (vex_code_range){0};
+    }
     return quantization == VEX_QUANTIZE_AUTO ? (vex_code_range){VEX_QUANTIZE_SQ8, VEX_QUANTIZE_NONE}
                                              : (vex_code_range){quantization, quantization};
 }
@@ -265,7 +268,7 @@ static vex_status load_once(vex_collection *collection, replay_limit limit) {
                  vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest, &snapshot));
     VEX_TRY_DONE(status, vex_key_set_decode(&keys, manifest.keys.data, manifest.keys.len));
     VEX_TRY_DONE(status, add_memtable(snapshot));
-    snapshot->codes = codes_for(db->options.quantization);
+    snapshot->codes = codes_for(db->options.quantization, snapshot->space);
 
     vex_wal_reader_close(collection->tail);
     collection->tail = NULL;

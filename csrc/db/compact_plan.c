@@ -27,6 +27,7 @@ static candidate make_candidate(const vex_file_entry *entry, uint64_t bytes) {
 
 static vex_status list_files(const vex_snapshot *snapshot, vex_file_kind kind, candidates *out) {
     uint32_t n = kind == VEX_KIND_VECTORS ? snapshot->n_vecs : snapshot->n_pays;
+    const uint32_t tag = vex_snapshot_code_tag(snapshot);
     *out = (candidates){vex_calloc((size_t)n + 1, sizeof *out->items), n};
     if (out->items == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to plan a compaction");
@@ -35,8 +36,7 @@ static vex_status list_files(const vex_snapshot *snapshot, vex_file_kind kind, c
         if (kind == VEX_KIND_VECTORS) {
             const vex_vec_source *source = &snapshot->vecs[i];
             out->items[i] = make_candidate(&source->entry, source->entry.size);
-            out->items[i].misfit = snapshot->space != VEX_SPACE_L1 &&
-                                   source->file->code_form.tag != vex_snapshot_code_tag(snapshot);
+            out->items[i].misfit = source->file->code_form.tag != tag;
         } else {
             const vex_pay_source *source = &snapshot->pays[i];
             uint64_t raw = source->file->raw_document_bytes + source->file->raw_metadata_bytes;

@@ -246,7 +246,8 @@ void vex_index_note_query(vex_collection *collection, const vex_index_view *view
     vex_index *index = &collection->index;
     if (view == NULL && !atomic_load_explicit(&index->load_tried, memory_order_relaxed)) {
         vex_index_want(collection);
-    } else if (!collection->db->read_only) {
+    }
+    if (!collection->db->read_only) {
         if (vex_collection_note_tail(collection, snapshot, QUERIED_TAIL_MS)) {
             vex_worker_wake(collection->db); /* after a crash, say: writers see to it themselves */
         }
