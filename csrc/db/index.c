@@ -267,6 +267,7 @@ void vex_index_wait_for_builder(vex_collection *collection, uint32_t n) {
     if (VEX_LIKELY(atomic_load(&index->waiting_bytes) <= VEX_TAIL_BYTES)) {
         return;
     }
+    vex_worker_wake(collection->db); /* a forked child has no worker yet */
     pthread_mutex_lock(&index->turnstile);
     uint64_t until = vfs->clock_ms(vfs) + BUILDER_WAIT_MS;
     uint64_t target = atomic_load(&index->inserted) + n;
