@@ -351,8 +351,7 @@ vex_status vex_collection_check_index(vex_collection *collection, vex_index_chec
     vex_status status = VEX_OK;
     vex_index_check check = {0};
     VEX_TRY(vex_db_enter(collection->db));
-    pthread_mutex_lock(
-        &collection->index.mu); /* no inserting meanwhile: links would be on their way */
+    pthread_mutex_lock(&collection->index.mu); /* no inserting: links would be on their way */
     vex_index_view *view = vex_collection_index_view(collection);
     if (view != NULL) {
         vex_graph_stats stats;

@@ -16,14 +16,18 @@ static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
                                                                                  : NULL;
 }
 
-/* A graph that was saved while it was built lacks rows of its last file. */
-static bool is_complete(const vex_graph *graph, const vex_graph_source *source) {
-    for (uint32_t row = 0; row < source->rows; row++) {
-        if (!vex_graph_has(graph, source->first + row)) {
-            return false;
+/* How many of the sources, from the first on, are in the graph: one that was saved while it was
+ * built lacks rows of the last ones. */
+static uint32_t count_complete(const vex_graph *graph, const vex_graph_source *sources,
+                               uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t row = 0; row < sources[i].rows; row++) {
+            if (!vex_graph_has(graph, sources[i].first + row)) {
+                return i;
+            }
         }
     }
-    return true;
+    return n;
 }
 
 static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapshot,
@@ -44,8 +48,7 @@ static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapsho
             vex_vecfile_acquire(vex_index_file_of(snapshot, sources[i].file_no));
     }
     if (status == VEX_OK) {
-        status = vex_index_make_view(
-            owner, n > 0 && !is_complete(graph, &sources[n - 1]) ? n - 1 : n, &view);
+        status = vex_index_make_view(owner, count_complete(graph, sources, n), &view);
     }
     vex_index_graph_release(owner); /* the view has its own reference */
     if (status == VEX_OK) {

@@ -358,6 +358,37 @@ TEST(db_index_half_built_is_saved) {
     close_all(db, collection);
 }
 
+/* The same after a remap, which may leave several files to be inserted. */
+TEST(db_index_half_remapped_is_saved) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_with(path, (vex_db_options){0});
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 1000, VEX_WRITE_ADD);
+    CHECK_EQ(indexed(collection), 1000);
+    CHECK_OK(vex_collection_set_index(collection, &(vex_index_options){.rows = UINT32_MAX}));
+    CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS));
+    insert(collection, 1000, 700, VEX_WRITE_ADD);
+    CHECK_OK(vex_collection_flush(collection));
+    insert(collection, 1700, 800, VEX_WRITE_ADD);
+    CHECK_OK(vex_collection_flush(collection));
+    delete_some(collection, 0, 1000, 2); /* a remap is due, which takes the other files along */
+    CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS));
+    bool more = true;
+    collection->index.options.rows = INDEX_ROWS; /* one step, by hand: the worker does none */
+    CHECK_OK(vex_index_step(collection, &more));
+    CHECK(info_of(collection).unindexed_rows >= 1500); /* the two files */
+    collection->index.options.rows = UINT32_MAX;
+    close_all(db, collection);
+    db = open_with(path, (vex_db_options){0});
+    collection = open_collection(db, VEX_SPACE_L2);
+    CHECK(indexed(collection) >= 2000);
+    CHECK_EQ(info_of(collection).unindexed_rows, 0);
+    CHECK(recall(collection, NULL, 40, 10) >= 0.98);
+    close_all(db, collection);
+}
+
 /* A reader of read-only media cannot extend its graph: it takes over what the writer saved. */
 TEST(db_index_read_only_follows) {
     const char *path = test_directory();
