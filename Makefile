@@ -16,6 +16,7 @@ DEPENDENCIES := $(VENV)/.dependencies
 EXTENSION := $(VENV)/.extension
 TEST_DEPENDENCIES := $(VENV)/.test-dependencies
 RAG_DEPENDENCIES := $(VENV)/.rag-dependencies
+ECOSYSTEM_DEPENDENCIES := $(VENV)/.ecosystem-dependencies
 LOAD_DEPENDENCIES := $(VENV)/.load-dependencies
 
 C_FILES := $(sort $(shell find csrc -name "*.c" -o -name "*.h"))
@@ -34,7 +35,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon conformance contract crash fuzz bench load dist clean
+	asan-py tsan neon conformance contract ecosystem crash fuzz bench load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,12 @@ $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
 $(RAG_DEPENDENCIES): $(DEPENDENCIES)
 	@echo "installing what the examples of LangChain and LlamaIndex need"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[rag]'
+	@touch $@
+
+# What LangChain's own tests import.
+$(ECOSYSTEM_DEPENDENCIES): $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
+	@echo "installing what the tests of other libraries need"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[ecosystem]'
 	@touch $@
 
 $(LOAD_DEPENDENCIES): $(DEPENDENCIES)
@@ -167,6 +174,9 @@ conformance: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on u
 
 contract: $(EXTENSION) $(TEST_DEPENDENCIES) ## the same calls on chromadb and on us, results compared
 	$(BIN)/pytest -q tests/contract $(ARGS)
+
+ecosystem: $(EXTENSION) $(ECOSYSTEM_DEPENDENCIES) ## the tests that LangChain ships for its store, on chromadb and on us
+	$(BIN)/python tests/ecosystem/run_ecosystem.py $(ARGS)
 
 crash: $(EXTENSION) $(TEST_DEPENDENCIES) ## kill writers again and again (N rounds), check what is left
 	VEXFS_CRASH_ROUNDS=$(N) $(BIN)/pytest -q -m crash tests/crash $(ARGS)
