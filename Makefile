@@ -175,8 +175,9 @@ conformance: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on u
 contract: $(EXTENSION) $(TEST_DEPENDENCIES) ## the same calls on chromadb and on us, results compared
 	$(BIN)/pytest -q tests/contract $(ARGS)
 
-ecosystem: $(EXTENSION) $(ECOSYSTEM_DEPENDENCIES) ## the tests that LangChain ships for its store, on chromadb and on us
+ecosystem: $(EXTENSION) $(ECOSYSTEM_DEPENDENCIES) ## LangChain's own tests and ours of LlamaIndex's store, on chromadb and on us
 	$(BIN)/python tests/ecosystem/run_ecosystem.py $(ARGS)
+	$(BIN)/pytest -q tests/ecosystem
 
 crash: $(EXTENSION) $(TEST_DEPENDENCIES) ## kill writers again and again (N rounds), check what is left
 	VEXFS_CRASH_ROUNDS=$(N) $(BIN)/pytest -q -m crash tests/crash $(ARGS)
