@@ -6,7 +6,8 @@ meaning, and the errors with Chroma's classes and texts (a few are odd, but prog
 
 Operations on records (`_api_records.py`) rarely touch the catalog: collections used lately are kept
 open, with the view of their schema that filters need, and the engine knows when one was deleted.
-What Chroma's local mode refuses is in `_api_refused.py`.
+What there is to ask about the index is in `_api_index.py`, what Chroma's local mode refuses in
+`_api_refused.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from chromadb.types import Database, Tenant
 from overrides import override
 
 from vexfs_chroma import _config, _engine, _options, _records
-from vexfs_chroma._api_records import OpenCollection, RecordOperations, as_count
+from vexfs_chroma._api_index import IndexOperations
+from vexfs_chroma._api_records import OpenCollection, as_count
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
@@ -91,7 +93,7 @@ class _Using:
         return NotFoundError(f"{self._prefix}Collection [{self._id}] does not exist.")
 
 
-class VexfsAPI(RecordOperations, RefusedOperations):
+class VexfsAPI(IndexOperations, RefusedOperations):
     """Chroma's API on a vexfs database: a directory, or memory."""
 
     def __init__(self, system: System) -> None:

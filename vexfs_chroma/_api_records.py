@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chromadb.api import ServerAPI
 from chromadb.api.types import (
@@ -36,24 +36,33 @@ from vexfs_chroma import _config, _engine, _records
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from uuid import UUID
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vexfs_chroma._catalog import Collection as CatalogEntry
+
+    Matrix = NDArray[np.float32]
+
+T = TypeVar("T")
 
 _UINT32_MAX = 2**32 - 1
 
 
 class OpenCollection:
-    """An open collection: the engine's handle, and what its schema allows."""
+    """An open collection: the engine's handle, and what its schema says."""
 
-    __slots__ = ("engine", "indexes", "used")
+    __slots__ = ("engine", "graph", "indexes", "used")
 
     def __init__(self, engine: _engine.Collection, entry: CatalogEntry) -> None:
         self.engine = engine
         self.used = False  # since the last look for one to close
         self.indexes = _config.IndexView(entry.schema)
-        engine.set_index(**_config.index_parameters(entry.schema))
+        self.graph = _config.index_parameters(entry.schema)
+        engine.set_index(**self.graph)
 
 
 class RecordOperations(ServerAPI):
@@ -204,36 +213,43 @@ class RecordOperations(ServerAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> QueryResult:
-        if ids is not None and not all(isinstance(id, str) for id in ids):
-            wrong = next(type(id).__name__ for id in ids if not isinstance(id, str))
-            raise TypeError(f"argument 'ids': '{wrong}' object cannot be converted to 'PyString'")
-        n_results = as_count("n_results", n_results) or 0
-        clause = _clause(where, where_document)
-        queries = _records.as_matrix(query_embeddings)
-        with self._using(collection_id, "Error getting collection: ") as collection:
-            if clause is not None:
-                clause.check(collection.indexes)
-            columns = {
-                "documents": "documents" in include,
-                "metadatas": "metadatas" in include or "data" in include,  # as in Chroma
-                "uris": "uris" in include,
-                "vectors": "embeddings" in include,
-            }
-            condition = None if clause is None else clause.filter
-            try:
-                rows = collection.engine.query(
-                    queries, n_results, ids=ids, filter=condition, **columns
-                )
-            except InvalidArgumentError as error:
-                raise _records.why_refused(collection.engine, (), queries, error) from error
-            except NotFoundError as error:
-                # The collection, or an id.  info() raises the same when it is the collection.
-                if collection.engine.info().dimension:
-                    raise InternalError(
-                        "Error executing plan: Internal error: Error finding id"
-                    ) from error
-                rows = collection.engine.query(queries, n_results, ids=None, filter=None, **columns)
-            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
+        return self.query_records(
+            collection_id, query_embeddings, ids, n_results, where, where_document, include
+        )
+
+    def query_records(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings,
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+        include: Include,
+        *,
+        exact: bool = False,
+    ) -> QueryResult:
+        """_query, which can be told to be exact."""
+
+        def find(
+            engine: _engine.Collection, queries: Matrix, k: int, of: IDs | None, filter: Any
+        ) -> tuple[_engine.Rows, Any]:
+            rows = engine.query(
+                queries,
+                k,
+                ids=of,
+                filter=filter,
+                documents="documents" in include,
+                metadatas="metadatas" in include or "data" in include,  # as in Chroma
+                uris="uris" in include,
+                vectors="embeddings" in include,
+                exact=exact,
+            )
+            return rows, _records.visible_metadatas(engine, rows.metadatas)
+
+        rows, metadatas = self._nearest(
+            find, collection_id, query_embeddings, ids, n_results, where, where_document
+        )
         counts = rows.counts
         distances = None
         if "distances" in include and rows.distances is not None:
@@ -248,6 +264,62 @@ class RecordOperations(ServerAPI):
             metadatas=_records.split_optional(metadatas, counts),
             distances=_records.split_optional(distances, counts),
         )
+
+    def explain_query(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings,
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+        *,
+        exact: bool = False,
+    ) -> tuple[_engine.Plan, _engine.CollectionInfo]:
+        """How query_records is answered, which is tried out, and what the collection is like."""
+
+        def explain(
+            engine: _engine.Collection, queries: Matrix, k: int, of: IDs | None, filter: Any
+        ) -> tuple[_engine.Plan, _engine.CollectionInfo]:
+            return engine.explain(queries, k, ids=of, filter=filter, exact=exact), engine.info()
+
+        return self._nearest(
+            explain, collection_id, query_embeddings, ids, n_results, where, where_document
+        )
+
+    def _nearest(
+        self,
+        ask: Callable[[_engine.Collection, Matrix, int, IDs | None, Any], T],
+        collection_id: UUID,
+        query_embeddings: Embeddings,
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+    ) -> T:
+        """Ask the engine about a query, given as Chroma's clients give it; errors as Chroma's."""
+        if ids is not None and not all(isinstance(id, str) for id in ids):
+            wrong = next(type(id).__name__ for id in ids if not isinstance(id, str))
+            raise TypeError(f"argument 'ids': '{wrong}' object cannot be converted to 'PyString'")
+        n_results = as_count("n_results", n_results) or 0
+        clause = _clause(where, where_document)
+        queries = _records.as_matrix(query_embeddings)
+        with self._using(collection_id, "Error getting collection: ") as collection:
+            if clause is not None:
+                clause.check(collection.indexes)
+            condition = None if clause is None else clause.filter
+            engine = collection.engine
+            try:
+                return ask(engine, queries, n_results, ids, condition)
+            except InvalidArgumentError as error:
+                raise _records.why_refused(engine, (), queries, error) from error
+            except NotFoundError as error:
+                # The collection, or an id.  info() raises the same when it is the collection.
+                if engine.info().dimension:
+                    raise InternalError(
+                        "Error executing plan: Internal error: Error finding id"
+                    ) from error
+                return ask(engine, queries, n_results, None, None)
 
     @override
     def _delete(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb import __version__ as _chromadb_version
 from chromadb.api import ServerAPI
-from chromadb.api.types import IndexingStatus, ReadLevel, SearchResult
+from chromadb.api.types import ReadLevel, SearchResult
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from overrides import override
 
@@ -57,15 +57,6 @@ class RefusedOperations(ServerAPI):
         database: str = DEFAULT_DATABASE,
     ) -> int:
         raise NotImplementedError("Fork count is not implemented for Local Chroma")
-
-    @override
-    def _get_indexing_status(
-        self,
-        collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> IndexingStatus:
-        raise NotImplementedError("Indexing status is not implemented for Local Chroma")
 
     @override
     def attach_function(

@@ -208,12 +208,17 @@ def test_deleted_collection(database: Pair) -> None:
         ("update", {"ids": ["a"], "embeddings": [[1, 2]]}),
         ("upsert", {"ids": ["a"], "embeddings": [[1, 2]]}),
         ("query", {"query_embeddings": [[1, 2]]}), ("modify", {"name": "other"}),
-        ("modify", {"metadata": {"a": 1}}),
+        ("modify", {"metadata": {"a": 1}}), ("get_indexing_status", {}), ("fork_count", {}),
+        ("fork", {"new_name": "other"}),
     ]  # fmt: skip
     sides = []
     for side in (database.theirs, database.ours):
         sides.append(side.create_collection("gone", embedding_function=None))
         sides[-1].add(ids=["a"], embeddings=[[1, 2]])
+    living = Pair(*sides)
+    for method in ("get_indexing_status", "fork_count", "count"):
+        living.call(method)
+    for side in (database.theirs, database.ours):
         side.delete_collection("gone")
     stale = Pair(*sides)
     for method, arguments in calls:

@@ -244,8 +244,6 @@ def test_what_local_chroma_does_not_do(collection):
         collection.fork("other")
     with raises(NotImplementedError, "Fork count is not implemented for Local Chroma"):
         collection.fork_count()
-    with raises(NotImplementedError, "Indexing status is not implemented for Local Chroma"):
-        collection.get_indexing_status()
     with pytest.raises(NotImplementedError, match=r"^Attached functions are only supported"):
         collection.get_attached_function("f")
 

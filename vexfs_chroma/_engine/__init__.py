@@ -12,6 +12,7 @@ import os
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
 from vexfs_chroma._engine._collection import (
+    TAIL_ROWS,
     Collection,
     CollectionInfo,
     Filter,
@@ -63,6 +64,7 @@ __all__ = [
     "F_OR",
     "NO_INDEX",
     "QUANTIZATIONS",
+    "TAIL_ROWS",
     "Collection",
     "CollectionInfo",
     "Database",

@@ -55,6 +55,9 @@ _PLANS: dict[int, str] = {
 }
 _UINT32_MAX = 0xFFFFFFFF
 
+TAIL_ROWS = 2000
+"""The background leaves up to so many rows in memory, outside the graph (VEX_TAIL_ROWS)."""
+
 
 @dataclass(slots=True)
 class Rows:
@@ -340,6 +343,12 @@ class Collection:
             wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
         else:
             check(status)
+
+    def want_index(self) -> None:
+        """Have the background see to the graph, as a query does: load it, or go on building it."""
+        dimension = self.info().dimension
+        if dimension:
+            self.query(np.zeros((1, dimension), dtype=np.float32), 1, ids=[])  # finds nothing
 
     def flush(self) -> None:
         """Seal what is in memory into segment files and wait until they are committed."""
