@@ -5,6 +5,9 @@
 Every public name and module of chromadb is here, as chromadb's own object, except the functions
 that make local clients: those open a vexfs database.  `install()` does the same for code that
 imports chromadb itself.
+
+Local clients and their collections are a LocalClient and LocalCollections: kinds of chromadb's
+classes, with a few methods more.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ from vexfs_chroma._client import (
     PersistentClient,
     RustClient,
 )
+from vexfs_chroma._collection import Collection as LocalCollection
 from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
@@ -81,6 +85,8 @@ from vexfs_chroma._errors import (
     StoragePermissionError,
 )
 from vexfs_chroma._install import install, uninstall
+from vexfs_chroma._local_client import LocalClient
+from vexfs_chroma._query_plan import QueryPlan
 from vexfs_chroma._version import __version__
 
 __all__ = [
@@ -116,9 +122,12 @@ __all__ = [
     "K",
     "Key",
     "Knn",
+    "LocalClient",
+    "LocalCollection",
     "Metadata",
     "Metadatas",
     "PersistentClient",
+    "QueryPlan",
     "QueryResult",
     "ReadLevel",
     "ReadOnlyError",

@@ -1,7 +1,7 @@
 """Our client functions: chromadb's, with our engine in the place of its own and our options added.
 
-They give out chromadb's own Client, with two methods more.  HttpClient, AsyncHttpClient and
-CloudClient talk to a server and are chromadb's, unchanged.
+They give out LocalClient: chromadb's own Client, with some methods more.  HttpClient,
+AsyncHttpClient and CloudClient talk to a server and are chromadb's, unchanged.
 """
 
 from __future__ import annotations
@@ -13,51 +13,33 @@ from chromadb.api.client import AdminClient as AdminClientCreator
 from chromadb.api.client import Client as ClientCreator
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
-from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _options
 from vexfs_chroma._api import VexfsAPI
 from vexfs_chroma._install import EMBEDDED
+from vexfs_chroma._local_client import LocalClient
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chromadb.api import AdminAPI, ClientAPI
-
-
-class LocalClient(ClientCreator):
-    """chromadb's Client, of a database of ours, with what only such a database can do."""
-
-    def vacuum(self) -> None:
-        """Give back all space that deleted and replaced records hold, and merge small files.
-
-        Works on every collection of the directory, of all tenants and databases.  The background
-        does the same by and by, where it pays off.  Reads and writes go on meanwhile.
-        """
-        cast("VexfsAPI", self._server).vacuum()
-
-    def wait_idle(self, timeout: float | None = None) -> None:
-        """Wait until no background work (flushes, merging of files) is wanted or running.
-
-        Raises TimeoutError after `timeout` seconds; None waits as long as it takes.
-        """
-        if timeout is not None and not timeout >= 0:
-            raise InvalidArgumentError(f"timeout must not be negative, got {timeout!r}")
-        cast("VexfsAPI", self._server).wait_idle(timeout)
+    from chromadb.api import AdminAPI
 
 
 def EphemeralClient(  # noqa: N802  (Chroma's name)
     settings: Settings | None = None,
     tenant: str = DEFAULT_TENANT,
     database: str = DEFAULT_DATABASE,
-) -> ClientAPI:
+    *,
+    quantization: str | None = None,
+) -> LocalClient:
     """A client of a database in memory.
 
     All such clients of a process share one database, which is gone when the last of them is closed.
+    `quantization` is as for PersistentClient.
     """
     settings = Settings() if settings is None else settings
     settings.is_persistent = False
-    return _client(settings, tenant, database)
+    return _client(settings, tenant, database, quantization=quantization)
 
 
 def PersistentClient(  # noqa: N802
@@ -69,7 +51,8 @@ def PersistentClient(  # noqa: N802
     durability: str | None = None,
     read_only: bool | None = None,
     busy_timeout: float | None = None,
-) -> ClientAPI:
+    quantization: str | None = None,
+) -> LocalClient:
     """A client of the database in directory `path`, which is made if it does not exist.
 
     Args:
@@ -80,6 +63,9 @@ def PersistentClient(  # noqa: N802
         durability: "full" (default), "normal" or "off"; see "Durability" in the README.
         read_only: Never write; also works on read-only media.
         busy_timeout: Seconds to wait while another process writes (default 30).
+        quantization: What the graphs of large collections read: "auto" (default) a byte per element
+            where that is enough to find the nearest, else two, else all four; "sq8" a byte, "none"
+            all four: more memory, slightly better results.  Distances are always exact.
 
     While the directory is open in this process, a further client of it has the same options: those
     not given are inherited, and other values raise ValueError.
@@ -94,6 +80,7 @@ def PersistentClient(  # noqa: N802
         durability=durability,
         read_only=read_only,
         busy_timeout=busy_timeout,
+        quantization=quantization,
     )
 
 
@@ -102,7 +89,7 @@ def RustClient(  # noqa: N802
     settings: Settings | None = None,
     tenant: str = DEFAULT_TENANT,
     database: str = DEFAULT_DATABASE,
-) -> ClientAPI:
+) -> LocalClient:
     """A client of directory `path`, or of a database in memory: Chroma's older spelling."""
     settings = Settings() if settings is None else settings
     settings.is_persistent = path is not None
@@ -118,8 +105,13 @@ def Client(  # noqa: N802
     durability: str | None = None,
     read_only: bool | None = None,
     busy_timeout: float | None = None,
-) -> ClientAPI:
-    """A client of whatever `settings` name; by default a database in memory."""
+    quantization: str | None = None,
+) -> LocalClient:
+    """A client of whatever `settings` name; by default a database in memory.
+
+    The options are those of PersistentClient, and for local databases only.  Settings that name a
+    server make a client of chromadb's, which has none of our methods.
+    """
     return _client(
         Settings() if settings is None else copy.copy(settings),
         tenant,
@@ -127,6 +119,7 @@ def Client(  # noqa: N802
         durability=durability,
         read_only=read_only,
         busy_timeout=busy_timeout,
+        quantization=quantization,
     )
 
 
@@ -148,15 +141,19 @@ def _client(
     tenant: str,
     database: str,
     **options: str | bool | float | None,
-) -> ClientAPI:
+) -> LocalClient:
     settings = _chosen(settings)
     if settings.chroma_api_impl != _options.IMPLEMENTATION:
         refused = [name for name, value in options.items() if value is not None]
         if refused:
             raise ValueError(f"{refused[0]} is an option of local vexfs databases only")
-        return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
+        theirs = ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
+        return cast("LocalClient", theirs)
     with _options.given(**options):
         system = SharedSystemClient._identifier_to_system.get(_options.identifier_of(settings))
         if system is not None:
-            _options.inherited(system.instance(VexfsAPI).options, settings.persist_directory)
+            where = (
+                settings.persist_directory if settings.is_persistent else "the database in memory"
+            )
+            _options.inherited(system.instance(VexfsAPI).options, where)
         return LocalClient(settings=settings, tenant=str(tenant), database=str(database))

@@ -5,8 +5,9 @@
 static method that looks at them is wrapped.  For every other name it does what it did.
 
 `install` is the explicit opt-in: from then on plain `chromadb.Client(...)`, `EphemeralClient` and
-`PersistentClient`, in whoever's code, open vexfs databases.  It needs no second patch: the wrapped
-method is the first to see the settings of every client.
+`PersistentClient`, in whoever's code, open vexfs databases: the wrapped method is the first to see
+the settings of every client.  The class of client that these functions make is chosen by
+`_make_client`, so that such clients and their collections have our methods, too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import functools
 import weakref
 from typing import TYPE_CHECKING
 
+import chromadb
+from chromadb.api.client import Client
 from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 
+from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._options import IMPLEMENTATION, identifier_of
 
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ def install() -> None:
     """
     global _installed
     _installed = True
+    chromadb.ClientCreator = _make_client  # type: ignore[misc,assignment]
 
 
 def uninstall() -> None:
@@ -46,6 +52,7 @@ def uninstall() -> None:
     """
     global _installed
     _installed = False
+    chromadb.ClientCreator = Client  # type: ignore[misc]
     for reference, name in _redirected:
         settings = reference()
         if settings is not None:
@@ -56,6 +63,14 @@ def uninstall() -> None:
                     system.settings = copy.copy(settings)
             settings.chroma_api_impl = name
     _redirected.clear()
+
+
+def _make_client(
+    settings: Settings, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+) -> Client:
+    """What chromadb's client functions call in the place of its class Client."""
+    local = settings.chroma_api_impl in EMBEDDED or settings.chroma_api_impl == IMPLEMENTATION
+    return (LocalClient if local else Client)(tenant, database, settings)
 
 
 def register() -> None:

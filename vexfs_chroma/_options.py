@@ -117,14 +117,18 @@ def _check(options: Options) -> None:
         )
     if not isinstance(options.read_only, bool):
         raise InvalidArgumentError(f"read_only must be True or False, got {options.read_only!r}")
-    if options.quantization not in _engine.QUANTIZATIONS:
+    if options.quantization not in tuple(_engine.QUANTIZATIONS):  # it may be unhashable
         raise InvalidArgumentError(
             f"quantization must be one of {', '.join(_engine.QUANTIZATIONS)}, "
             f"got {options.quantization!r}"
         )
-    timeout = options.busy_timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise InvalidArgumentError(f"busy_timeout must be a number of seconds, got {timeout!r}")
+    check_seconds("busy_timeout", options.busy_timeout)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise InvalidArgumentError unless the value of argument `name` is a length of time."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidArgumentError(f"{name} must be a number of seconds, got {value!r}")
 
 
 def _from_environment() -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""Collection: chromadb's, with what only a database of ours can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.api.types import (
+    ID,
+    URI,
+    Document,
+    Embedding,
+    Image,
+    Include,
+    IncludeMetadataDocumentsDistances,
+    IndexingStatus,
+    OneOrMany,
+    PyEmbedding,
+    QueryResult,
+    Where,
+    WhereDocument,
+)
+from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma import _options
+from vexfs_chroma._query_plan import QueryPlan, make_query_plan
+
+if TYPE_CHECKING:
+    from vexfs_chroma._api import VexfsAPI
+
+
+class Collection(ChromaCollection):
+    """A collection of a local database: chromadb's Collection and some methods more."""
+
+    @classmethod
+    def from_chroma(cls, collection: ChromaCollection) -> Collection:
+        """The same collection, with our methods."""
+        made = cls.__new__(cls)
+        vars(made).update(vars(collection))
+        return made
+
+    def query(
+        self,
+        query_embeddings: OneOrMany[Embedding] | OneOrMany[PyEmbedding] | None = None,
+        query_texts: OneOrMany[Document] | None = None,
+        query_images: OneOrMany[Image] | None = None,
+        query_uris: OneOrMany[URI] | None = None,
+        ids: OneOrMany[ID] | None = None,
+        n_results: int = 10,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include = IncludeMetadataDocumentsDistances,
+        *,
+        exact: bool = False,
+    ) -> QueryResult:
+        """The nearest records of each query, nearest first.
+
+        Large collections (10,000 records by default) are searched by a graph: approximately, with
+        exact distances, and never fewer results than there are.  Smaller ones, and whatever the
+        graph does not have yet, are searched exactly.
+
+        Args:
+            query_embeddings: Vectors to search for; or
+            query_texts: documents, which are embedded; or
+            query_images: images, which are embedded; or
+            query_uris: URIs, which are loaded and embedded.
+            ids: Search only these records.
+            n_results: How many records to find for each query.
+            where: A filter on metadata.
+            where_document: A filter on documents.
+            include: Any of "embeddings", "metadatas", "documents", "uris", "data", "distances".
+            exact: Whatever there is of a graph: find the nearest records, all of them.
+        """
+        _check_exact(exact)
+        request = self._validate_and_prepare_query_request(
+            query_embeddings=query_embeddings,
+            query_texts=query_texts,
+            query_images=query_images,
+            query_uris=query_uris,
+            ids=ids,
+            n_results=n_results,
+            where=where,
+            where_document=where_document,
+            include=include,
+        )
+        found = self._api.query_records(
+            self.id,
+            request["embeddings"],
+            request["ids"],
+            request["n_results"],
+            request["where"],
+            request["where_document"],
+            request["include"],
+            exact=exact,
+        )
+        return self._transform_query_response(response=found, include=request["include"])
+
+    def explain(
+        self,
+        query_embeddings: OneOrMany[Embedding] | OneOrMany[PyEmbedding] | None = None,
+        query_texts: OneOrMany[Document] | None = None,
+        query_images: OneOrMany[Image] | None = None,
+        query_uris: OneOrMany[URI] | None = None,
+        ids: OneOrMany[ID] | None = None,
+        n_results: int = 10,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        *,
+        exact: bool = False,
+    ) -> QueryPlan:
+        """Run a query, and tell how it was answered instead of what was found.
+
+        Takes what query() takes; see QueryPlan for what it tells.
+        """
+        _check_exact(exact)
+        request = self._validate_and_prepare_query_request(
+            query_embeddings=query_embeddings,
+            query_texts=query_texts,
+            query_images=query_images,
+            query_uris=query_uris,
+            ids=ids,
+            n_results=n_results,
+            where=where,
+            where_document=where_document,
+            include=[],
+        )
+        plan, info = self._api.explain_query(
+            self.id,
+            request["embeddings"],
+            request["ids"],
+            request["n_results"],
+            request["where"],
+            request["where_document"],
+            exact=exact,
+        )
+        return make_query_plan(plan, info, len(request["embeddings"]))
+
+    def stats(self) -> dict[str, Any]:
+        """How the collection is stored and indexed: plain numbers, strings and None.
+
+            rows                      records
+            dimension                 of the embeddings; None before the first one
+            space                     "l2", "cosine" or "ip"
+            disk_bytes                files and log (in memory, for a database in memory)
+            files
+                vectors, payloads     files of embeddings, and of documents and metadata
+            unflushed
+                rows, bytes           records not yet in files, and the memory that they take
+            index
+                from_rows             records from which on a graph is built; None: never
+                indexed_rows          records that the graph finds
+                unindexed_rows        records that every query reads, one after the other
+                bytes                 memory of the graph
+                quantization          what the graph reads: "sq8" (a byte per element), "f16" (two),
+                                      "none" (float32); None while nothing is in files
+                max_neighbors, ef_construction, ef_search    as configured
+            documents, metadatas
+                raw_bytes             before compression, in files
+                stored_bytes          after it
+
+        A graph that was stored is loaded by the first query after opening: indexed_rows and bytes
+        are 0 until then.
+        """
+        return self._api.collection_stats(self.id)
+
+    def wait_for_index(self, timeout: float | None = None) -> None:
+        """Wait until the graph has every record that is written by now.
+
+        Returns soon where the collection is too small to get one.  Writes what is in memory into
+        files first.  Raises TimeoutError after `timeout` seconds; None waits as long as it takes.
+        """
+        if timeout is not None:
+            _options.check_seconds("timeout", timeout)
+        self._api.wait_for_index(self.id, timeout)
+
+    def get_indexing_status(self) -> IndexingStatus:
+        """How far the graph is built.
+
+        The "operations" are records: `total_ops` is count().  Unindexed are those that the graph is
+        still to get, so that `op_indexing_progress` becomes 1.0 in the end.  Where there is nothing
+        left to do all records count as indexed: a collection that is too small for a graph, and
+        fewer than 2,000 records in memory, which queries simply read (wait_for_index() has those in
+        the graph, too).
+        """
+        return super().get_indexing_status()
+
+    def fork(self, new_name: str) -> Collection:
+        """Not supported, as in Chroma's local mode."""
+        return Collection.from_chroma(super().fork(new_name))
+
+    @property
+    def _api(self) -> VexfsAPI:
+        return cast("VexfsAPI", self._client)
+
+
+def _check_exact(exact: object) -> None:
+    if not isinstance(exact, bool):
+        raise InvalidArgumentError(f"exact must be True or False, got {exact!r}")

@@ -1,0 +1,124 @@
+"""LocalClient: chromadb's Client, with what only a database of ours can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from chromadb.api.client import Client
+from chromadb.api.types import DefaultEmbeddingFunction
+from overrides import override
+
+from vexfs_chroma import _options
+from vexfs_chroma._collection import Collection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from chromadb.api.collection_configuration import CreateCollectionConfiguration
+    from chromadb.api.types import (
+        CollectionMetadata,
+        DataLoader,
+        EmbeddingFunction,
+        Loadable,
+        Schema,
+    )
+
+    from vexfs_chroma._api import VexfsAPI
+
+_DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
+    "EmbeddingFunction[Any]", DefaultEmbeddingFunction()
+)
+
+
+class LocalClient(Client):
+    """chromadb's Client, of a database of ours: its collections have our methods, too."""
+
+    def vacuum(self) -> None:
+        """Give back all space that deleted and replaced records hold, and merge small files.
+
+        Works on every collection of the directory, of all tenants and databases.  The background
+        does the same by and by, where it pays off.  Reads and writes go on meanwhile.
+        """
+        cast("VexfsAPI", self._server).vacuum()
+
+    def wait_idle(self, timeout: float | None = None) -> None:
+        """Wait until no background work (flushes, merging of files, graphs) is wanted or running.
+
+        Raises TimeoutError after `timeout` seconds; None waits as long as it takes.
+        """
+        if timeout is not None:
+            _options.check_seconds("timeout", timeout)
+        cast("VexfsAPI", self._server).wait_idle(timeout)
+
+    # -- chromadb's methods, with collections of ours ---------------------------------------------
+
+    @override
+    def list_collections(
+        self, limit: int | None = None, offset: int | None = None
+    ) -> Sequence[Collection]:
+        return [Collection.from_chroma(found) for found in super().list_collections(limit, offset)]
+
+    @override
+    def create_collection(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        configuration: CreateCollectionConfiguration | None = None,
+        metadata: CollectionMetadata | None = None,
+        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
+        data_loader: DataLoader[Loadable] | None = None,
+        get_or_create: bool = False,
+    ) -> Collection:
+        return Collection.from_chroma(
+            super().create_collection(
+                name=name,
+                schema=schema,
+                configuration=configuration,
+                metadata=metadata,
+                embedding_function=embedding_function,
+                data_loader=data_loader,
+                get_or_create=get_or_create,
+            )
+        )
+
+    @override
+    def get_collection(
+        self,
+        name: str,
+        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
+        data_loader: DataLoader[Loadable] | None = None,
+    ) -> Collection:
+        return Collection.from_chroma(super().get_collection(name, embedding_function, data_loader))
+
+    @override
+    def get_collection_by_id(
+        self,
+        id: UUID,
+        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
+        data_loader: DataLoader[Loadable] | None = None,
+    ) -> Collection:
+        return Collection.from_chroma(
+            super().get_collection_by_id(id, embedding_function, data_loader)
+        )
+
+    @override
+    def get_or_create_collection(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        configuration: CreateCollectionConfiguration | None = None,
+        metadata: CollectionMetadata | None = None,
+        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
+        data_loader: DataLoader[Loadable] | None = None,
+    ) -> Collection:
+        return Collection.from_chroma(
+            super().get_or_create_collection(
+                name=name,
+                schema=schema,
+                configuration=configuration,
+                metadata=metadata,
+                embedding_function=embedding_function,
+                data_loader=data_loader,
+            )
+        )
