@@ -80,10 +80,11 @@ class QueryPlan:
         if self.abandoned_walks:
             work.append(f"{self.abandoned_walks:,} walks given up")
         work.append(f"{self.read_rows:,} rows read")
+        vectors = "1 query vector" if self.queries == 1 else f"{self.queries:,} query vectors"
         return (
             f"{self.strategy}{graph}: {self.reason}\n"
             f"  rows  {rows}\n"
-            f"  work  {', '.join(work)}, for {self.queries:,} vectors\n"
+            f"  work  {', '.join(work)}, for {vectors}\n"
             f"  time  {self.select_ms:.2f} ms selecting, {self.search_ms:.2f} ms searching, "
             f"{self.fetch_ms:.2f} ms fetching"
         )

@@ -261,7 +261,7 @@ def test_explain_a_walk(client, vectors):
     shown = str(plan).splitlines()
     assert shown[0].startswith("graph (ef 100, sq8): a walk meets far fewer")
     assert shown[1] == "  rows  3,001 may be found, 3,000 of them by the graph"
-    assert "exact distances, 2 rows read, for 2 vectors" in shown[2]
+    assert shown[2].endswith(" exact distances, 2 rows read, for 2 query vectors")
     assert len(shown) == 4
     with pytest.raises(AttributeError):
         plan.rows = 1
@@ -283,6 +283,7 @@ def test_explain_why_all_rows_are_read(client, vectors):
         assert (plan.rows, plan.read_rows, plan.ef) == (rows, rows, None), kwargs
         assert plan.walk_distances == plan.walk_hops == plan.exact_distances == 0
         assert str(plan).startswith(f"exact: {plan.reason}\n")
+        assert f"\n  work  {rows:,} rows read, for 1 query vector\n" in str(plan)
 
 
 def test_explain_why_there_is_no_graph(client, vectors):
