@@ -1,4 +1,4 @@
-"""Load many vectors from a .npy file, open the database again, read it in pages.
+"""Load many vectors from a .npy file, wait for the graph, open the database again, read all of it.
 
 The file is mapped, not read: it may be larger than memory.  It is generated if it does not exist.
 
@@ -80,6 +80,9 @@ def main() -> None:
         collection = client.create_collection("vectors", embedding_function=None)
         with timed("load", len(vectors)), console.status("Loading"):
             load(collection, vectors, BATCH)
+        # Queries work meanwhile: what the graph does not have yet is read.
+        with timed("wait for the graph"), console.status("Building"):
+            collection.wait_for_index()
 
     with timed("open again"):
         client = chromadb.PersistentClient(path=database)
@@ -91,9 +94,14 @@ def main() -> None:
                 page = collection.get(limit=PAGE, offset=offset, include=["embeddings"])
                 assert page["ids"][0] == f"row-{offset}"
                 assert np.array_equal(page["embeddings"], vectors[offset : offset + PAGE])
+        with timed("load the graph"):  # the first query does, in the background
+            collection.wait_for_index()
         with timed("the nearest 5 of a vector"):
             found = collection.query(query_embeddings=[vectors[-1]], n_results=5)
         console.print("  nearest to the last row:", ", ".join(found["ids"][0]))
+        for exact in (False, True):  # collections below 10,000 records have no graph
+            plan = collection.explain(query_embeddings=[vectors[-1]], n_results=5, exact=exact)
+            console.print(f"[dim]{plan}")
 
     compare_durability(options.path, vectors[:5_000])
 

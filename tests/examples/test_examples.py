@@ -75,10 +75,13 @@ def test_bulk_load_generates_then_reuses(tmp_path: Path) -> None:
     assert "generate vectors.npy" in first
     assert "25,000 vectors in batches of 10,000" in first
     assert "nearest to the last row: row-24999," in first
+    assert "graph (ef 100, sq8): a walk meets far fewer records than there are" in first
+    assert "exact: exact search was asked for" in first
     assert 'durability="off"' in first
     again = run("04_bulk_load.py", "--path", tmp_path, "--limit", "6000")
     assert "generate" not in again
     assert "nearest to the last row: row-5999," in again
+    assert "exact: no graph: collections get one from 10,000 records on" in again
 
 
 @pytest.mark.parametrize(
