@@ -194,6 +194,23 @@ def test_install_gives_ours(tmp_path, how):
         theirs.close()
 
 
+def test_install_leaves_clients_of_servers_alone(monkeypatch):
+    made = []
+    vexfs_chroma.install()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "vexfs_chroma._install.Client", lambda *args: made.append(args) or "theirs"
+            )
+            assert chromadb.HttpClient("example.test", 1) == "theirs"
+    finally:
+        vexfs_chroma.uninstall()
+    assert chromadb.ClientCreator is chromadb.api.client.Client
+    tenant, database, settings = made[0]
+    assert (tenant, database) == ("default_tenant", "default_database")
+    assert settings.chroma_server_host == "example.test"
+
+
 # -- query(exact=) -------------------------------------------------------------------------------
 
 
