@@ -571,6 +571,8 @@ def test_waiting_has_an_end(client, vectors):
         collection.wait_for_index(0)
     collection.wait_for_index(timeout=60.0)
     collection.wait_for_index()
+    collection.wait_for_index(0)  # it is ready
+    fill(client, vectors, 10, "small").wait_for_index(0)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "1", True, [1]])
