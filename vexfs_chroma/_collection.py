@@ -69,7 +69,7 @@ class Collection(ChromaCollection):
             where: A filter on metadata.
             where_document: A filter on documents.
             include: Any of "embeddings", "metadatas", "documents", "uris", "data", "distances".
-            exact: Whatever there is of a graph: find the nearest records, all of them.
+            exact: Do without the graph: find the nearest records, all of them.
         """
         _check_exact(exact)
         request = self._validate_and_prepare_query_request(
