@@ -1,1 +1,1 @@
-"""Measurements against chromadb, each a ratio within one run (`make bench`)."""
+"""Measurements against chromadb and hnswlib, each a ratio within one run (`make bench`)."""
