@@ -29,7 +29,7 @@ QUICK = Sizes(
     repeats=3,
     writes=1000,
     graph_queries=200,
-    graph_repeats=1,
+    graph_repeats=3,
     efs=(10, 20, 40, 80, 150, 300),
 )
 

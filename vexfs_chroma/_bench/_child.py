@@ -61,7 +61,7 @@ def result_to_json(result: Result) -> str:
 def result_from_json(text: str) -> Result:
     """What `result_to_json` made."""
     fields: dict[str, Any] = json.loads(text)
-    fields["sweep"] = {int(ef): qps for ef, qps in fields["sweep"].items()}
+    fields["sweep"] = [tuple(point) for point in fields["sweep"]]
     return Result(**fields)
 
 
@@ -76,7 +76,7 @@ def run(job: Job) -> Result:
             found = STEPS[step](session)
             result.figures |= found.figures
             result.answers |= found.answers
-            result.sweep |= found.sweep
+            result.sweep += found.sweep
     finally:
         session.close()
     return result

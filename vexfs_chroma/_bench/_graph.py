@@ -1,8 +1,11 @@
 """The index beside hnswlib's: building, and queries per second at equal recall.
 
 Vectors only, the same M, ef_construction and sweep of ef; all queries in one call, hnswlib with
-one thread for them.  We are measured through the public interface, storing ids and vectors (in
-files and synced, if the peer is persistent) on top of what hnswlib does.
+one thread for them; the best of a few repetitions.  We are measured through the public interface
+and store ids and vectors, too (in files and synced, if the peer is persistent).
+
+Rates per CPU second count the time of all threads of the process: they tell how much work it is,
+however many threads share it and whatever else the machine is doing.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from vexfs_chroma._bench._peers import (
     create,
     open_client,
 )
-from vexfs_chroma._bench._steps import Result, Session
+from vexfs_chroma._bench._steps import WARM_UP, Result, Session
 from vexfs_chroma._bench._truth import K
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 ONE_THREAD = "build (hnswlib: 1 thread), rows/s"
 ALL_CORES = "build (hnswlib: all cores), rows/s"
 INDEX_ALONE = "index alone (hnswlib: 1 thread), rows/s"
+BUILD_CPU = "build, rows per CPU second"
 SINGLE = f"one query at ef {EF_SEARCH}, p50 ms"
 BUILDING = "threads while building"
 SEARCHING = "threads while searching"
@@ -48,27 +52,39 @@ class Point:
     """One measurement of a sweep."""
 
     ef: int
-    qps: float
+    rate: float  # queries per second
+    cpu_rate: float  # queries per CPU second
     recall: float
 
 
-def qps_at(recall: float, points: Sequence[Point]) -> float | None:
-    """Queries per second at a recall, between the two points around it.
+def rate_at(recall: float, points: Sequence[tuple[float, float]]) -> float | None:
+    """The rate at a recall, between the two points (recall, rate) around it.
 
-    The logarithm of QPS is taken as linear in recall.  A sweep that begins above the recall has at
-    least the QPS of its first point; one that ends below never reaches it: None.
+    The logarithm of the rate is taken as linear in recall.  A sweep that begins above the recall
+    has at least the rate of its first point; one that ends below never reaches it: None.
     """
-    ordered = sorted(points, key=lambda point: point.recall)
-    above = [point for point in ordered if point.recall >= recall]
-    below = [point for point in ordered if point.recall < recall]
+    above = [point for point in points if point[0] >= recall]
+    below = [point for point in points if point[0] < recall]
     if not above:
         return None
-    high = max((p for p in above if p.recall == above[0].recall), key=lambda point: point.qps)
+    first = min(above)[0]
+    high = max(rate for at, rate in above if at == first)
     if not below:
-        return high.qps
-    low = below[-1]
-    part = (recall - low.recall) / (high.recall - low.recall)
-    return math.exp(math.log(low.qps) + part * (math.log(high.qps) - math.log(low.qps)))
+        return high
+    last, low = max(below)
+    part = (recall - last) / (first - last)
+    return math.exp(math.log(low) + part * (math.log(high) - math.log(low)))
+
+
+def summary(points: Sequence[Point]) -> dict[str, float]:
+    """The figures of a sweep: rates at the recalls that it reaches."""
+    figures: dict[str, float | None] = {}
+    for target in TARGETS:
+        walls = [(point.recall, point.rate) for point in points]
+        cpus = [(point.recall, point.cpu_rate) for point in points]
+        figures[f"QPS at recall {target}"] = rate_at(target, walls)
+        figures[f"queries per CPU second at recall {target}"] = rate_at(target, cpus)
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def graph(session: Session) -> Result:
@@ -113,12 +129,14 @@ def _ours(session: Session) -> Result:
             ONE_THREAD: both,
             ALL_CORES: both,
             INDEX_ALONE: len(ids) / indexing.wall,
+            BUILD_CPU: len(ids) / (adding.cpu + indexing.cpu),
             BUILDING: indexing.threads(),
         }
     )
 
     def set_ef(ef: int) -> None:
         rows.modify(configuration={"hnsw": {"ef_search": ef}})
+        rows.wait_for_index()  # a changed collection is opened again
 
     def find(queries: NDArray[Any]) -> Any:
         return rows.query(query_embeddings=queries, n_results=K, include=["distances"])
@@ -144,7 +162,8 @@ def _hnswlib(session: Session) -> Result:
 
     index, one = build(1)
     one_rate = len(ids) / one.wall
-    result = Result({ONE_THREAD: one_rate, INDEX_ALONE: one_rate, BUILDING: one.threads()})
+    result = Result({ONE_THREAD: one_rate, INDEX_ALONE: one_rate})
+    result.figures |= {BUILD_CPU: len(ids) / one.cpu, BUILDING: one.threads()}
 
     def find(queries: NDArray[Any]) -> Any:
         return index.knn_query(queries, k=K, num_threads=1)
@@ -173,17 +192,18 @@ def _sweep(
     result.figures[SINGLE] = _measure.median_ms(
         [partial(find, vector) for vector in queries[: sizes.queries, None]]
     )
-    timer = _Timer()
+    total = _Timer()
     for ef in sizes.efs:
         set_ef(ef)
-        times = []
-        for _ in range(sizes.graph_repeats):
-            wall = timer.wall
+        find(queries[:WARM_UP])
+        timers = [_Timer() for _ in range(sizes.graph_repeats)]
+        for timer in timers:
             answer = timer.run(lambda: find(queries))
-            times.append(timer.wall - wall)
+            total.wall, total.cpu = total.wall + timer.wall, total.cpu + timer.cpu
         result.answers[point_name(ef)] = ids_of(answer)
-        result.sweep[ef] = len(queries) / sorted(times)[len(times) // 2]
-    result.figures[SEARCHING] = timer.threads()
+        wall, cpu = min(timer.wall for timer in timers), min(timer.cpu for timer in timers)
+        result.sweep.append((ef, len(queries) / wall, len(queries) / cpu))
+    result.figures[SEARCHING] = total.threads()
 
 
 def point_name(ef: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import re
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,15 @@ if TYPE_CHECKING:
     from vexfs_chroma._bench._run import Findings
     from vexfs_chroma._bench._steps import Sizes
 
-_HIGHER = ("rows/s", "QPS")
-_LOWER = ("ms", ", s", "MB")
+_RATE = re.compile(r"rows/s|QPS|per CPU second|recall@")
+_COST = re.compile(r", (p\d+ )?(ms|s|MB)$")
 
 
 def better(figure: str) -> str:
-    """Tell "higher" or "lower" by the unit that the name of the figure ends with; "": neither."""
-    if "recall" in figure.rsplit(",", maxsplit=1)[-1]:
+    """Tell "higher" or "lower" by the unit in the name of the figure; "": neither."""
+    if _RATE.search(figure):
         return "higher"
-    if figure.endswith(_HIGHER) or figure.startswith("QPS"):
-        return "higher"
-    return "lower" if figure.endswith(_LOWER) else ""
+    return "lower" if _COST.search(figure) else ""
 
 
 def factor(figure: str, ours: float, theirs: float) -> float | None:
@@ -92,7 +91,7 @@ def sweep_table(findings: Findings) -> Table | None:
     for number, point in enumerate(next(iter(findings.sweeps.values()))[0]):
         cells = [str(point.ef)]
         for runs in findings.sweeps.values():
-            cells.append(f"{statistics.median(run[number].qps for run in runs):,.0f}")
+            cells.append(f"{statistics.median(run[number].rate for run in runs):,.0f}")
             cells.append(f"{statistics.median(run[number].recall for run in runs):.4f}")
         table.add_row(*cells)
     return table

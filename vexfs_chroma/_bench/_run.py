@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vexfs_chroma._bench import _measure
 from vexfs_chroma._bench._child import Job, result_from_json
-from vexfs_chroma._bench._graph import TARGETS, Point, point_name, qps_at
+from vexfs_chroma._bench._graph import Point, point_name, summary
 from vexfs_chroma._bench._peers import EPHEMERAL, PERSISTENT, Peer
 from vexfs_chroma._bench._truth import UNFILTERED
 
@@ -101,7 +101,9 @@ class Runner:
             self._take(peer, result, graph=graph)
         done.seconds = time.perf_counter() - started
         self.findings.jobs.append(done)
-        outcome = f"FAILED: {done.error}" if done.error else f"{done.seconds:.1f} s"
+        outcome = (
+            f"FAILED: {done.error.splitlines()[-1]}" if done.error else f"{done.seconds:.1f} s"
+        )
         self.say(f"run {run + 1}: {peer.name}, {', '.join(steps)}: {outcome}")
 
     def _in_child(self, job: Job) -> Result:
@@ -116,10 +118,7 @@ class Runner:
         if graph:
             points = score_sweep(self.truth, result)
             self.findings.sweeps.setdefault(peer.name, []).append(points)
-            for target in TARGETS:
-                qps = qps_at(target, points)
-                if qps is not None:
-                    result.figures[f"QPS at recall {target}"] = qps
+            result.figures |= summary(points)
         else:
             result.figures |= score(self.truth, result)
         table = self.findings.graph if graph else self.findings.figures
@@ -139,6 +138,6 @@ def score(truth: Truth, result: Result) -> dict[str, float]:
 def score_sweep(truth: Truth, result: Result) -> list[Point]:
     """The points of a sweep, with their recall."""
     return [
-        Point(ef, qps, truth.recall(UNFILTERED, result.answers[point_name(ef)]))
-        for ef, qps in result.sweep.items()
+        Point(ef, rate, cpu_rate, truth.recall(UNFILTERED, result.answers[point_name(ef)]))
+        for ef, rate, cpu_rate in result.sweep
     ]

@@ -35,17 +35,17 @@ class Sizes:
     repeats: int = 10
     writes: int = 5000
     graph_queries: int = 1000
-    graph_repeats: int = 3
+    graph_repeats: int = 5
     efs: tuple[int, ...] = (10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600)
 
 
 @dataclass(slots=True)
 class Result:
-    """Figures, ids found (scored by the parent), and of a sweep the QPS by ef."""
+    """Figures, ids found (scored by the parent), and a sweep: ef, rate, rate per CPU second."""
 
     figures: dict[str, float] = field(default_factory=dict)
     answers: dict[str, list[list[str]]] = field(default_factory=dict)
-    sweep: dict[int, float] = field(default_factory=dict)
+    sweep: list[tuple[int, float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
