@@ -114,7 +114,7 @@ def test_figures(peer: str, stored: Path, truth: _truth.Truth, tmp_path: Path) -
             result = run_job(peer, steps, tmp_path / "database", stored)
             figures |= result.figures | _run.score(truth, result)
     expected = {
-        *("bulk add, rows/s", "first add until indexed, s", "query p50, ms", "query p99, ms"),
+        *("bulk add, rows/s", "first add until indexed, s", "query, p50 ms", "query, p99 ms"),
         *("query, recall@10", "100 queries at once, QPS", "get 100 by id, ms"),
         *("update metadata, rows/s", "update vectors, rows/s", "delete, rows/s"),
         *(f"{filter.label}, p50 ms" for filter in truth.rows.filters),

@@ -84,7 +84,9 @@ def main() -> int:
     report = _report.as_json(findings, facts, rows, sizes, peers)
     versions = ", ".join(f"{module} {version}" for module, version in report["versions"].items())
     console.print(f"\n{len(rows.ids):,} rows: {rows.name}; medians of {runs} runs")
-    console.print(f"{facts['cpu']}, {facts['cores']} cores, load {facts['load average'][0]:.1f}")
+    loads = [job.load_average for job in findings.jobs]
+    busy = f"load {facts['load average'][0]:.1f} at the start, up to {max(loads, default=0):.1f}"
+    console.print(f"{facts['cpu']}, {facts['cores']} cores, {busy}", highlight=False)
     console.print(f"{versions}, Python {facts['python']}", highlight=False)
     for table in _report.tables(findings):
         console.print(table)

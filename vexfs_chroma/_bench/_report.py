@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from vexfs_chroma._bench._data import SEED
-from vexfs_chroma._bench._peers import HNSW, Peer
+from vexfs_chroma._bench._peers import EPHEMERAL, HNSW, Peer
+from vexfs_chroma._bench._truth import RECALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ def better(figure: str) -> str:
 def factor(figure: str, ours: float, theirs: float) -> float | None:
     """How many times better ours is; None where a quotient would say nothing."""
     direction = better(figure)
-    if not direction or "recall@" in figure or min(ours, theirs) <= 0:
+    if not direction or figure.endswith(RECALL) or min(ours, theirs) <= 0:
         return None
     return ours / theirs if direction == "higher" else theirs / ours
 
@@ -46,18 +47,24 @@ def medians(values: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(runs) for name, runs in values.items()}
 
 
-def _number(figure: str, value: float | None) -> str:
+def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    if "recall@" in figure:
-        return f"{value:.4f}"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"
 
 
 def _names(tables: Iterable[dict[str, float]]) -> list[str]:
-    """Every figure once, in the order in which they were measured."""
-    return list(dict.fromkeys(name for table in tables for name in table))
+    """Every figure once, as measured one after the other; recall has columns of its own."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [name for name in names if not name.endswith(RECALL)]
+
+
+def _recall(figures: dict[str, float], name: str) -> str:
+    """What the queries of figure `name` found, for the row of their median time."""
+    asked, _, unit = name.rpartition(", ")
+    found = figures.get(asked + RECALL)
+    return f"{found:.4f}" if found is not None and unit.startswith("p50") else ""
 
 
 def compare_table(
@@ -68,14 +75,19 @@ def compare_table(
         return None
     left, right = medians(figures[ours]), medians(figures[theirs])
     table = Table(title=title, title_justify="left")
-    for column in ("", "better", ours, theirs, "x better"):
-        table.add_column(column, justify="right" if column not in ("", "better") else "left")
+    table.add_column("")
+    table.add_column("better")
+    scored = any(name.endswith(RECALL) for name in left)
+    heads = [ours.removesuffix(f"-{EPHEMERAL}"), theirs.removesuffix(f"-{EPHEMERAL}"), "x better"]
+    for head in [*heads, *(["recall", "theirs"] if scored else [])]:
+        table.add_column(head, justify="right")
     for name in _names((left, right)):
         a, b = left.get(name), right.get(name)
         times = factor(name, a, b) if a is not None and b is not None else None
         style = "" if times is None or times >= 1 else "yellow"
-        cells = (name, better(name), _number(name, a), _number(name, b))
-        table.add_row(*cells, "" if times is None else f"{times:,.2f}x", style=style)
+        cells = (name, better(name), _number(a), _number(b))
+        recalls = (_recall(left, name), _recall(right, name)) if scored else ()
+        table.add_row(*cells, "" if times is None else f"{times:,.2f}x", *recalls, style=style)
     return table
 
 

@@ -15,7 +15,7 @@ from vexfs_chroma._bench import _measure
 from vexfs_chroma._bench._child import Job, result_from_json
 from vexfs_chroma._bench._graph import Point, point_name, summary
 from vexfs_chroma._bench._peers import EPHEMERAL, PERSISTENT, Peer
-from vexfs_chroma._bench._truth import UNFILTERED
+from vexfs_chroma._bench._truth import RECALL, UNFILTERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -130,7 +130,7 @@ def score(truth: Truth, result: Result) -> dict[str, float]:
     """The recall of all answers, by the names of figures."""
     labels = {filter.name: filter.label for filter in truth.rows.filters} | {UNFILTERED: UNFILTERED}
     return {
-        f"{labels[name]}, recall@10": truth.recall(name, answers)
+        f"{labels[name]}{RECALL}": truth.recall(name, answers)
         for name, answers in result.answers.items()
     }
 

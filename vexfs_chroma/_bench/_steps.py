@@ -123,8 +123,8 @@ def query(session: Session) -> Result:
         [lambda: rows.query(query_embeddings=some, n_results=K)] * session.sizes.repeats
     )
     figures = {
-        "query p50, ms": _measure.percentile_ms(times, 50),
-        "query p99, ms": _measure.percentile_ms(times, 99),
+        "query, p50 ms": _measure.percentile_ms(times, 50),
+        "query, p99 ms": _measure.percentile_ms(times, 99),
         f"{len(some)} queries at once, QPS": len(some) / at_once * 1e3,
     }
     return Result(figures, {UNFILTERED: found})

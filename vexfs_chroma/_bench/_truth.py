@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 K = 10
 TOLERANCE = 1e-6  # libraries compute in float32
 UNFILTERED = "query"
+RECALL = f", recall@{K}"  # the name of a figure is what was asked for and this
 _CHUNK = 100
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
