@@ -389,7 +389,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             change_schema=change_schema,
         )
         if change_schema is not None:
-            self._forget(id)  # opened again with the new parameters of its index
+            self._reopen(id)  # with the new parameters of its index
 
     def _model(self, entry: CatalogEntry) -> CollectionModel:
         """The collection as clients see it: the catalog's part and what the engine has seen."""
@@ -428,6 +428,15 @@ class VexfsAPI(IndexOperations, RefusedOperations):
                 self._make_room()
                 self._collections[id] = found
             return found
+
+    def _reopen(self, id: UUID) -> None:
+        """Read the schema anew.  The old handle is there until the new one is: no graph is dropped."""
+        catalog, database = self._opened()
+        with self._opening:
+            if id in self._collections:
+                entry = catalog.find_collection_by_id(id)
+                if entry is not None:
+                    self._collections[id] = OpenCollection(database.open_collection(id), entry)
 
     def _make_room(self) -> None:
         """Close collections that were not used lately: each holds file descriptors."""

@@ -175,6 +175,7 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     vex_vecfile *file = vex_index_next_file(view, snapshot);
     *more = enough && file != NULL;
     if (view == NULL && !enough) {
+        vex_collection_note_files(collection); /* codes of another kind have to be written first */
         return vex_index_remove_files(collection);
     }
     if (vex_index_may_write(collection, view) && (!*more || worth_saving(index, view))) {
@@ -322,29 +323,53 @@ vex_status vex_collection_set_index(vex_collection *collection, const vex_index_
     return VEX_OK;
 }
 
-/* Rows in memory that the graph should have. */
-static bool holds_rows_back(vex_collection *collection) {
-    vex_snapshot *snapshot = vex_collection_snapshot(collection);
-    uint32_t in_memory = 0;
+static uint32_t rows_in_memory(const vex_snapshot *snapshot) {
+    uint32_t rows = 0;
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
-        in_memory += snapshot->mems[i].n_vectors;
+        rows += snapshot->mems[i].n_vectors;
     }
-    bool holds = in_memory > 0 && snapshot->space != VEX_SPACE_L1 &&
+    return rows;
+}
+
+static bool all_in_graph(const vex_index_view *view, const vex_snapshot *snapshot) {
+    bool all = view != NULL && view->owner->n_files == view->n;
+    for (uint32_t i = 0; i < snapshot->n_vecs && all; i++) {
+        all = vex_index_has_file(view, snapshot->vecs[i].entry.file_no);
+    }
+    return all;
+}
+
+static vex_status start_index(vex_collection *collection, uint32_t flags) {
+    vex_db *db = collection->db;
+    VEX_TRY(vex_collection_refresh(collection));
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    bool flush = (flags & VEX_INDEX_FLUSH) != 0 && !db->read_only && rows_in_memory(snapshot) > 0 &&
+                 snapshot->space != VEX_SPACE_L1 &&
                  snapshot->live_rows >= atomic_load(&collection->index.rows_min);
+    bool ready = !flush && all_in_graph(view, snapshot);
+    vex_index_view_release(view);
     vex_snapshot_release(snapshot);
-    return holds;
+    vex_status status = flush ? vex_collection_flush_now(collection, true) : VEX_OK;
+    if (!ready) {
+        vex_index_want(collection);
+    }
+    return status;
+}
+
+vex_status vex_collection_start_index(vex_collection *collection, uint32_t flags) {
+    if ((flags & ~(uint32_t)VEX_INDEX_FLUSH) != 0) {
+        return VEX_FAIL(VEX_ERR_INVALID, "unknown flags %u", (unsigned)flags);
+    }
+    VEX_TRY(vex_db_enter(collection->db));
+    vex_status status = start_index(collection, flags);
+    vex_db_leave(collection->db);
+    return status;
 }
 
 vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms) {
-    vex_db *db = collection->db;
-    VEX_TRY(vex_db_enter(db));
-    vex_status status = vex_collection_refresh(collection);
-    if (status == VEX_OK && !db->read_only && holds_rows_back(collection)) {
-        status = vex_collection_flush_now(collection, true);
-    }
-    vex_index_want(collection);
-    vex_db_leave(db);
-    return status == VEX_OK ? vex_collection_wait_idle(collection, timeout_ms) : status;
+    VEX_TRY(vex_collection_start_index(collection, VEX_INDEX_FLUSH));
+    return vex_collection_wait_idle(collection, timeout_ms);
 }
 
 vex_status vex_collection_check_index(vex_collection *collection, vex_index_check *out) {

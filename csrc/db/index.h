@@ -50,7 +50,7 @@ typedef struct vex_index_view {
 vex_index_view *vex_index_view_acquire(vex_index_view *view); /* NULL is fine */
 void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
 
-#define VEX_TAIL_ROWS 2000u
+#define VEX_TAIL_ROWS ((uint32_t)VEX_INDEX_TAIL_ROWS)
 #define VEX_TAIL_BYTES ((uint64_t)128 << 20)
 
 typedef struct vex_index {

@@ -11,6 +11,12 @@
 
 #include "base/poison.h"
 
+#ifdef VEX_TESTING
+#define MEMO_ROWS_MIN 1u
+#else
+#define MEMO_ROWS_MIN 1024u /* fewer are read again in no time */
+#endif
+
 /* Row of an id in this source, dead or (in memory: only) live, or UINT32_MAX. */
 static vex_status find_id(const vex_row_source *source, const uint8_t *id, size_t len,
                           uint32_t *row) {
@@ -260,6 +266,36 @@ static vex_status place_ids(const vex_snapshot *snapshot, const vex_selection *s
                : VEX_FAIL(VEX_ERR_INVALID, "ids must be a MessagePack array of strings");
 }
 
+/* Whether a row of a file matches never changes, so what reading documents told is kept with the
+ * file: how many rows were dead, and the bitmap of those that matched and were not.  Rows only die,
+ * so it holds wherever as many are dead; a reader of an older state has to look itself. */
+static vex_status evaluate_live(const vex_row_source *source, const vex_selection *selection,
+                                const vex_filter *filter, uint64_t *words) {
+    const size_t n = vex_source_words(source), bytes = (n + 1) * sizeof *words;
+    if (source->in_memory || !filter->root->needs_document || source->n_rows < MEMO_ROWS_MIN) {
+        return evaluate(source, filter->root, words);
+    }
+    const vex_pay_source *file = &source->snapshot->pays[source->number];
+    uint64_t *known = NULL;
+    VEX_TRY(vex_source_bitmap(source, &known)); /* which has a word to spare */
+    vex_status status = VEX_OK;
+    if (vex_memo_get(&file->file->memo, selection->filter, selection->filter_len, known, bytes) &&
+        known[0] <= file->tombs->dead) {
+        for (size_t at = 0; at < n; at++) {
+            words[at] &= known[at + 1];
+        }
+    } else {
+        status = evaluate(source, filter->root, words);
+        if (status == VEX_OK) {
+            known[0] = file->tombs->dead;
+            memcpy(known + 1, words, n * sizeof *words);
+            vex_memo_put(&file->file->memo, selection->filter, selection->filter_len, known, bytes);
+        }
+    }
+    vex_free(known);
+    return status;
+}
+
 static vex_status match_source(const vex_row_source *source, const vex_selection *selection,
                                const vex_filter *filter, vex_matches *out) {
     uint64_t **words = place_of(out, source->in_memory, source->number);
@@ -271,7 +307,8 @@ static vex_status match_source(const vex_row_source *source, const vex_selection
         return VEX_OK;
     }
     if (filter->root != NULL && vex_source_any(source, *words)) {
-        VEX_TRY(evaluate(source, filter->root, *words));
+        VEX_TRY(selection->ids == NULL ? evaluate_live(source, selection, filter, *words)
+                                       : evaluate(source, filter->root, *words));
     }
     out->count += vex_bits_count(*words, vex_source_words(source));
     return VEX_OK;

@@ -296,9 +296,15 @@ typedef struct vex_index_options {
 /* m and ef_construction take effect for a graph that is built anew.  0 leaves a value as it is. */
 vex_status vex_collection_set_index(vex_collection *collection, const vex_index_options *options);
 
-/* Have everything that is written by now in the graph: flush, if the collection is large enough for
- * a graph, then wait until nothing is left to do in the background.  Read-only, it waits for the
- * graph that is stored.  timeout_ms as for vex_collection_wait_idle. */
+#define VEX_INDEX_FLUSH 1      /* what is in memory, too, if the collection is large enough          */
+#define VEX_INDEX_TAIL_ROWS 2000 /* so many rows in memory do not stay out of a graph for long       */
+
+/* Have the background load the graph that is stored, or build on it, without waiting for a query
+ * that would have it do so. */
+vex_status vex_collection_start_index(vex_collection *collection, uint32_t flags);
+/* Have everything that is written by now in the graph: start with VEX_INDEX_FLUSH, then wait until
+ * nothing is left to do in the background.  timeout_ms as for vex_collection_wait_idle; flushing
+ * takes as long as it takes. */
 vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms);
 
 typedef struct vex_index_check {

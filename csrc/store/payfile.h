@@ -10,6 +10,7 @@
 #define VEX_STORE_PAYFILE_H
 
 #include "codec/block.h"
+#include "store/memo.h"
 #include "store/batch.h"
 #include "store/container.h"
 
@@ -46,6 +47,7 @@ typedef struct vex_payfile {
     bool has_documents, has_metadata, has_uris;
     vex_block_column documents, metadata, uris;
     void *plugin_state[VEX_PLUGINS_MAX];
+    vex_memo memo;                     /* of higher layers                                        */
     uint64_t raw_document_bytes, raw_metadata_bytes, stored_document_bytes, stored_metadata_bytes;
 } vex_payfile;
 

@@ -117,6 +117,7 @@ vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to open a payload file");
     }
     atomic_init(&file->refs, 1);
+    vex_memo_init(&file->memo);
     vex_status status;
     VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_PAYLOAD, entry->file_no, entry,
                                             &file->container));
@@ -155,6 +156,7 @@ void vex_payfile_release(vex_payfile *file) {
     if (file->container.path != NULL) {
         vex_container_close(&file->container);
     }
+    vex_memo_clear(&file->memo);
     vex_free(file->id_filter);
     vex_free(file);
 }

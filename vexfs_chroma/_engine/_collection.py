@@ -55,8 +55,8 @@ _PLANS: dict[int, str] = {
 }
 _UINT32_MAX = 0xFFFFFFFF
 
-TAIL_ROWS = 2000
-"""The background leaves up to so many rows in memory, outside the graph (VEX_TAIL_ROWS)."""
+TAIL_ROWS: int = lib.VEX_INDEX_TAIL_ROWS
+"""The background leaves up to so many rows in memory, outside the graph (vexfs.h)."""
 
 
 @dataclass(slots=True)
@@ -338,17 +338,13 @@ class Collection:
         Raises TimeoutError after `timeout` seconds.
         """
         with self._handle as collection:
-            status = lib.vex_collection_wait_index(collection, 0)
-        if status == lib.VEX_ERR_BUSY:
-            wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
-        else:
-            check(status)
+            check(lib.vex_collection_start_index(collection, lib.VEX_INDEX_FLUSH))
+        wait_idle(self._handle, lib.vex_collection_wait_idle, timeout)
 
     def want_index(self) -> None:
         """Have the background see to the graph, as a query does: load it, or go on building it."""
-        dimension = self.info().dimension
-        if dimension:
-            self.query(np.zeros((1, dimension), dtype=np.float32), 1, ids=[])  # finds nothing
+        with self._handle as collection:
+            check(lib.vex_collection_start_index(collection, 0))
 
     def flush(self) -> None:
         """Seal what is in memory into segment files and wait until they are committed."""
