@@ -416,6 +416,14 @@ def test_stats_are_plain_and_complete(client, vectors):
     assert 0 < stats["metadatas"]["stored_bytes"] < stats["metadatas"]["raw_bytes"]
 
 
+def test_modifying_keeps_the_graph(client, vectors):
+    collection = fill_indexed(client, vectors)
+    for ef in (50, 150):
+        collection.modify(configuration={"hnsw": {"ef_search": ef}})
+        plan = collection.explain(query_embeddings=vectors[:1].tolist(), n_results=3)
+        assert (plan.strategy, plan.ef) == ("graph", ef)
+
+
 def test_stats_after_deletes_and_modify(client, vectors):
     collection = fill_indexed(client, vectors)
     collection.delete(where={"n": {"$lt": 400}})
