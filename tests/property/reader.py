@@ -7,10 +7,15 @@ shows what an already open reader sees of another process' writes.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import forced
 
 
 def serve() -> None:
@@ -18,6 +23,8 @@ def serve() -> None:
 
     import vexfs_chroma
 
+    if forced.VARIABLE in os.environ:
+        forced.force_graph()
     clients: dict[str, Any] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -21,14 +21,23 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from model import Model
+import forced
+from index_kit import needs_forced_walks
+from model import ApproximateModel, Model
 from reader import Reader
 
 import vexfs_chroma
+from vexfs_chroma import _engine
 
 EXAMPLES = int(os.environ.get("VEXFS_PROPERTY_EXAMPLES", "40"))
 EVERYTHING = ["documents", "metadatas", "uris", "embeddings"]
@@ -104,6 +113,7 @@ class CollectionMachine(RuleBasedStateMachine):
     """Common to both kinds of client; a subclass opens and reopens."""
 
     reader: ClassVar[Reader | None] = None
+    model_class: ClassVar[type[Model]] = Model
 
     def open(self) -> Any:
         return vexfs_chroma.EphemeralClient()
@@ -117,7 +127,7 @@ class CollectionMachine(RuleBasedStateMachine):
         self.collection = self.client.create_collection(
             self.name, configuration={"hnsw": {"space": space}}, embedding_function=None
         )
-        self.model = Model(space)
+        self.model = self.model_class(space)
 
     def teardown(self) -> None:
         if hasattr(self, "client"):
@@ -279,12 +289,47 @@ RUN = settings(
 
 
 def test_ephemeral() -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(CollectionMachine, settings=RUN)
 
 
 def test_persistent(reader: None) -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(PersistentMachine, settings=RUN)
+
+
+# ---- the same with a graph of every collection, which every query walks --------------------------
+
+
+class EphemeralGraphMachine(CollectionMachine):
+    model_class = ApproximateModel
+
+
+class PersistentGraphMachine(PersistentMachine):
+    model_class = ApproximateModel
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch, small_memtable: None) -> Iterator[None]:
+    monkeypatch.setenv("VEXFS_INDEX_ROWS", "1")
+    monkeypatch.setenv(forced.VARIABLE, "1")
+    original = forced.force_graph()
+    ApproximateModel.answers = ApproximateModel.exact = 0
+    yield
+    _engine.Collection.query = original  # type: ignore[method-assign]
+
+
+def check_share_of_exact_answers() -> None:
+    share = ApproximateModel.exact / ApproximateModel.answers
+    print(f"{ApproximateModel.exact} of {ApproximateModel.answers} answers were exact")
+    assert share >= 0.99
+
+
+@needs_forced_walks
+def test_ephemeral_with_a_graph(walks: None) -> None:
+    run_state_machine_as_test(EphemeralGraphMachine, settings=RUN)
+    check_share_of_exact_answers()
+
+
+@needs_forced_walks
+def test_persistent_with_a_graph(walks: None, reader: None) -> None:
+    run_state_machine_as_test(PersistentGraphMachine, settings=RUN)
+    check_share_of_exact_answers()
