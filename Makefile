@@ -36,7 +36,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon conformance contract ecosystem crash fuzz bench load dist clean
+	asan-py tsan neon conformance contract ecosystem crash fuzz recall bench load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -207,6 +207,9 @@ build/.fuzz-tools:
 	@touch $@
 
 # ---- measuring ------------------------------------------------------------------------------
+
+recall: $(EXTENSION) $(TEST_DEPENDENCIES) $(BENCH_DEPENDENCIES) ## recall of the graph against hnswlib, on the data sets of VEXFS_DATA and generated ones
+	$(BIN)/pytest -q -s -m slow tests/data/test_recall.py $(ARGS)
 
 bench: $(EXTENSION) $(BENCH_DEPENDENCIES) ## measurements beside chromadb and hnswlib (ARGS="--quick")
 	$(BIN)/python -m vexfs_chroma._bench $(ARGS)

@@ -13,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from vexfs_chroma import _engine
-from vexfs_chroma._engine._vexfs import lib
 
 SEED = 20261129
 NEVER = 2**32 - 1  # rows of a graph: build nothing more
-CAN_FORCE = hasattr(lib, "VEX_QUERY_GRAPH")
-needs_forced_walks = pytest.mark.skipif(
-    not CAN_FORCE,
-    reason="this engine has no VEX_QUERY_GRAPH: small collections are read, not walked",
-)
-
 Vectors = NDArray[np.float32]
 Exact = NDArray[np.float64]
 
@@ -89,9 +81,14 @@ class Live:
             del self.vectors[one]
 
     def settle(self, timeout: float = 300) -> None:
-        """Everything is in files, and they are in the graph."""
+        """Everything is in files and in the graph, and every node of it can be reached."""
         self.collection.flush()
         self.collection.wait_for_index(timeout)
+        assert self.collection.check_index().unreachable == 0
+
+    def build_from(self, rows: int) -> None:
+        """How many rows have a graph built from now on; NEVER: build nothing more."""
+        self.collection.set_index(max_neighbors=16, ef_construction=100, ef_search=100, rows=rows)
 
     def matrix(self) -> tuple[list[str], Vectors]:
         return list(self.vectors), np.array(list(self.vectors.values()), dtype=np.float32)
@@ -101,8 +98,11 @@ class Live:
 
 
 def make(space: str, path: Path | None = None, *, index_rows: int = 1, **options: Any) -> Live:
-    """An empty collection whose graph is built from `index_rows` rows on, in memory or on disk."""
-    options = {"durability": "off", "index_rows": index_rows, **options}
+    """An empty collection whose graph is built from `index_rows` rows on, in memory or on disk.
+
+    By one thread unless told otherwise: the same rows in the same files have the same graph.
+    """
+    options = {"durability": "off", "index_rows": index_rows, "index_threads": 1, **options}
     database = _engine.Database(None if path is None else str(path), **options)
     name = uuid.uuid4()
     database.create_collection(name, space)
@@ -192,8 +192,8 @@ def paired_distances(space: str, rows: Vectors, queries: Vectors) -> tuple[Exact
         return np.where(lengths > 0, 1 - dot / lengths, 1.0), np.ones_like(dot)
 
 
-def distances_per_query(live: Live, queries: Vectors, k: int = 1, **how: Any) -> float:
-    """How many distances the engine computes for one of these queries."""
-    before = _engine.stats()["distances"]
-    live.collection.query(queries, k, **how)
-    return (_engine.stats()["distances"] - before) / len(queries)
+def check_walks(live: Live, queries: Vectors) -> None:
+    """Queries without a filter go by the graph, which has all rows, and none gives up."""
+    plan = live.collection.explain(queries, 10)
+    assert (plan.why, plan.read_again, plan.read_rows) == ("graph", 0, 0), plan
+    assert plan.graph_rows == plan.rows == len(live.vectors)

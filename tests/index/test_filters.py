@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from index_kit import (
-    CAN_FORCE,
     NEVER,
     SEED,
     Live,
@@ -21,7 +20,6 @@ from index_kit import (
     clusters,
     distances,
     make,
-    needs_forced_walks,
     split,
 )
 
@@ -73,14 +71,14 @@ def fill(space: str) -> World:
     half = ROWS // 2
     live.write("add", ids[:half], rows[:half], metadatas[:half])
     live.settle()
-    live.collection.set_index(rows=NEVER)
+    live.build_from(NEVER)
     live.write("add", ids[half:], rows[half:], metadatas[half:])
     queries = [(a + n).astype(np.float32) for a, n in zip(anchors, noise, strict=True)]
     return World(live, ids, rows, ranks, queries)
 
 
 def complete(world: World) -> None:
-    world.live.collection.set_index(rows=2000)
+    world.live.build_from(2000)
     world.live.settle()
 
 
@@ -109,9 +107,9 @@ def world(request: pytest.FixtureRequest) -> Any:
     world.live.close()
 
 
-@pytest.mark.parametrize("forced", [False, pytest.param(True, marks=needs_forced_walks)])
+@pytest.mark.parametrize("forced", [False, True])
 def test_matrix(world: World, forced: bool) -> None:
-    how = {"graph": True} if forced else {}
+    how = {"walk": True} if forced else {}
     alive = np.ones(ROWS, dtype=bool)
     assert world.live.collection.info().indexed_rows == ROWS // 2
     check_matrix(world, alive, **how)
@@ -122,7 +120,7 @@ def test_matrix(world: World, forced: bool) -> None:
 
 def test_deleting_by_filter(world: World) -> None:
     """What a filter deletes is in no result, whether the graph has noticed or not."""
-    live, forced = world.live, {"graph": True} if CAN_FORCE else {}
+    live, forced = world.live, {"walk": True}
     complete(world)
     alive = np.ones(ROWS, dtype=bool)
     # the nearest of one anchor, the farthest of another, a few, most of what is left

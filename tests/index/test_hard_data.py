@@ -108,8 +108,8 @@ def test_hard_data(name: str, space: str) -> None:
         floors = {k: reached[k] - 0.002 for k in reached}
 
     def measure(stage: str) -> None:
-        found = {k: recall(live, queries, k, graph=True) for k in FLOORS}
-        lost = len(misses(live, graph=True))
+        found = {k: recall(live, queries, k, walk=True) for k in FLOORS}
+        lost = len(misses(live, walk=True))
         figures.append(f"{stage} {found} {lost} lost")
         if lost > most_lost or any(found[k] < floors[k] for k in floors):
             failed.append(figures[-1])

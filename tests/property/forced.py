@@ -15,7 +15,7 @@ def force_graph() -> Any:
     original = _engine.Collection.query
 
     def query(self: _engine.Collection, *arguments: Any, **how: Any) -> _engine.Rows:
-        return original(self, *arguments, **{"graph": True, **how})
+        return original(self, *arguments, **{"walk": True, **how})
 
     _engine.Collection.query = query  # type: ignore[method-assign]
     return original

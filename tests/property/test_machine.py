@@ -32,7 +32,6 @@ from hypothesis.stateful import (
 sys.path.insert(0, str(Path(__file__).parent))
 
 import forced
-from index_kit import needs_forced_walks
 from model import ApproximateModel, Model
 from reader import Reader
 
@@ -323,13 +322,11 @@ def check_share_of_exact_answers() -> None:
     assert share >= 0.99
 
 
-@needs_forced_walks
 def test_ephemeral_with_a_graph(walks: None) -> None:
     run_state_machine_as_test(EphemeralGraphMachine, settings=RUN)
     check_share_of_exact_answers()
 
 
-@needs_forced_walks
 def test_persistent_with_a_graph(walks: None, reader: None) -> None:
     run_state_machine_as_test(PersistentGraphMachine, settings=RUN)
     check_share_of_exact_answers()
