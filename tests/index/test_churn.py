@@ -81,6 +81,23 @@ def test_every_row_finds_itself_after_half_died_twice(seed: int) -> None:
     live.close()
 
 
+def test_every_cluster_is_found_after_half_died() -> None:
+    """Clusters far apart must not become islands of a graph that is made anew."""
+    rows = clusters(20_000, 64)
+    live = make("l2")
+    live.write("add", [f"r{i}" for i in range(len(rows))], rows)
+    live.settle()
+    order = np.random.default_rng(SEED).permutation(list(live.vectors)).tolist()
+    live.delete(order[: len(rows) // 2])
+    assert misses(live) == []
+    live.settle()
+    lost = misses(live)
+    print(f"{len(lost)} of {len(live.vectors)} rows lost, {live.collection.check_index()}")
+    assert recall(live, rows[:300]) >= 0.985
+    assert lost == []
+    live.close()
+
+
 @pytest.mark.parametrize("space", ["l2", "cosine", "ip"])
 def test_recall_after_regions_died(space: str) -> None:
     """A graph that is made anew out of an old one is about as good as one that was built."""

@@ -1,13 +1,17 @@
-"""Make every query that is not to be exact walk the graph, however few the rows."""
+"""Make every query that is not to be exact walk the graph, however few the rows.
+
+Importing this does so where VARIABLE is set, to tell other processes: the one that reads for the
+property tests, and pytest (`-p forced`) for suites that know nothing of graphs.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from vexfs_chroma import _engine
 
 VARIABLE = "VEXFS_PROPERTY_GRAPH"
-"""Set, it tells the reading process to do the same."""
 
 
 def force_graph() -> Any:
@@ -19,3 +23,7 @@ def force_graph() -> Any:
 
     _engine.Collection.query = query  # type: ignore[method-assign]
     return original
+
+
+if VARIABLE in os.environ:
+    force_graph()

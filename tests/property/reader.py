@@ -7,7 +7,6 @@ shows what an already open reader sees of another process' writes.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import forced
+import forced  # noqa: F401
 
 
 def serve() -> None:
@@ -23,8 +22,6 @@ def serve() -> None:
 
     import vexfs_chroma
 
-    if forced.VARIABLE in os.environ:
-        forced.force_graph()
     clients: dict[str, Any] = {}
     for line in sys.stdin:
         request = json.loads(line)
