@@ -164,7 +164,7 @@ def churn(gate: Gate, live: Live, queries: Vectors) -> None:
     live.settle(1800)
     measure(gate, live, queries, "half deleted, settled")
     measure_self(gate, live, "half deleted, settled")
-    tenth = len(here) // 10
+    tenth = min(len(here), len(spare)) // 10
     for turn in range(10):
         chosen = random.choice(here, tenth, replace=False).tolist()
         part = slice(turn * tenth, (turn + 1) * tenth)
