@@ -151,6 +151,13 @@ static bool worth_saving(const vex_index *index, const vex_index_view *view) {
     return index->unsaved > SAVE_ROWS_MIN && index->unsaved > view->end / 3;
 }
 
+/* One that had to give way is done again. */
+static vex_status remap(vex_collection *collection, const vex_index_view *view,
+                        const vex_snapshot *snapshot) {
+    vex_status status = vex_index_remap(collection, view, snapshot);
+    return status == VEX_ERR_BUSY ? VEX_OK : status;
+}
+
 static vex_status step(vex_collection *collection, const vex_index_view *view,
                        vex_snapshot *snapshot, bool *more) {
     vex_index *index = &collection->index;
@@ -170,13 +177,17 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
         return vex_index_insert_slice(collection, view);
     }
     if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
-        return enough ? vex_index_remap(collection, view, snapshot) : forget(collection);
+        return enough ? remap(collection, view, snapshot) : forget(collection);
     }
     vex_vecfile *file = vex_index_next_file(view, snapshot);
     *more = enough && file != NULL;
     if (view == NULL && !enough) {
         vex_collection_note_files(collection); /* codes of another kind have to be written first */
         return vex_index_remove_files(collection);
+    }
+    if (view != NULL && !*more && vex_index_needs_sweep(index, view)) {
+        *more = true;
+        return vex_index_sweep_slice(collection, view);
     }
     if (vex_index_may_write(collection, view) && (!*more || worth_saving(index, view))) {
         return vex_index_write(collection, view);

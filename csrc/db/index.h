@@ -8,7 +8,10 @@
  *
  * STEPS  vex_index_step() is called by the worker again and again, between its other work, and does
  * a slice: load the saved graph, check the codes it stands on, insert rows for 50 ms by some
- * threads, repair, remap it after files were replaced or a fifth of its rows died, save it.
+ * threads, repair, remap it after files were replaced or a fifth of its rows died, sweep it, save it.
+ *
+ * SWEEPING  When all rows are in, searches for new rows by themselves show whether they are found;
+ * for all rows, after a sixteenth was inserted since the last time.
  *
  * THE TAIL, rows that are not in the graph, is bounded.  Rows stay in memory for a second at most
  * once there are VEX_TAIL_ROWS of them (db/commit.c), and when files of VEX_TAIL_BYTES of codes wait
@@ -69,7 +72,9 @@ typedef struct vex_index {
     vex_graph_batch batch;    /* of the file after those in the view, when building               */
     bool building;
     uint32_t dead_at_remap;   /* dead rows that the last remap could not shed                     */
-    uint64_t unsaved;         /* rows inserted since it was saved                                 */
+    uint64_t unsaved;         /* rows inserted or swept since it was saved                        */
+    uint32_t swept;           /* nodes below it were found by themselves (vex_graph_sweep_by)...  */
+    uint64_t changed;         /* ... before so many others were inserted                          */
 } vex_index;
 
 #endif

@@ -55,6 +55,8 @@ static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapsho
         collection->index.building = false;
         collection->index.dead_at_remap = 0;
         collection->index.unsaved = 0;
+        collection->index.changed = 0;
+        collection->index.swept = view->n == n ? view->end : 0; /* saved complete: it was swept */
         vex_index_publish(collection, view);
     }
     return status;
@@ -192,10 +194,12 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
     index->batch.pause = slice_is_over;
     index->batch.context = &s;
     atomic_store(&index->batch.stop, false);
-    uint64_t from = inserted_to(&index->batch);
+    uint64_t from = inserted_to(&index->batch), n;
     vex_status status = vex_graph_insert_by(owner->graph, &index->batch, db->options.index_threads);
-    index->unsaved += inserted_to(&index->batch) - from;
-    atomic_fetch_add(&index->inserted, inserted_to(&index->batch) - from);
+    n = inserted_to(&index->batch) - from;
+    index->unsaved += n;
+    index->changed += n;
+    atomic_fetch_add(&index->inserted, n);
     if (status != VEX_OK) {
         index->building = false; /* the row that failed is not in: go through all of them again */
         return status;
@@ -209,5 +213,31 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
     VEX_TRY(vex_index_make_view(owner, view->n + 1, &grown));
     index->building = false;
     vex_index_publish(collection, grown);
+    return VEX_OK;
+}
+
+/* ---- sweeping ---- */
+
+#define SWEEP_SHARE 16u
+
+bool vex_index_needs_sweep(vex_index *index, const vex_index_view *view) {
+    if (index->changed * SWEEP_SHARE > view->end) {
+        index->changed = 0;
+        index->swept = 0;
+    }
+    return index->swept < view->end;
+}
+
+vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_view *view) {
+    vex_index *index = &collection->index;
+    vex_db *db = collection->db;
+    slice s = {db, db->vfs->clock_ms(db->vfs) + SLICE_MS};
+    vex_graph_batch batch;
+    vex_graph_batch_init(&batch, index->swept, view->end - index->swept);
+    batch.pause = slice_is_over;
+    batch.context = &s;
+    VEX_TRY(vex_graph_sweep_by(view->owner->graph, &batch, db->options.index_threads));
+    index->unsaved += inserted_to(&batch) - index->swept;
+    index->swept = (uint32_t)inserted_to(&batch);
     return VEX_OK;
 }

@@ -38,10 +38,15 @@ vex_status vex_index_begin_file(vex_collection *collection, const vex_index_view
 /* Go on inserting the first file that the view has not; when it is in, it is seen. */
 vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_view *view);
 
+/* Go on sweeping; false: there is nothing to sweep. */
+bool vex_index_needs_sweep(vex_index *index, const vex_index_view *view);
+vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_view *view);
+
 /* ---- index_remap.c ---- */
 /* Are files gone, or too many rows dead? */
 bool vex_index_needs_remap(const vex_index *index, const vex_index_view *view,
                            const vex_snapshot *snapshot);
+/* VEX_ERR_BUSY when it had to give way. */
 vex_status vex_index_remap(vex_collection *collection, const vex_index_view *view,
                            const vex_snapshot *snapshot);
 

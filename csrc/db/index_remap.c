@@ -94,6 +94,13 @@ static uint32_t dead_rows(const vex_index_view *view, const vex_snapshot *snapsh
     return dead;
 }
 
+/* It may take long: does somebody wait for it to end? */
+static bool gives_way(void *context) {
+    vex_collection *collection = context;
+    return vex_fork_waits() || vex_worker_stopping(collection->db) ||
+           atomic_load(&collection->dropped);
+}
+
 static vex_status remap_into(vex_collection *collection, const vex_index_view *view,
                              const vex_snapshot *snapshot, vex_index_graph *fresh) {
     uint32_t complete = 0;
@@ -106,7 +113,9 @@ static vex_status remap_into(vex_collection *collection, const vex_index_view *v
                             : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to remap an index");
     if (status == VEX_OK) {
         fill_table(view, fresh, snapshot, taken, table);
-        status = vex_graph_remap(view->owner->graph, table, view->end, fresh->graph);
+        const vex_graph_pace pace = {collection->db->options.index_threads, gives_way,
+                                     collection};
+        status = vex_graph_remap(view->owner->graph, table, view->end, &pace, fresh->graph);
     }
     vex_free(table);
     vex_free(taken);
@@ -115,6 +124,8 @@ static vex_status remap_into(vex_collection *collection, const vex_index_view *v
     collection->index.building = false;
     collection->index.dead_at_remap = dead_rows(remapped, snapshot);
     collection->index.unsaved += remapped->end;
+    collection->index.swept = 0;
+    collection->index.changed = 0;
     vex_index_publish(collection, remapped);
     return VEX_OK;
 }

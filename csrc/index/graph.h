@@ -91,7 +91,7 @@ typedef struct vex_graph_batch {
 void vex_graph_batch_init(vex_graph_batch *batch, uint32_t first, uint32_t n);
 /* Insert ids of the batch until none is left or it was stopped; ids already inserted are skipped,
  * so a stopped batch may be started again.  A failure (no memory) stops all workers; the graph
- * stays sound, the id that failed is not inserted.  Called by each worker thread. */
+ * stays sound, the id that failed is not inserted.  Many threads may call it for one batch. */
 vex_status vex_graph_insert_batch(vex_graph *graph, vex_graph_batch *batch);
 /* The same by `threads` threads: the caller's, and others that give way to the rest of the process.
  * Returns when all are done. */
@@ -177,13 +177,26 @@ typedef struct vex_graph_repair_stats {
  * without phi: there short rows are nobody's neighbours by themselves. */
 vex_status vex_graph_repair(vex_graph *graph, vex_graph_repair_stats *out);
 
+/* Search for each linked node of the batch (any range of ids) by its own row, with fewer candidates
+ * than searches have by default, and give those that are not found links from where the search
+ * ended: reached is not yet found.  Costs a fourth of inserting.  By `threads` threads, as
+ * inserting; not beside it. */
+vex_status vex_graph_sweep_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads);
+
 /* A graph over other sources, for compaction: `fresh` is an empty graph with all its sources
  * added; node i of `old` becomes old_to_new[i] (VEX_GRAPH_NONE: dead; ids from n_old on: dead too).
- * Live links are kept, nodes that lost some are healed with what lay behind the dead, and the
- * result is repaired.  VEX_ERR_INVALID for a table that names an id twice or of no source.
+ * Live links are kept, nodes that lost some are healed with what lay behind the dead, those that lost
+ * more than a fourth search for neighbours, too, and the result is repaired.  With half of the rows
+ * dead that costs about as much as building anew.  By `pace.threads`; VEX_ERR_BUSY when
+ * `pace.pause` said so.  VEX_ERR_INVALID for a table that names an id twice or of no source.
  * On failure `fresh` is to be destroyed. */
+typedef struct vex_graph_pace {
+    uint32_t threads;
+    bool (*pause)(void *context); /* may be NULL; asked all the time, true: give up               */
+    void *context;
+} vex_graph_pace;
 vex_status vex_graph_remap(const vex_graph *old, const uint32_t *old_to_new, uint32_t n_old,
-                           vex_graph *fresh);
+                           const vex_graph_pace *pace, vex_graph *fresh);
 
 /* ---- files ---- */
 

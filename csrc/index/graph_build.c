@@ -4,7 +4,6 @@
  * A node is inserted in this order: search on all its levels, write its own lists, then the links
  * back from level 0 up, then perhaps become the entry.  So whoever finds it finds it complete.
  */
-#include "base/cpu.h"
 #include "index/graph_internal.h"
 
 #include <math.h>
@@ -175,12 +174,6 @@ static vex_status insert_row(vex_graph *g, vex_graph_scratch *s, uint32_t id) {
 
 /* ---- many nodes ---- */
 
-void vex_graph_batch_init(vex_graph_batch *batch, uint32_t first, uint32_t n) {
-    *batch = (vex_graph_batch){.end = first + n};
-    atomic_init(&batch->next, first);
-    atomic_init(&batch->stop, false);
-}
-
 /* Is all of [first, end) in one source? */
 static bool is_of_one_source(vex_graph *g, uint64_t first, uint32_t end) {
     pthread_mutex_lock(&g->structure);
@@ -191,72 +184,24 @@ static bool is_of_one_source(vex_graph *g, uint64_t first, uint32_t end) {
     return is;
 }
 
+static vex_status insert_visit(void *context, vex_graph_scratch *s, uint32_t id) {
+    return insert_row(context, s, id);
+}
+
+static vex_status check_batch(vex_graph *graph, const vex_graph_batch *batch) {
+    return is_of_one_source(graph, atomic_load_explicit(&batch->next, memory_order_relaxed),
+                            batch->end)
+               ? VEX_OK
+               : VEX_FAIL(VEX_ERR_INVALID, "graph: rows to insert are not of one source");
+}
+
 vex_status vex_graph_insert_batch(vex_graph *graph, vex_graph_batch *batch) {
-    vex_graph_scratch *s = NULL;
-    if (!is_of_one_source(graph, atomic_load_explicit(&batch->next, memory_order_relaxed),
-                          batch->end)) {
-        return VEX_FAIL(VEX_ERR_INVALID, "graph: rows to insert are not of one source");
-    }
-    vex_status status = vex_graph_scratch_acquire(graph, &s);
-    while (status == VEX_OK && !atomic_load_explicit(&batch->stop, memory_order_relaxed)) {
-        if (batch->pause != NULL && batch->pause(batch->context)) {
-            atomic_store_explicit(&batch->stop, true, memory_order_relaxed);
-            break;
-        }
-        const uint64_t id = atomic_fetch_add_explicit(&batch->next, 1, memory_order_relaxed);
-        if (id >= batch->end) {
-            break;
-        }
-        status = insert_row(graph, s, (uint32_t)id);
-    }
-    if (status != VEX_OK) {
-        atomic_store_explicit(&batch->stop, true, memory_order_relaxed);
-    }
-    vex_graph_scratch_release(graph, s);
-    return status;
+    return vex_graph_insert_by(graph, batch, 1);
 }
-
-typedef struct worker {
-    vex_graph *graph;
-    vex_graph_batch *batch;
-    pthread_t thread;
-    vex_status status;
-    char message[sizeof((vex_error *)0)->message];
-} worker;
-
-static void *work(void *argument) {
-    worker *w = argument;
-    vex_thread_give_way();
-    w->status = vex_graph_insert_batch(w->graph, w->batch);
-    if (w->status != VEX_OK) {
-        memcpy(w->message, vex_last_error()->message, sizeof w->message);
-    }
-    return NULL;
-}
-
-#define THREADS_MAX 256u
 
 vex_status vex_graph_insert_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads) {
-    const uint32_t more = (threads > THREADS_MAX ? THREADS_MAX : threads > 0 ? threads : 1) - 1;
-    worker *workers = more > 0 ? vex_calloc(more, sizeof *workers) : NULL;
-    uint32_t started = 0;
-    for (; workers != NULL && started < more; started++) {
-        worker *w = &workers[started];
-        w->graph = graph;
-        w->batch = batch;
-        if (pthread_create(&w->thread, NULL, work, w) != 0) {
-            break; /* those that run do it all */
-        }
-    }
-    vex_status status = vex_graph_insert_batch(graph, batch);
-    for (uint32_t i = 0; i < started; i++) {
-        pthread_join(workers[i].thread, NULL);
-        if (status == VEX_OK && workers[i].status != VEX_OK) {
-            status = VEX_FAIL(workers[i].status, "%s", workers[i].message);
-        }
-    }
-    vex_free(workers);
-    return status;
+    VEX_TRY(check_batch(graph, batch));
+    return graph_for_batch(graph, batch, threads, insert_visit, graph);
 }
 
 vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32_t threads) {

@@ -261,6 +261,9 @@ uint32_t graph_pool_place(const uint64_t *pool, uint32_t n, uint64_t key);
  * differ: to out[], nearest first. */
 uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, uint32_t max,
                       uint32_t *out);
+/* The same beside `had` links that stay, whose keys are in scratch->kept: up to `max` more. */
+uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *candidates, uint32_t n,
+                           uint32_t max, uint32_t *out);
 /* Keys of n ids by their distance to node `to`, ascending, in scratch->keys (n <= 2M + 1). */
 void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n);
 /* Add `id` to a list of node `to`, choosing anew when it is full. */
@@ -271,6 +274,21 @@ vex_status graph_insert_node(vex_graph *graph, vex_graph_scratch *scratch, uint3
 vex_status graph_link_anew(vex_graph *graph, vex_graph_scratch *scratch, uint32_t id);
 /* Room for what building needs in a scratch. */
 vex_status graph_scratch_for_building(vex_graph *graph, vex_graph_scratch *scratch);
+
+/* ---- going through ids (graph_batch.c) ---- */
+
+typedef vex_status (*graph_visit)(void *context, vex_graph_scratch *scratch, uint32_t id);
+/* Visit each id of the batch, by the caller's thread and others that give way to the rest of the
+ * process; a failure stops all.  Paused: batch->next is what was not visited. */
+vex_status graph_for_batch(vex_graph *graph, vex_graph_batch *batch, uint32_t threads,
+                           graph_visit visit, void *context);
+
+/* ---- repair (graph_repair.c) ---- */
+
+/* Link `from` to `to` on level 0, in the place of a link that can be spared when the list is full
+ * (*spared: that node, else VEX_GRAPH_NONE), or with `any` of the last.  False: not done. */
+bool graph_force_link(const vex_graph *graph, const graph_tables *tables, uint32_t from,
+                      uint32_t to, bool any, uint32_t *spared);
 
 /* ---- duplicates (graph_duplicates.c) ---- */
 

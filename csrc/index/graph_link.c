@@ -40,13 +40,16 @@ static bool is_covered(graph_walk *walk, uint64_t candidate, const uint64_t *kep
     return false;
 }
 
-uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, uint32_t max,
-                      uint32_t *out) {
+uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *candidates, uint32_t n,
+                           uint32_t max, uint32_t *out) {
     vex_graph_scratch *s = walk->scratch;
-    const uint32_t least = max < DEGREE_MIN ? max : DEGREE_MIN;
+    const uint32_t end = had + max, least = end < DEGREE_MIN ? end : DEGREE_MIN;
     uint64_t *kept = s->kept;
-    uint32_t n_kept = 0, n_rejected = 0;
-    for (uint32_t i = 0; i < n && n_kept < max; i++) {
+    uint32_t n_kept = had, n_rejected = 0;
+    for (uint32_t i = 0; i < had; i++) {
+        s->kept_rows[i] = row_at(walk->graph, walk->tables, key_id(kept[i]));
+    }
+    for (uint32_t i = 0; i < n && n_kept < end; i++) {
         if (!is_covered(walk, candidates[i], kept, n_kept)) {
             s->kept_rows[n_kept] = row_at(walk->graph, walk->tables, key_id(candidates[i]));
             kept[n_kept++] = candidates[i];
@@ -55,15 +58,20 @@ uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, 
         }
     }
     for (uint32_t i = 0; i < n_rejected && n_kept < least; i++) {
-        const uint32_t place = graph_pool_place(kept, n_kept, s->rejected[i]);
+        const uint32_t place = had + graph_pool_place(kept + had, n_kept - had, s->rejected[i]);
         memmove(kept + place + 1, kept + place, (n_kept - place) * sizeof *kept);
         kept[place] = s->rejected[i];
         n_kept++;
     }
-    for (uint32_t i = 0; i < n_kept; i++) {
-        out[i] = key_id(kept[i]);
+    for (uint32_t i = had; i < n_kept; i++) {
+        out[i - had] = key_id(kept[i]);
     }
-    return n_kept;
+    return n_kept - had;
+}
+
+uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, uint32_t max,
+                      uint32_t *out) {
+    return graph_select_more(walk, 0, candidates, n, max, out);
 }
 
 void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n) {

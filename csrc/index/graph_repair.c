@@ -79,8 +79,8 @@ vex_status vex_graph_unreachable(const vex_graph *graph, uint32_t *out) {
 
 /* ---- repair ---- */
 
-static bool links_to(const reach *r, uint32_t from, uint32_t to) {
-    const graph_list list = list_at(r->graph, r->tables, from, 0);
+static bool links_to(const vex_graph *g, const graph_tables *t, uint32_t from, uint32_t to) {
+    const graph_list list = list_at(g, t, from, 0);
     const uint32_t n = list_length(list);
     for (uint32_t i = 0; i < n; i++) {
         if (list_get(list, i) == to) {
@@ -92,10 +92,11 @@ static bool links_to(const reach *r, uint32_t from, uint32_t to) {
 
 /* The place in a full list that can be spared: the last whose node another node of the list links
  * to, so that it stays reachable; VEX_GRAPH_NONE when there is none. */
-static uint32_t spare_place(const reach *r, graph_list list, uint32_t n) {
+static uint32_t spare_place(const vex_graph *g, const graph_tables *t, graph_list list,
+                            uint32_t n) {
     for (uint32_t i = n; i-- > 0;) {
         for (uint32_t j = 0; j < n; j++) {
-            if (j != i && links_to(r, list_get(list, j), list_get(list, i))) {
+            if (j != i && links_to(g, t, list_get(list, j), list_get(list, i))) {
                 return i;
             }
         }
@@ -103,16 +104,24 @@ static uint32_t spare_place(const reach *r, graph_list list, uint32_t n) {
     return VEX_GRAPH_NONE;
 }
 
-/* Link `from`, which is reached, to `to`. */
-static bool force_link(const reach *r, uint32_t from, uint32_t to, bool any) {
-    const graph_list list = list_at(r->graph, r->tables, from, 0);
-    graph_node *node = node_at(r->graph, r->tables, from);
+bool graph_force_link(const vex_graph *g, const graph_tables *t, uint32_t from, uint32_t to,
+                      bool any, uint32_t *spared) {
+    const graph_list list = list_at(g, t, from, 0);
+    graph_node *node = node_at(g, t, from);
+    *spared = VEX_GRAPH_NONE;
     graph_node_lock(node);
     const uint32_t n = list_length(list);
     uint32_t place = n;
-    if (n == list_capacity(r->graph, 0)) {
-        place = spare_place(r, list, n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (list_get(list, i) == to) {
+            graph_node_unlock(node);
+            return false;
+        }
+    }
+    if (n == list_capacity(g, 0)) {
+        place = spare_place(g, t, list, n);
         place = place == VEX_GRAPH_NONE && any ? n - 1 : place;
+        *spared = place != VEX_GRAPH_NONE ? list_get(list, place) : VEX_GRAPH_NONE;
     }
     if (place != VEX_GRAPH_NONE) {
         atomic_store_explicit(&list.ids[place], to, memory_order_release);
@@ -151,11 +160,12 @@ static vex_status rescue(reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t 
                          uint32_t *edges) {
     VEX_TRY(nearest_reached(r, g, s, id));
     bool done = false;
+    uint32_t spared;
     for (uint32_t i = 0; i < s->n_pool && !done; i++) {
-        done = force_link(r, key_id(s->pool[i]), id, false);
+        done = graph_force_link(g, r->tables, key_id(s->pool[i]), id, false, &spared);
     }
     if (!done && s->n_pool > 0) {
-        done = force_link(r, key_id(s->pool[0]), id, true);
+        done = graph_force_link(g, r->tables, key_id(s->pool[0]), id, true, &spared);
     }
     if (done) {
         ++*edges;

@@ -184,7 +184,7 @@ static bool use_damaged(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *entr
     }
     CHECK_OK(vex_graph_create(vex_graph_get_params(graph), &fresh));
     CHECK_OK(vex_graph_add_source(fresh, 2, kit->rows, kit->n, &first));
-    CHECK_OK(vex_graph_remap(graph, old_to_new, 80, fresh));
+    CHECK_OK(vex_graph_remap(graph, old_to_new, 80, &(vex_graph_pace){1, NULL, NULL}, fresh));
     vex_graph_destroy(fresh);
     vex_graph_destroy(graph);
     return true;

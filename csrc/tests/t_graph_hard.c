@@ -372,7 +372,8 @@ static graph_kit compact(graph_kit *kit, death how, uint32_t more) {
     fresh.phi = kit->phi;
     const vex_graph_params *params = vex_graph_get_params(kit->graph);
     graph_kit_start(&fresh, params->m, params->ef_construction);
-    CHECK_OK(vex_graph_remap(kit->graph, old_to_new, kit->n, fresh.graph));
+    CHECK_OK(vex_graph_remap(kit->graph, old_to_new, kit->n, &(vex_graph_pace){1, NULL, NULL},
+                             fresh.graph));
     vex_graph_stats stats;
     uint32_t lost;
     vex_graph_get_stats(fresh.graph, &stats);
@@ -446,7 +447,9 @@ TEST(graph_remap_refuses_impossible_tables) {
         table[7] = bad == 0 ? 8 : bad == 1 ? 50 : 7;
         CHECK_OK(vex_graph_create(&params, &fresh));
         CHECK_OK(vex_graph_add_source(fresh, 1, kit.rows, 50, &first));
-        CHECK_STATUS(vex_graph_remap(kit.graph, table, bad == 2 ? 60 : 50, fresh), VEX_ERR_INVALID);
+        CHECK_STATUS(vex_graph_remap(kit.graph, table, bad == 2 ? 60 : 50,
+                                     &(vex_graph_pace){1, NULL, NULL}, fresh),
+                     VEX_ERR_INVALID);
         vex_graph_destroy(fresh);
     }
     graph_kit_destroy(&kit);

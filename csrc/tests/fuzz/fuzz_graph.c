@@ -128,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     need(vex_graph_create(vex_graph_get_params(graph), &fresh));
     need(vex_graph_add_source(fresh, 8, rows, ROWS, &first));
-    need(vex_graph_remap(graph, old_to_new, ROWS, fresh));
+    need(vex_graph_remap(graph, old_to_new, ROWS, &(vex_graph_pace){1, NULL, NULL}, fresh));
     search(fresh);
     vex_graph_destroy(fresh);
     vex_graph_destroy(graph);
