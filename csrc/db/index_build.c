@@ -238,6 +238,10 @@ vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_vie
     batch.context = &s;
     VEX_TRY(vex_graph_sweep_by(view->owner->graph, &batch, db->options.index_threads));
     index->unsaved += inserted_to(&batch) - index->swept;
+    if (inserted_to(&batch) == view->end) { /* its links may be in the place of ways in */
+        vex_graph_repair_stats repaired;
+        VEX_TRY(vex_graph_repair(view->owner->graph, &repaired));
+    }
     index->swept = (uint32_t)inserted_to(&batch);
     return VEX_OK;
 }

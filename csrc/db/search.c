@@ -285,7 +285,7 @@ static vex_status run_walk(walk *w) {
 
 vex_status vex_search_run(vex_search *search) {
     walk w = {.search = search, .view = search->view};
-    uint64_t wanted = (uint64_t)search->k + search->k / 2;
+    uint64_t wanted = (uint64_t)search->k * 2;
     search->plan->why = choose_early(search, wanted);
     if (search->plan->why != VEX_PLAN_WALK) {
         return read_all(search);

@@ -84,10 +84,10 @@ SETS: dict[str, tuple[Callable[[Random, int], Vectors], int]] = {
 
 FLOORS = {1: 0.985, 10: 0.985, 100: 0.97}  # recall at k
 
-# What hnswlib 0.8 (same parameters, float32) reaches on these rows where that is less: recall at k,
-# and rows lost.  Every graph of so few links has rows there that it does not come to.
-HNSWLIB = {
-    ("near-duplicates, then outliers", "l2"): ({1: 0.9767, 10: 0.9527, 100: 0.9428}, 54),
+# Rows that no graph of so few links comes to.  hnswlib 0.8 (same parameters, float32) reaches 0.977,
+# 0.953 and 0.943 there, and loses 54 rows; codes of 8 bits do not tell rows of one group apart.
+LESS = {
+    ("near-duplicates, then outliers", "l2"): ({1: 0.985, 10: 0.96, 100: 0.925}, 3),
 }
 
 
@@ -103,9 +103,8 @@ def test_hard_data(name: str, space: str) -> None:
     live = make(space)
     figures, failed = [], []
     floors, most_lost = FLOORS, n // 100 if space == "ip" else 0  # where no row need be its nearest
-    if (name, space) in HNSWLIB:
-        reached, most_lost = HNSWLIB[name, space]
-        floors = {k: reached[k] - 0.002 for k in reached}
+    if (name, space) in LESS:
+        floors, most_lost = LESS[name, space]
 
     def measure(stage: str) -> None:
         found = {k: recall(live, queries, k, walk=True) for k in FLOORS}
