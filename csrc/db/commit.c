@@ -201,7 +201,7 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
                 !atomic_exchange(&collection->sync_wanted, true);
     flush = flush && !atomic_exchange(&collection->flush_wanted, true);
     if (sync || flush || tail) {
-        vex_worker_wake(db);
+        vex_worker_wake(db, VEX_WORKER_FILES);
     }
     return status;
 }

@@ -249,7 +249,7 @@ void vex_collection_note_files(vex_collection *collection) {
     vex_status status = vex_plan_background(collection->latest, &plan, &found);
     pthread_mutex_unlock(&collection->write_mu);
     if (status == VEX_OK && found && !atomic_exchange(&collection->compact_wanted, true)) {
-        vex_worker_wake(collection->db);
+        vex_worker_wake(collection->db, VEX_WORKER_FILES);
     }
 }
 
@@ -349,7 +349,9 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
         }
         pthread_mutex_unlock(&db->collections_mu);
         if (!idle && !woken) {
-            vex_worker_wake(db); /* a forked child has no worker yet */
+            for (int kind = 0; kind < VEX_WORKERS; kind++) {
+                vex_worker_wake(db, (vex_worker_kind)kind); /* a forked child has none yet */
+            }
         }
         vex_db_leave(db);
         if (idle) {

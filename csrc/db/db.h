@@ -54,6 +54,20 @@ typedef struct vex_lock_file {
     bool draining;             /* held too long: newcomers wait until it was given up once        */
 } vex_lock_file;
 
+/* Background threads of a database: making a graph anew must not keep a flush waiting. */
+typedef enum vex_worker_kind {
+    VEX_WORKER_FILES,          /* flushes, delayed syncs, compaction                               */
+    VEX_WORKER_GRAPHS,
+    VEX_WORKERS
+} vex_worker_kind;
+
+typedef struct vex_worker {
+    vex_db *db;
+    vex_worker_kind kind;
+    pthread_t thread;
+    bool running, pending;
+} vex_worker;
+
 struct vex_db {
     vex_vfs *vfs;
     char *path;
@@ -69,10 +83,10 @@ struct vex_db {
     pthread_mutex_t collections_mu;
     vex_collection *collections;
 
-    pthread_mutex_t worker_mu; /* worker thread: flush requests and delayed syncs                  */
+    pthread_mutex_t worker_mu; /* of the workers                                                   */
     pthread_cond_t worker_wake;
-    pthread_t worker;
-    bool worker_running, worker_pending, worker_stop;
+    vex_worker workers[VEX_WORKERS];
+    bool worker_stop;
     atomic_uint droppers;      /* calls that want MAINT to drop a collection: compaction gives way */
 };
 
@@ -232,7 +246,8 @@ void vex_index_wait_for_builder(vex_collection *collection, uint32_t n);
 vex_index_view *vex_collection_index_view(vex_collection *collection);
 
 /* ---- worker.c ---- */
-void vex_worker_wake(vex_db *db);
+void vex_worker_init(vex_db *db);
+void vex_worker_wake(vex_db *db, vex_worker_kind kind);
 void vex_worker_stop(vex_db *db);
 bool vex_worker_stopping(vex_db *db);
 

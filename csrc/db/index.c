@@ -249,7 +249,7 @@ void vex_index_save(vex_collection *collection) {
 void vex_index_want(vex_collection *collection) {
     if (atomic_load_explicit(&collection->index.rows_min, memory_order_relaxed) != UINT32_MAX &&
         !atomic_exchange(&collection->index_wanted, true)) {
-        vex_worker_wake(collection->db);
+        vex_worker_wake(collection->db, VEX_WORKER_GRAPHS);
     }
 }
 
@@ -261,7 +261,9 @@ void vex_index_note_query(vex_collection *collection, const vex_index_view *view
     }
     if (!collection->db->read_only) {
         if (vex_collection_note_tail(collection, snapshot, QUERIED_TAIL_MS)) {
-            vex_worker_wake(collection->db); /* after a crash, say: writers see to it themselves */
+            vex_worker_wake(
+                collection->db,
+                VEX_WORKER_FILES); /* after a crash, say: writers see to it themselves */
         }
     } else {
         vex_vfs *vfs = collection->db->vfs;
@@ -279,7 +281,7 @@ void vex_index_wait_for_builder(vex_collection *collection, uint32_t n) {
     if (VEX_LIKELY(atomic_load(&index->waiting_bytes) <= VEX_TAIL_BYTES)) {
         return;
     }
-    vex_worker_wake(collection->db); /* a forked child has no worker yet */
+    vex_worker_wake(collection->db, VEX_WORKER_GRAPHS); /* a forked child has none yet */
     pthread_mutex_lock(&index->turnstile);
     uint64_t until = vfs->clock_ms(vfs) + BUILDER_WAIT_MS;
     uint64_t target = atomic_load(&index->inserted) + n;

@@ -113,8 +113,7 @@ static vex_status remap_into(vex_collection *collection, const vex_index_view *v
                             : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to remap an index");
     if (status == VEX_OK) {
         fill_table(view, fresh, snapshot, taken, table);
-        const vex_graph_pace pace = {collection->db->options.index_threads, gives_way,
-                                     collection};
+        const vex_graph_pace pace = {collection->db->options.index_threads, gives_way, collection};
         status = vex_graph_remap(view->owner->graph, table, view->end, &pace, fresh->graph);
     }
     vex_free(table);

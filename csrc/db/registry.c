@@ -75,7 +75,7 @@ void vex_fork_child(void) {
         vex_lock_file_forked(db, &db->maintenance);
         pthread_mutex_init(&db->worker_mu, NULL);
         pthread_cond_init(&db->worker_wake, NULL);
-        db->worker_running = false;
+        vex_worker_init(db);
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
             atomic_store(&c->jobs,
                          0); /* a vacuum between two steps, in a thread that is not here */
@@ -306,6 +306,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
     pthread_mutex_init(&db->collections_mu, NULL);
     pthread_mutex_init(&db->worker_mu, NULL);
     pthread_cond_init(&db->worker_wake, NULL);
+    vex_worker_init(db);
     db->path = vex_strdup(path == NULL ? "/" : path);
     if (db->path == NULL) {
         status = VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a path");

@@ -1,10 +1,10 @@
 /*
- * worker.c - one background thread per database: flushes memtables that grew full, merges files,
- * builds graphs, and syncs logs in durability "normal".
+ * worker.c - two background threads per database: one flushes memtables that grew full, merges files,
+ * and syncs logs in durability "normal"; the other builds graphs.
  *
- * The thread starts with the first request and works inside the gate, so fork() waits for it;
- * the child starts its own when it needs one.  It never decides anything: losing it costs
- * memory and recovery time, never data.
+ * They start with the first request and work inside the gate, so fork() waits for them; the child
+ * starts its own when it needs them.  They never decide anything: losing them costs memory and
+ * recovery time, never data.
  */
 #include "db/db.h"
 
@@ -26,7 +26,7 @@ static uint64_t ms_to_wait(const vex_collection *collection) {
 
 typedef struct job {
     vex_collection *collection; /* with a handle on it; NULL: nothing to do */
-    bool compact, index;
+    bool compact;
 } job;
 
 static vex_collection *find_flush(const vex_db *db) {
@@ -60,11 +60,9 @@ static vex_collection *find_index(const vex_db *db) {
 }
 
 /* Flushes come first; but when they do not end, a step of a compaction comes in between (and does
- * the flushes that become due meanwhile), or files would become ever more.  Graphs are built when
- * nothing else is to be done. */
-static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
+ * the flushes that become due meanwhile), or files would become ever more. */
+static job next_files_job(vex_db *db, uint32_t *flushes_in_a_row) {
     job next = {0};
-    pthread_mutex_lock(&db->collections_mu);
     if (*flushes_in_a_row < FLUSHES_IN_A_ROW) {
         next.collection = find_flush(db);
     }
@@ -75,11 +73,15 @@ static job next_job(vex_db *db, uint32_t *flushes_in_a_row) {
     if (next.collection == NULL) {
         next.collection = find_flush(db);
     }
-    if (next.collection == NULL) {
-        next.collection = find_index(db);
-        next.index = next.collection != NULL;
-    }
     *flushes_in_a_row = next.compact ? 0 : *flushes_in_a_row + 1;
+    return next;
+}
+
+static job next_job(const vex_worker *worker, uint32_t *flushes_in_a_row) {
+    vex_db *db = worker->db;
+    pthread_mutex_lock(&db->collections_mu);
+    job next = worker->kind == VEX_WORKER_FILES ? next_files_job(db, flushes_in_a_row)
+                                                : (job){.collection = find_index(db)};
     if (next.collection != NULL) {
         next.collection->handles++;
         atomic_fetch_add(&next.collection->jobs, 1);
@@ -138,14 +140,14 @@ static vex_status index_step(vex_collection *collection) {
 }
 
 /* False when it failed. */
-static bool do_job(const job *next) {
+static bool do_job(const vex_worker *worker, const job *next) {
     vex_status status = VEX_OK;
     if (next->compact) {
         vex_collection_compact_step(next->collection);
         vex_index_want(next->collection);
         return true;
     }
-    if (next->index) {
+    if (worker->kind == VEX_WORKER_GRAPHS) {
         return index_step(next->collection) == VEX_OK;
     }
     if (atomic_exchange(&next->collection->sync_wanted, false)) {
@@ -183,17 +185,18 @@ static bool pause_ms(vex_db *db, uint32_t ms) {
 }
 
 /* Work until nothing is wanted; false when something failed. */
-static bool do_all_jobs(vex_db *db) {
+static bool do_all_jobs(const vex_worker *worker) {
+    vex_db *db = worker->db;
     uint32_t flushes_in_a_row = 0;
     bool fine = true;
     for (bool more = true; more && fine && !vex_worker_stopping(db);) {
         job next = {0};
         more = false;
         if (vex_db_enter(db) == VEX_OK) {
-            next = next_job(db, &flushes_in_a_row);
+            next = next_job(worker, &flushes_in_a_row);
             if (next.collection != NULL) {
                 more = true;
-                fine = do_job(&next);
+                fine = do_job(worker, &next);
                 atomic_fetch_sub(&next.collection->jobs, 1);
                 vex_collection_release(next.collection);
             }
@@ -207,42 +210,44 @@ static bool do_all_jobs(vex_db *db) {
 }
 
 /* Under worker_mu: until somebody wakes the worker, or something is due. */
-static void sleep_until_wanted(vex_db *db) {
-    pthread_mutex_unlock(&db->worker_mu);
+static void sleep_until_wanted(vex_worker *worker) {
+    vex_db *db = worker->db;
     uint64_t ms = FOR_EVER;
-    if (vex_db_enter(db) == VEX_OK) {
+    pthread_mutex_unlock(&db->worker_mu);
+    if (worker->kind == VEX_WORKER_FILES && vex_db_enter(db) == VEX_OK) {
         ms = ms_to_next(db);
         vex_db_leave(db);
     }
     pthread_mutex_lock(&db->worker_mu);
-    if (db->worker_pending || db->worker_stop) {
+    if (worker->pending || db->worker_stop) {
         return;
     }
     if (ms == FOR_EVER) {
         pthread_cond_wait(&db->worker_wake, &db->worker_mu);
     } else {
         const struct timespec until = from_now(ms + 1);
-        db->worker_pending =
-            pthread_cond_timedwait(&db->worker_wake, &db->worker_mu, &until) != 0 ||
-            db->worker_pending;
+        worker->pending = pthread_cond_timedwait(&db->worker_wake, &db->worker_mu, &until) != 0 ||
+                          worker->pending;
     }
 }
 
 static void *run(void *argument) {
-    vex_db *db = argument;
+    vex_worker *worker = argument;
+    vex_db *db = worker->db;
     pthread_mutex_lock(&db->worker_mu);
     while (!db->worker_stop) {
-        if (!db->worker_pending) {
-            sleep_until_wanted(db);
+        if (!worker->pending) {
+            sleep_until_wanted(worker);
             continue;
         }
-        db->worker_pending = false;
+        worker->pending = false;
         pthread_mutex_unlock(&db->worker_mu);
-        if (vex_db_durability(db) == VEX_DURABILITY_NORMAL && !vex_db_volatile(db)) {
+        if (worker->kind == VEX_WORKER_FILES && vex_db_durability(db) == VEX_DURABILITY_NORMAL &&
+            !vex_db_volatile(db)) {
             pause_ms(db, SYNC_DELAY_MS);
         }
-        if (!do_all_jobs(db) && pause_ms(db, RETRY_DELAY_MS)) {
-            vex_worker_wake(db);
+        if (!do_all_jobs(worker) && pause_ms(db, RETRY_DELAY_MS)) {
+            vex_worker_wake(db, worker->kind);
         }
         pthread_mutex_lock(&db->worker_mu);
     }
@@ -250,13 +255,20 @@ static void *run(void *argument) {
     return NULL;
 }
 
-void vex_worker_wake(vex_db *db) {
-    pthread_mutex_lock(&db->worker_mu);
-    db->worker_pending = true;
-    if (!db->worker_running && !db->worker_stop) {
-        db->worker_running = pthread_create(&db->worker, NULL, run, db) == 0;
+void vex_worker_init(vex_db *db) {
+    for (int kind = 0; kind < VEX_WORKERS; kind++) {
+        db->workers[kind] = (vex_worker){.db = db, .kind = (vex_worker_kind)kind};
     }
-    pthread_cond_signal(&db->worker_wake);
+}
+
+void vex_worker_wake(vex_db *db, vex_worker_kind kind) {
+    vex_worker *worker = &db->workers[kind];
+    pthread_mutex_lock(&db->worker_mu);
+    worker->pending = true;
+    if (!worker->running && !db->worker_stop) {
+        worker->running = pthread_create(&worker->thread, NULL, run, worker) == 0;
+    }
+    pthread_cond_broadcast(&db->worker_wake);
     pthread_mutex_unlock(&db->worker_mu);
 }
 
@@ -268,13 +280,18 @@ bool vex_worker_stopping(vex_db *db) {
 }
 
 void vex_worker_stop(vex_db *db) {
+    bool running[VEX_WORKERS];
     pthread_mutex_lock(&db->worker_mu);
-    bool running = db->worker_running;
     db->worker_stop = true;
-    db->worker_running = false;
-    pthread_cond_signal(&db->worker_wake);
+    for (int kind = 0; kind < VEX_WORKERS; kind++) {
+        running[kind] = db->workers[kind].running;
+        db->workers[kind].running = false;
+    }
+    pthread_cond_broadcast(&db->worker_wake);
     pthread_mutex_unlock(&db->worker_mu);
-    if (running) {
-        pthread_join(db->worker, NULL);
+    for (int kind = 0; kind < VEX_WORKERS; kind++) {
+        if (running[kind]) {
+            pthread_join(db->workers[kind].thread, NULL);
+        }
     }
 }
