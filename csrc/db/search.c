@@ -22,7 +22,7 @@ typedef struct walk {
     uint64_t *allowed; /* bitmap over nodes; NULL: all below view->end                          */
     uint64_t rows;     /* that may be found                                                     */
     vex_graph_scratch *scratch;
-    vex_graph_hit *pool; /* ef hits, then k */
+    vex_graph_hit *pool; /* 2 ef hits, then k */
     const float *query;  /* the one being searched, and its |q|^2                                 */
     float norm2;
 } walk;
@@ -194,7 +194,7 @@ static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
                                         .budget = search->scan.matches != NULL ? w->rows : 0};
     vex_graph_found found;
     vex_rerank_stats reranked;
-    vex_graph_hit *best = w->pool + search->ef;
+    vex_graph_hit *best = w->pool + 2 * (size_t)search->ef;
     uint32_t n = 0;
     VEX_TRY(vex_graph_search(w->view->owner->graph, w->scratch, &args, &found));
     uint32_t pooled = keep_covered(w, &found);
@@ -248,7 +248,7 @@ static vex_status begin_walk(walk *w) {
     uint32_t n_vecs = w->search->scan.snapshot->n_vecs;
     w->numbers = vex_calloc((size_t)w->view->n + 1, sizeof *w->numbers);
     w->in_graph = vex_calloc((size_t)n_vecs + 1, sizeof *w->in_graph);
-    w->pool = vex_calloc((size_t)w->search->ef + w->search->k + 1, sizeof *w->pool);
+    w->pool = vex_calloc(2 * (size_t)w->search->ef + w->search->k + 1, sizeof *w->pool);
     if (w->numbers == NULL || w->in_graph == NULL || w->pool == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
     }

@@ -108,7 +108,7 @@ typedef struct vex_graph_hit {
 
 typedef struct vex_graph_search_args {
     const float *query;       /* dim floats                                                       */
-    uint32_t ef;              /* 1..: how many rows to find                                       */
+    uint32_t ef;              /* 1..: how many different rows to find                             */
     const uint64_t *allowed;  /* bitmap over ids below allowed_end: rows that may be found; the
                                * walk goes through all.  NULL: all                                */
     uint32_t allowed_end;     /* ids from here on are not allowed (with a bitmap)                 */
@@ -117,7 +117,8 @@ typedef struct vex_graph_search_args {
 } vex_graph_search_args;
 
 typedef struct vex_graph_found {
-    const vex_graph_hit *hits; /* by (distance, id); at most ef; valid until the scratch's next use*/
+    const vex_graph_hit *hits; /* by (distance, id); ef rows that differ, and ef more equal to these,
+                                * at most; valid until the scratch's next use                     */
     uint32_t n;
     uint64_t distances, hops;
     bool exhausted;            /* the budget ended the walk: search exactly instead               */

@@ -254,25 +254,39 @@ static void sort_by_id(vex_graph_hit *hits, uint32_t n) {
     }
 }
 
-/* Nodes of the pool and their duplicates, as far as they may be found: ef hits by (distance,
- * id).  Nodes of one distance are taken together, each with its first ef duplicates. */
+/* Rows of one distance that were collected. */
+typedef struct tie {
+    uint32_t first, nodes; /* hits from here on; of how many nodes */
+} tie;
+
+/* Order them, and leave as many as there are nodes, and of *more: what is left for equal rows. */
+static uint32_t end_tie(vex_graph_scratch *s, const tie *t, uint32_t n, uint32_t *more) {
+    const uint32_t rows = n - t->first;
+    sort_by_id(s->hits + t->first, rows);
+    const uint32_t equal = rows - t->nodes, kept = equal < *more ? equal : *more;
+    *more -= kept;
+    return t->first + t->nodes + kept;
+}
+
+/* Nodes of the pool and their duplicates, as far as they may be found, by (distance, id): as many
+ * rows as nodes, so that many equal rows do not hide others that are nearer in truth, and ef more of
+ * the nearest.  Nodes of one distance are taken together, each with its first ef duplicates. */
 static vex_status collect(search *f, uint32_t *n_hits) {
     vex_graph_scratch *s = f->walk.scratch;
     const uint32_t ef = f->args->ef;
-    uint32_t n = 0, same = 0; /* hits before `same` are nearer than the rest */
+    uint32_t n = 0, more = ef;
+    tie t = {0, 0};
     for (uint32_t i = 0; i < s->n_pool; i++) {
         const uint32_t id = key_id(s->pool[i]);
         const float distance = key_distance(s->pool[i]);
-        if (n > same && s->hits[n - 1].distance < distance) {
-            sort_by_id(s->hits + same, n - same);
-            same = n;
-            if (n >= ef) {
-                break;
-            }
+        if (n > t.first && s->hits[n - 1].distance < distance) {
+            n = end_tie(s, &t, n, &more);
+            t = (tie){n, 0};
         }
         chain_cursor c = chain_begin(f, id);
         uint32_t next = is_allowed(f, id) ? id : chain_next(f, &c);
-        for (uint32_t taken = 0; next != VEX_GRAPH_NONE && taken < ef; taken++) {
+        t.nodes += next != VEX_GRAPH_NONE;
+        for (uint32_t taken = 0; next != VEX_GRAPH_NONE && taken <= ef; taken++) {
             void *hits = s->hits;
             VEX_TRY(vex_grow(&hits, &s->hits_capacity, (size_t)n + 1, sizeof *s->hits));
             s->hits = hits;
@@ -280,8 +294,7 @@ static vex_status collect(search *f, uint32_t *n_hits) {
             next = chain_next(f, &c);
         }
     }
-    sort_by_id(s->hits + same, n - same);
-    *n_hits = n < ef ? n : ef;
+    *n_hits = end_tie(s, &t, n, &more);
     return VEX_OK;
 }
 

@@ -43,13 +43,13 @@ static bool searches_alike(graph_kit *kit, vex_graph *graph, uint32_t queries) {
         const float *query = kit->vectors + (size_t)(j * 31 % kit->n) * kit->dim;
         const vex_graph_search_args args = {.query = query, .ef = 12};
         vex_graph_found found[2];
-        vex_graph_hit hits[2][12];
+        vex_graph_hit hits[2][24];
         vex_graph *graphs[2] = {kit->graph, graph};
         for (int g = 0; g < 2; g++) {
             vex_graph_scratch *scratch;
             CHECK_OK(vex_graph_scratch_acquire(graphs[g], &scratch));
             CHECK_OK(vex_graph_search(graphs[g], scratch, &args, &found[g]));
-            CHECK(found[g].n <= 12);
+            CHECK(found[g].n <= 24);
             memcpy(hits[g], found[g].hits, found[g].n * sizeof hits[g][0]);
             for (uint32_t i = 0; i < found[g].n; i++) {
                 CHECK(hits[g][i].id < vex_graph_end(graphs[g]));

@@ -97,7 +97,7 @@ static void search(vex_graph *graph) {
                                             .allowed_end = i * 20,
                                             .n_allowed = i == 3 ? 5 : 60};
         need(vex_graph_search(graph, scratch, &args, &found));
-        if (found.n > args.ef || (found.n > 0 && found.hits[found.n - 1].id >= ROWS)) {
+        if (found.n > 2 * args.ef || (found.n > 0 && found.hits[found.n - 1].id >= ROWS)) {
             abort();
         }
     }
