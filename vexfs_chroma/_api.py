@@ -278,6 +278,18 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         metadata = check_collection_metadata("metadata", metadata)
         check_name("name", name)
         complete = _config.build_schema(configuration, schema, metadata)
+        return self._create(name, complete, metadata, tenant, database, get_or_create=get_or_create)
+
+    def _create(
+        self,
+        name: str,
+        complete: dict[str, Any],
+        metadata: dict[str, Any] | None,
+        tenant: str,
+        database: str,
+        *,
+        get_or_create: bool,
+    ) -> CollectionModel:
         _config.check_sparse(complete)
         space = _config.vector_config(complete)["space"]
         catalog, engine = self._opened()
@@ -293,6 +305,19 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         if created:
             entry = dataclasses.replace(entry, metadata=metadata)  # also what was not stored
         return self._model(entry)
+
+    def restore_collection(
+        self, name: str, schema: Any, metadata: Any, tenant: str, database: str
+    ) -> CollectionModel:
+        """create_collection with the complete schema of a collection, which is kept as it is.
+
+        create_collection tells a schema that only repeats the defaults from one that was given.
+        """
+        check_str("name", name)
+        metadata = check_collection_metadata("metadata", metadata)
+        check_name("name", name)
+        complete = _config.restored_schema(schema)
+        return self._create(name, complete, metadata, tenant, database, get_or_create=False)
 
     @override
     def get_collection(

@@ -121,6 +121,14 @@ def build_schema(configuration: Any, schema: Any, metadata: Mapping[str, Any] | 
     return _default_schema(*parameters, embedding_function)
 
 
+def restored_schema(schema: Any) -> Json:
+    """The complete schema of a collection that exists elsewhere: what it says, over the defaults.
+
+    Raises InvalidArgumentError for what Chroma refuses.
+    """
+    return _merge_with_defaults(_parse_schema(schema))
+
+
 def check_sparse(schema: Mapping[str, Any]) -> None:
     """Refuse what Chroma's local mode refuses: an enabled sparse vector index."""
     for value_types in schema["keys"].values():

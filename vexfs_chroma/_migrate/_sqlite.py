@@ -1,0 +1,198 @@
+"""Reads `chroma.sqlite3`, also a damaged one, and never writes beside it.
+
+The file is opened read-only where it lies.  When a journal or a write-ahead log lies beside it, the
+last transaction of a killed process has to be undone or replayed first, which SQLite does in the
+files themselves: then it does it in a private copy.
+
+Where pages are damaged, tables are walked by row number around them: a range that cannot be read is
+halved until only the rows on the damaged page are missing, and those are counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FILE_NAME = "chroma.sqlite3"
+_SIDECARS = ("-journal", "-wal", "-shm")
+_MAGIC = b"SQLite format 3\0"
+_PAGE = 1000
+_MOST_GUESSED = 4096
+"""How many row numbers behind the last readable one are tried, if the end of a table is damaged."""
+_VARIABLES = 500
+
+
+class SourceError(ValueError):
+    """The directory cannot be read as a Chroma database at all."""
+
+
+class SourceFile:
+    """The SQLite file of a Chroma directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self.damage: list[str] = []
+        """What could not be read, in words."""
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._check_magic()
+        place, mode = self.path, "ro"
+        if self._needs_copy():
+            self._copy = tempfile.TemporaryDirectory(prefix="vexfs-import-")
+            place, mode = self._copied(Path(self._copy.name)), "rw"
+        try:
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(place.resolve()))}?mode={mode}", uri=True, isolation_level=None
+            )
+            self._connection.text_factory = _text
+            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "busy_timeout=10000"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            names = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            self._tables = {str(name) for (name,) in names}
+        except sqlite3.Error as error:
+            self.close()
+            raise SourceError(f"{self.path} cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close the file and remove the private copy.  Idempotent."""
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def _check_magic(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(20)
+        except OSError as error:
+            raise SourceError(f"{self.path}: {error.strerror}") from error
+        if not head.startswith(_MAGIC):
+            raise SourceError(f"{self.path} is not an SQLite file, or its first page is damaged")
+        self._is_wal = len(head) == 20 and 2 in head[18:20]
+
+    def _needs_copy(self) -> bool:
+        beside = [self.path.with_name(self.path.name + end) for end in _SIDECARS]
+        return self._is_wal or any(path.exists() for path in beside)
+
+    def _copied(self, to: Path) -> Path:
+        # The journal first: if the database is in use after all, an older journal undoes more.
+        for end in (*_SIDECARS, ""):
+            path = self.path.with_name(self.path.name + end)
+            if end != "-shm" and path.exists():
+                shutil.copyfile(path, to / path.name)
+        return to / self.path.name
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def has(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return table in self._tables
+
+    def columns(self, table: str) -> set[str]:
+        """The names of a table's columns; empty for no such table."""
+        found = self._connection.execute(f"PRAGMA table_info({_quoted(table)})")
+        return {str(row[1]) for row in found}
+
+    def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query.  Raises sqlite3.DatabaseError when a page of it is damaged."""
+        return self._connection.execute(sql, arguments).fetchall()
+
+    def scan(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """(row number, values...) of a whole table, without the rows that cannot be read."""
+        if not self.has(table):
+            return
+        have = self.columns(table)
+        chosen = ", ".join(_quoted(name) if name in have else "NULL" for name in columns)
+        sql = (
+            f"SELECT rowid, {chosen} FROM {_quoted(table)} NOT INDEXED "  # noqa: S608
+            "WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT ?"
+        )
+        last = -(2**63)
+        while True:
+            try:
+                page = self.rows(sql, (last + 1, 2**63 - 1, _PAGE))
+            except sqlite3.DatabaseError as error:
+                yield from self._around(table, sql, last, error)
+                return
+            yield from page
+            if len(page) < _PAGE:
+                return
+            last = page[-1][0]
+
+    def _around(
+        self, table: str, sql: str, last: int, error: Exception
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rest of a table, of which some pages are damaged."""
+        low, high = max(last + 1, 0), self._highest(table, last)
+        lost, before = 0, 0
+        ranges = [(low, high)]
+        while ranges:
+            low, high = ranges.pop()
+            try:
+                page = self.rows(sql, (low, high, _PAGE))
+            except sqlite3.DatabaseError:
+                if low == high:
+                    lost += 1
+                else:
+                    middle = (low + high) // 2
+                    ranges += [(middle + 1, high), (low, middle)]
+                continue
+            yield from page
+            before += len(page)
+            if len(page) == _PAGE and page[-1][0] < high:
+                ranges.append((page[-1][0] + 1, high))
+        self.damage.append(
+            f"table {table}: {lost} row numbers lie on damaged pages ({error}); the rest was read"
+        )
+
+    def _highest(self, table: str, last: int) -> int:
+        """The last row number, or a guess when the end of the table is damaged."""
+        with contextlib.suppress(sqlite3.DatabaseError):
+            found = self.rows(f"SELECT max(rowid) FROM {_quoted(table)}")[0][0]  # noqa: S608
+            if isinstance(found, int):
+                return max(found, last + 1)
+        return max(last, 0) + _MOST_GUESSED
+
+    def by_number(
+        self, table: str, columns: Sequence[str], key: str, numbers: Sequence[int]
+    ) -> list[tuple[Any, ...]]:
+        """(key, values...) of the rows whose `key` is among `numbers`, as far as readable.
+
+        Through an index if there is one; so damage may hide rows that scan() still finds.
+        """
+        have = self.columns(table)
+        chosen = ", ".join(_quoted(name) if name in have else "NULL" for name in columns)
+        found: list[tuple[Any, ...]] = []
+        parts = [numbers[i : i + _VARIABLES] for i in range(0, len(numbers), _VARIABLES)]
+        while parts:
+            part = parts.pop()
+            marks = ",".join("?" * len(part))
+            sql = (
+                f"SELECT {key}, {chosen} FROM {_quoted(table)} "  # noqa: S608
+                f"WHERE {key} IN ({marks}) ORDER BY {key}, rowid"
+            )
+            try:
+                found += self.rows(sql, part)
+            except sqlite3.DatabaseError:
+                if len(part) == 1:
+                    self.damage.append(f"table {table}: the rows of {key} {part[0]} are damaged")
+                else:
+                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return found
+
+
+def _text(value: bytes) -> str:
+    # Damaged text gets surrogates, which nothing downstream accepts: so it is noticed.
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,175 @@
+"""The vexfs database that records are copied into."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
+
+from vexfs_chroma._client import PersistentClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from uuid import UUID
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from vexfs_chroma._api import VexfsAPI
+
+CONFLICTS = ("fail", "skip", "replace")
+
+
+class ConflictError(ValueError):
+    """Collections of these names are in the target already; nothing was changed."""
+
+
+class Batch:
+    """Records that are written together."""
+
+    __slots__ = ("documents", "ids", "metadatas", "uris", "vectors")
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.vectors: list[NDArray[np.float32]] = []
+        self.documents: list[str | None] = []
+        self.uris: list[str | None] = []
+        self.metadatas: list[dict[str, Any] | None] = []
+
+    def append(
+        self,
+        id: str,
+        vector: NDArray[np.float32],
+        document: str | None,
+        uri: str | None,
+        metadata: dict[str, Any] | None,
+    ) -> None:
+        """Add one record."""
+        self.ids.append(id)
+        self.vectors.append(vector)
+        self.documents.append(document)
+        self.uris.append(uri)
+        self.metadatas.append(metadata)
+
+    def split(self) -> Iterator[Batch]:
+        """Every record as a batch of its own."""
+        for row in zip(
+            self.ids, self.vectors, self.documents, self.uris, self.metadatas, strict=True
+        ):
+            single = Batch()
+            single.append(*row)
+            yield single
+
+
+class Target:
+    """An open vexfs database."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._client = PersistentClient(path)
+        self._api = cast("VexfsAPI", self._client._server)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Close it."""
+        self._client.close()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def has(self, tenant: str, database: str, name: str) -> bool:
+        """Whether there is such a collection."""
+        try:
+            self._api.get_collection(name, tenant, database)
+        except NotFoundError:
+            return False
+        return True
+
+    def delete(self, tenant: str, database: str, name: str) -> None:
+        """Delete a collection."""
+        self._api.delete_collection(name, tenant, database)
+
+    def make_tenant(self, tenant: str) -> None:
+        """Make a tenant if it is not there."""
+        try:
+            self._api.get_tenant(tenant)
+        except NotFoundError:
+            self._api.create_tenant(tenant)
+
+    def make_database(self, tenant: str, database: str) -> None:
+        """Make a database, and its tenant, if they are not there."""
+        self.make_tenant(tenant)
+        try:
+            self._api.get_database(database, tenant)
+        except NotFoundError:
+            self._api.create_database(database, tenant)
+
+    def create(
+        self,
+        tenant: str,
+        database: str,
+        name: str,
+        metadata: dict[str, Any] | None,
+        configuration: dict[str, Any] | None,
+        schema: dict[str, Any] | None,
+    ) -> UUID:
+        """Create a collection, by its schema if there is one."""
+        if schema is not None:
+            return self._api.restore_collection(name, schema, metadata, tenant, database).id
+        return self._api.create_collection_from_json(
+            name,
+            None,
+            configuration,
+            metadata,
+            get_or_create=False,
+            tenant=tenant,
+            database=database,
+        ).id
+
+    def write(self, collection: UUID, batch: Batch) -> Iterator[tuple[Batch, str]]:
+        """Write a batch.  Yields the records that are refused, one by one, and why."""
+        try:
+            self._add(collection, batch)
+        except (InvalidArgumentError, TypeError, UnicodeEncodeError, ValueError) as error:
+            if len(batch.ids) == 1:
+                yield batch, _reason(error)
+                return
+            for single in batch.split():
+                yield from self.write(collection, single)
+
+    def _add(self, collection: UUID, batch: Batch) -> None:
+        if not batch.ids:
+            return
+        lengths = set(map(len, batch.vectors))
+        if len(lengths) > 1:
+            raise InvalidArgumentError(f"vectors of {len(lengths)} different dimensions")
+        self._api._add(
+            batch.ids,
+            collection,
+            np.stack(batch.vectors),  # type: ignore[arg-type]
+            batch.metadatas,  # type: ignore[arg-type]
+            batch.documents,  # type: ignore[arg-type]
+            batch.uris,  # type: ignore[arg-type]
+        )
+
+    def count(self, collection: UUID) -> int:
+        """How many records the collection has."""
+        return self._api._count(collection)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def existing(target: Target, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The collections among `wanted` (tenant, database, name) that are there already."""
+    found = []
+    for tenant, database, name in wanted:
+        with contextlib.suppress(ChromaError, TypeError):
+            if target.has(tenant, database, name):
+                found.append((tenant, database, name))
+    return found
