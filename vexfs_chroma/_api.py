@@ -215,6 +215,10 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             raise NotFoundError(f"Tenant [{name}] not found")
         return Tenant(name=name)
 
+    def list_tenants(self) -> list[str]:
+        """All tenants, by name; chromadb's interface has no such call."""
+        return self._catalog.list_tenants()
+
     # -- collections -----------------------------------------------------------------------------
 
     @override

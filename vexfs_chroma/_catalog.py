@@ -161,6 +161,11 @@ class Catalog:
         with self._file.reading() as rows:
             return rows.find("tenants", name=name) is not None
 
+    def list_tenants(self) -> list[str]:
+        """All tenants, by name."""
+        with self._file.reading() as rows:
+            return sorted(row[0] for row in rows.all("tenants"))
+
     def create_database(self, name: str, tenant: str) -> None:
         """Raises InternalError when it exists.  The tenant need not exist, as in Chroma."""
         with self._file.writing() as rows:

@@ -45,6 +45,11 @@ def install() -> None:
     chromadb.ClientCreator = _make_client  # type: ignore[misc,assignment]
 
 
+def is_installed() -> bool:
+    """Whether chromadb's own client functions use vexfs_chroma now."""
+    return _installed
+
+
 def uninstall() -> None:
     """Undo install(): new clients of chromadb's own functions use Chroma again.
 

@@ -1,0 +1,47 @@
+"""The command `vexctl`: its groups, and what applies to all of them."""
+
+from __future__ import annotations
+
+import typer
+
+from vexfs_chroma._cli import _export, _import
+from vexfs_chroma._version import __version__
+
+app = typer.Typer(
+    name="vexctl",
+    help="Work on vexfs_chroma databases.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(_import.app, name="import")
+app.add_typer(_export.app, name="export")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vexctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+) -> None:
+    """Work on vexfs_chroma databases.
+
+    Exit codes: 0 fine; 1 the job was done and found a problem; 2 wrong usage; 3 the job could not
+    be done.
+    """
+
+
+def main() -> None:
+    """Run vexctl."""
+    app()

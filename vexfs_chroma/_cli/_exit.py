@@ -1,0 +1,48 @@
+"""Exit codes, and how errors become messages.
+
+0    fine
+1    the job was done, and found a problem: something was lost, damaged, or differs
+2    the command line is wrong
+3    the job could not be done: no such database, in use, not permitted, disk full, ...
+130  interrupted
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import typer
+from chromadb.errors import ChromaError
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROBLEM = 1
+FAILED = 3
+INTERRUPTED = 130
+
+out = Console(highlight=False, soft_wrap=True)
+"""For results."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""For everything else: progress, warnings, errors."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Say in one line why the job in this block could not be done, and exit with FAILED."""
+    try:
+        yield
+    except (ChromaError, OSError, ValueError, ImportError) as error:
+        err.print(f"vexctl: {error}", markup=False)
+        raise typer.Exit(FAILED) from error
+    except KeyboardInterrupt as error:
+        err.print("vexctl: interrupted")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def finish(*, ok: bool) -> None:
+    """End a command whose job was done."""
+    if not ok:
+        raise typer.Exit(PROBLEM)

@@ -1,0 +1,110 @@
+"""Progress bars, and the report of an import or an export as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from vexfs_chroma._cli._exit import err, out
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+    from typing_extensions import Self
+
+    from vexfs_chroma._migrate import CollectionReport, MigrationReport
+
+_MOST_NOTES = 20
+
+
+class CopyProgress:
+    """A bar for each collection.  Call it with a report and the number of records done."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._of: CollectionReport | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, collection: CollectionReport, done: int) -> None:
+        if collection is not self._of or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._of = collection
+            self._task = self._progress.add_task(_name(collection), total=collection.rows)
+        self._progress.update(self._task, completed=done)
+
+
+def show_report(report: MigrationReport, verb: str) -> None:
+    """Print what came over, and everything that did not."""
+    table = Table("collection", box=None, pad_edge=False)
+    for column in ("source", verb, "verified", "no vector", "refused"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for collection in report.collections:
+        numbers = (
+            collection.rows,
+            collection.copied,
+            "-" if collection.counted is None else collection.counted,
+            collection.without_vector,
+            collection.refused,
+        )
+        state = "skipped: it is there" if collection.skipped else ""
+        if not collection.ok:
+            state = "PROBLEM"
+        table.add_row(_name(collection), *map(str, numbers), state)
+    out.print(table)
+    for collection in report.collections:
+        _show_notes(collection)
+    for text in report.damage[:_MOST_NOTES]:
+        out.print(f"damage: {text}", markup=False)
+    if len(report.damage) > _MOST_NOTES:
+        out.print(f"damage: {len(report.damage) - _MOST_NOTES} more of these")
+    lost = sum(collection.lost for collection in report.collections)
+    what = "would be " if report.dry_run else ""
+    out.print(f"{report.copied} of {report.rows} records {what}{verb}, {lost} lost")
+
+
+def _show_notes(collection: CollectionReport) -> None:
+    name = _name(collection)
+    if collection.error is not None:
+        out.print(f"{name}: {collection.error}", markup=False)
+    if collection.direction_only:
+        out.print(
+            f"{name}: {collection.direction_only} vectors came over with length 1, "
+            "as their own length is lost",
+            markup=False,
+        )
+    for note in collection.notes[:_MOST_NOTES]:
+        out.print(f"{name}: {note}", markup=False)
+
+
+def _name(collection: CollectionReport) -> str:
+    parts = [collection.tenant, collection.database, collection.name]
+    if parts[:2] == ["default_tenant", "default_database"]:
+        parts = parts[2:]
+    return "/".join(parts)

@@ -1,0 +1,125 @@
+"""Writes a directory of Chroma's, with chromadb's own engine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+from chromadb.api.client import AdminClient, Client
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
+
+from vexfs_chroma import _install
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from chromadb.types import Collection as CollectionModel
+    from typing_extensions import Self
+
+    from vexfs_chroma._migrate._pages import Page
+
+_IMPLEMENTATION = "chromadb.api.rust.RustBindingsAPI"
+
+
+class ChromaWriter:
+    """A directory of Chroma's that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        if _install.is_installed():
+            raise InvalidArgumentError(
+                "chromadb is served by vexfs_chroma in this process, so it cannot write a Chroma "
+                "directory; call vexfs_chroma.uninstall() first"
+            )
+        settings = Settings(
+            chroma_api_impl=_IMPLEMENTATION,
+            is_persistent=True,
+            persist_directory=str(path),
+            anonymized_telemetry=False,
+        )
+        self._client = Client(settings=settings)
+        self._api: Any = self._client._server
+        self._admin = AdminClient.from_system(self._client._system)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def make_database(self, tenant: str, database: str) -> None:
+        """Make a database, and its tenant, if they are not there."""
+        if tenant != DEFAULT_TENANT:
+            try:
+                self._admin.get_tenant(tenant)
+            except NotFoundError:
+                self._admin.create_tenant(tenant)
+        if (tenant, database) != (DEFAULT_TENANT, DEFAULT_DATABASE):
+            self._admin.create_database(database, tenant)
+
+    def collection(self, model: CollectionModel, rows: int) -> _Sink:
+        """A new collection like this one."""
+        return _Sink(self._api, self._create(model), model)
+
+    def _create(self, model: CollectionModel) -> UUID:
+        """Create it by its schema; or by its configuration, if Chroma then shows another one.
+
+        Chroma drops the embedding function of a schema that says nothing but the defaults.
+        """
+        try:
+            made = self._create_from(model, None, json.dumps(model.serialized_schema))
+        except ChromaError:
+            made = None
+        if made is None or made.configuration != model.configuration_json:
+            if made is not None:
+                self._api.delete_collection(model.name, model.tenant, model.database)
+            configuration = {k: v for k, v in model.configuration_json.items() if v is not None}
+            made = self._create_from(model, json.dumps(configuration), None)
+        return cast("UUID", made.id)
+
+    def _create_from(
+        self, model: CollectionModel, configuration: str | None, schema: str | None
+    ) -> Any:
+        return self._api.bindings.create_collection(
+            model.name,
+            configuration,
+            schema,
+            model.metadata or None,
+            False,
+            model.tenant,
+            model.database,
+        )
+
+
+class _Sink:
+    """A collection that is being written."""
+
+    def __init__(self, api: Any, id: UUID, model: CollectionModel) -> None:
+        self._api, self._id = api, id
+        self._home = {"tenant": model.tenant, "database": model.database}
+        self._most: int = api.get_max_batch_size()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, page: Page) -> None:
+        """Append some records."""
+        for first in range(0, len(page.ids), self._most):
+            part = slice(first, first + self._most)
+            self._api._add(
+                page.ids[part],
+                self._id,
+                list(page.vectors[part]),
+                [metadata or None for metadata in page.metadatas[part]],
+                page.documents[part],
+                page.uris[part],
+                **self._home,
+            )
+
+    def count(self) -> int:
+        """How many records Chroma counts."""
+        return int(self._api._count(self._id, **self._home))

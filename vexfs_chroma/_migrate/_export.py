@@ -1,0 +1,192 @@
+"""Copies a vexfs database into directories of other formats.
+
+    jsonl     one file per collection, one JSON object per record; needs nothing to be read
+    npz       one file per collection: `vectors.npy` and `records.jsonl`; for numpy
+    parquet   one file per collection; needs pyarrow
+    chroma    a directory of Chroma, written by chromadb itself
+
+All but the last have a manifest.json, which is written at the end: where there is none, the export
+did not finish.  Records go through a page at a time, whatever the size of a collection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chromadb.errors import ChromaError, InvalidArgumentError
+
+from vexfs_chroma._migrate._files import FORMATS, MANIFEST, FileFormat
+from vexfs_chroma._migrate._pages import SourceDatabase
+from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Collection as CollectionOf
+
+    from chromadb.types import Collection as CollectionModel
+
+    from vexfs_chroma._migrate._report import Progress
+
+BATCH = 1000
+
+
+def export_jsonl(source: str | Path, target: str | Path, **options: Any) -> MigrationReport:
+    """Copy the vexfs database `source` into JSON files in the new directory `target`.
+
+    Keyword arguments of all export functions: `tenants`, `databases`, `collections` (names to
+    choose by; all by default), `batch` (records at a time), `progress` (called with the report of a
+    collection and the records that are done).
+    """
+    return _export_files(source, target, "jsonl", **options)
+
+
+def export_npz(source: str | Path, target: str | Path, **options: Any) -> MigrationReport:
+    """Copy the vexfs database `source` into files for numpy in the new directory `target`.
+
+    For the keyword arguments see export_jsonl.
+    """
+    return _export_files(source, target, "npz", **options)
+
+
+def export_parquet(source: str | Path, target: str | Path, **options: Any) -> MigrationReport:
+    """Copy the vexfs database `source` into Parquet files in the new directory `target`.
+
+    Needs pyarrow.  For the keyword arguments see export_jsonl.
+    """
+    return _export_files(source, target, "parquet", **options)
+
+
+def export_chroma(source: str | Path, target: str | Path, **options: Any) -> MigrationReport:
+    """Copy the vexfs database `source` into a new directory of Chroma's, by chromadb itself.
+
+    For the keyword arguments see export_jsonl.
+    """
+    from vexfs_chroma._migrate._chroma_export import ChromaWriter
+
+    check_new_directory(Path(target))
+
+    def copy(job: Job) -> None:
+        with ChromaWriter(Path(target)) as writer:
+            for tenant, database in job.homes:
+                writer.make_database(tenant, database)
+            for model, report in job.collections():
+                job.copy(model, report, writer)
+
+    return _run(source, target, copy, **options)
+
+
+def check_new_directory(path: Path) -> None:
+    """Raise unless `path` does not exist, or is an empty directory."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InvalidArgumentError(f"{path} exists and is not empty; give a new directory")
+
+
+class Job:
+    """One export: which collections, and how far it got."""
+
+    def __init__(
+        self,
+        database: SourceDatabase,
+        report: MigrationReport,
+        *,
+        tenants: CollectionOf[str] | None = None,
+        databases: CollectionOf[str] | None = None,
+        collections: CollectionOf[str] | None = None,
+        batch: int = BATCH,
+        progress: Progress | None = None,
+    ) -> None:
+        if batch < 1:
+            raise InvalidArgumentError(f"batch must be positive, got {batch!r}")
+        self.database, self.report = database, report
+        self.batch, self.progress = batch, progress
+        self.homes = database.databases(tenants, databases)
+        self.tenants = sorted({tenant for tenant, _ in self.homes})
+        self._models = database.collections(self.homes, collections)
+
+    def collections(self) -> list[tuple[CollectionModel, CollectionReport]]:
+        """The collections, and the report of each."""
+        found = []
+        for model in self._models:
+            report = CollectionReport(model.tenant, model.database, model.name)
+            self.report.collections.append(report)
+            found.append((model, report))
+        return found
+
+    def copy(self, model: CollectionModel, report: CollectionReport, writer: Any) -> None:
+        """Copy the records of one collection; an error concerns this one only."""
+        try:
+            report.rows = self.database.count(model.id)
+            with writer.collection(model, report.rows) as sink:
+                for page in self.database.pages(model.id, self.batch):
+                    sink.write(page)
+                    report.copied += len(page.ids)
+                    if self.progress is not None:
+                        self.progress(report, report.copied)
+            report.counted = sink.count()
+        except ChromaError as error:
+            report.error = str(error)
+
+
+def _run(
+    source: str | Path, target: str | Path, copy: Callable[[Job], None], **options: Any
+) -> MigrationReport:
+    report = MigrationReport(str(source), str(target))
+    with SourceDatabase(source) as database:
+        copy(Job(database, report, **options))
+    return report
+
+
+class _FileWriter:
+    """Writes the files of one export."""
+
+    def __init__(self, directory: Path, format: FileFormat) -> None:
+        self._directory, self._format = directory, format
+        self.entries: list[dict[str, Any]] = []
+
+    def collection(self, model: CollectionModel, rows: int) -> Any:
+        name = re.sub(r"[^a-zA-Z0-9._+-]", "_", model.name)[:100]
+        file = f"{len(self.entries):04d}-{name}.{self._format.suffix}"
+        self.entries.append(
+            {
+                "tenant": model.tenant,
+                "database": model.database,
+                "name": model.name,
+                "file": file,
+                "rows": rows,
+                "dimension": model.dimension,
+                "metadata": model.metadata,
+                "configuration": model.configuration_json,
+                "schema": model.serialized_schema,
+            }
+        )
+        return self._format.sink(self._directory / file, rows, model.dimension or 0)
+
+
+def _export_files(
+    source: str | Path, target: str | Path, kind: str, **options: Any
+) -> MigrationReport:
+    directory = Path(target)
+    format = FORMATS[kind]()
+    check_new_directory(directory)
+
+    def copy(job: Job) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        writer = _FileWriter(directory, format)
+        for model, report in job.collections():
+            job.copy(model, report, writer)
+        manifest = {
+            "format": "vexfs-export",
+            "version": 1,
+            "kind": kind,
+            "tenants": job.tenants,
+            "databases": [{"tenant": tenant, "name": name} for tenant, name in job.homes],
+            "collections": writer.entries,
+        }
+        partial = directory / (MANIFEST + ".tmp")
+        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        partial.rename(directory / MANIFEST)
+
+    return _run(source, target, copy, **options)
