@@ -86,6 +86,16 @@ from vexfs_chroma._errors import (
 )
 from vexfs_chroma._install import install, uninstall
 from vexfs_chroma._local_client import LocalClient
+from vexfs_chroma._migrate import (
+    ConflictError,
+    SourceError,
+    export_chroma,
+    export_jsonl,
+    export_npz,
+    export_parquet,
+    import_chroma,
+    import_files,
+)
 from vexfs_chroma._query_plan import QueryPlan
 from vexfs_chroma._version import __version__
 
@@ -104,6 +114,7 @@ __all__ = [
     "Cmek",
     "Collection",
     "CollectionMetadata",
+    "ConflictError",
     "CorruptionError",
     "DatabaseLockedError",
     "Documents",
@@ -136,6 +147,7 @@ __all__ = [
     "Schema",
     "Search",
     "Settings",
+    "SourceError",
     "SpannIndexConfig",
     "SparseEmbeddingFunction",
     "SparseVector",
@@ -153,7 +165,13 @@ __all__ = [
     "WhereDocument",
     "__version__",
     "configure",
+    "export_chroma",
+    "export_jsonl",
+    "export_npz",
+    "export_parquet",
     "get_settings",
+    "import_chroma",
+    "import_files",
     "install",
     "uninstall",
 ]

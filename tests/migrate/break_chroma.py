@@ -2,8 +2,8 @@
 
     python tests/migrate/break_chroma.py DIRECTORY [--rounds 40] [--seed 0] [--space cosine]
 
-DIRECTORY gets `chroma/`, broken or not, and `acknowledged.json`: the ids and vectors of every batch
-that Chroma had confirmed before its process was killed.  The last line printed says how it ended.
+DIRECTORY gets `chroma/`, broken or not, and `acknowledged.txt`: the numbers of the batches that
+Chroma had confirmed before its process was killed.  The last line printed says how it ended.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
     path, log = options.directory / "chroma", options.directory / "acknowledged.txt"
     rng = random.Random(options.seed)
     for round in range(1, options.rounds + 1):
-        kill_writer(path, log, options.space, rng.uniform(1.6, 3.8))
+        kill_writer(path, log, options.space, rng.uniform(0.1, 2.5))
         error = error_of_reader(path)
         if error is not None:
             print(f"broken after {round} kills: {error}")
@@ -84,15 +84,30 @@ def main() -> int:
 
 
 def kill_writer(path: Path, log: Path, space: str, seconds: float) -> None:
-    start = len(log.read_text().split()) if log.exists() else 0
-    last = int(log.read_text().split()[-1]) if start else -1
+    """Let it write for some seconds from its first batch on."""
+    before = acknowledged(log)
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(log), str(last + 1), space],
+        [
+            sys.executable,
+            "-c",
+            WRITER,
+            str(path),
+            str(log),
+            str(max(before, default=-1) + 1),
+            space,
+        ],
         stderr=subprocess.DEVNULL,
     )
+    while acknowledged(log) == before and writer.poll() is None:
+        time.sleep(0.02)
     time.sleep(seconds)
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
+
+
+def acknowledged(log: Path) -> list[int]:
+    """The batches that Chroma confirmed."""
+    return [int(batch) for batch in log.read_text().split()] if log.exists() else []
 
 
 def error_of_reader(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma import _install
+from vexfs_chroma._migrate._source import schema_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,10 @@ class ChromaWriter:
         if made is None or made.configuration != model.configuration_json:
             if made is not None:
                 self._api.delete_collection(model.name, model.tenant, model.database)
-            configuration = {k: v for k, v in model.configuration_json.items() if v is not None}
+            configuration = {
+                "hnsw": schema_parameters(model.serialized_schema),
+                "embedding_function": model.configuration_json["embedding_function"],
+            }
             made = self._create_from(model, json.dumps(configuration), None)
         return cast("UUID", made.id)
 

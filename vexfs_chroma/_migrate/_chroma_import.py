@@ -79,9 +79,9 @@ def import_chroma(
 
 
 def _check_target(source: Path, target: Path) -> None:
-    if source.resolve() == target.resolve():
+    if target.resolve().is_relative_to(source.resolve()):
         raise InvalidArgumentError(
-            "source and target are the same directory; give another one to copy into"
+            f"{target} is in the directory that is copied; give another one to copy into"
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DOCUMENT_KEY = "chroma:document"
 URI_KEY = "chroma:uri"
+_UNKNOWN_SEQ = 2**63 - 1
 _VALUES = ("string_value", "int_value", "float_value", "bool_value")
 
 
@@ -69,7 +70,7 @@ def _add_from_index(file: SourceFile, found: dict[str, dict[str, Row]]) -> None:
             return
         missing = [(number, id) for number, id in pairs if id not in rows]
         for number, id in missing:
-            rows[id] = Row(id, number, 0)
+            rows[id] = Row(id, number, _UNKNOWN_SEQ)
         restored += len(missing)
         if missing:
             found[segment] = {

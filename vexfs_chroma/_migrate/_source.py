@@ -250,12 +250,13 @@ class _Index:
         found, anchors = _recover.labels_by_order(
             files, ids, self.metadata.labels, vectors.from_log(ids)
         )
-        found = {**found, **self.metadata.labels}
-        if found:
+        known = len(self.metadata.labels)
+        found.update(self.metadata.labels)
+        if len(found) > known:
             vectors.use_index(files, found)
             self.notes.append(
-                f"the ids of {len(found)} vectors were found by their order, "
-                f"which {anchors} vectors or ids that are known confirm"
+                f"{len(found) - known} vectors were given back their ids by their order, which "
+                f"{anchors} known places confirm"
             )
 
 
