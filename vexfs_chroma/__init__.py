@@ -87,7 +87,9 @@ from vexfs_chroma._errors import (
 from vexfs_chroma._install import install, uninstall
 from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._migrate import (
+    CollectionReport,
     ConflictError,
+    MigrationReport,
     SourceError,
     export_chroma,
     export_jsonl,
@@ -114,6 +116,7 @@ __all__ = [
     "Cmek",
     "Collection",
     "CollectionMetadata",
+    "CollectionReport",
     "ConflictError",
     "CorruptionError",
     "DatabaseLockedError",
@@ -137,6 +140,7 @@ __all__ = [
     "LocalCollection",
     "Metadata",
     "Metadatas",
+    "MigrationReport",
     "PersistentClient",
     "QueryPlan",
     "QueryResult",

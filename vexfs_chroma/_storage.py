@@ -58,9 +58,9 @@ def _check_directory(path: Path, *, read_only: bool) -> None:
         return
     if (path / "chroma.sqlite3").exists():
         raise ForeignDatabaseError(
-            f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not read; "
-            "nothing was changed. Give another path, and copy the records over with chromadb's "
-            "get() and add()"
+            f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not open; "
+            "nothing was changed. Copy it to another path, which works even when Chroma cannot "
+            f"open it any more: vexctl import chroma {path} --to NEW_PATH"
         )
     if read_only:
         raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")

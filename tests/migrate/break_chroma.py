@@ -63,7 +63,7 @@ except Exception as error:
 """
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--rounds", type=int, default=40)
@@ -71,16 +71,19 @@ def main() -> int:
     parser.add_argument("--space", default="l2")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    path, log = options.directory / "chroma", options.directory / "acknowledged.txt"
-    rng = random.Random(options.seed)
-    for round in range(1, options.rounds + 1):
-        kill_writer(path, log, options.space, rng.uniform(0.1, 2.5))
+    print(run(options.directory, options.rounds, options.seed, options.space))
+
+
+def run(directory: Path, rounds: int, seed: int, space: str) -> str:
+    """Kill the writer until Chroma gives up; how it ended."""
+    path, log = directory / "chroma", directory / "acknowledged.txt"
+    rng = random.Random(seed)
+    for round in range(1, rounds + 1):
+        kill_writer(path, log, space, rng.uniform(0.1, 2.5))
         error = error_of_reader(path)
         if error is not None:
-            print(f"broken after {round} kills: {error}")
-            return 0
-    print(f"still usable after {options.rounds} kills")
-    return 1
+            return f"broken after {round} kills: {error}"
+    return f"still usable after {rounds} kills"
 
 
 def kill_writer(path: Path, log: Path, space: str, seconds: float) -> None:
@@ -122,4 +125,4 @@ def error_of_reader(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,7 +9,6 @@ from vexfs_chroma._version import __version__
 
 app = typer.Typer(
     name="vexctl",
-    help="Work on vexfs_chroma databases.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

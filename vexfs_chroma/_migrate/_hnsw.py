@@ -107,7 +107,8 @@ class VectorFiles:
             return None
         vector: NDArray[np.float32] = np.frombuffer(data, "<f4").astype(np.float32)
         if self._lengths is not None and element < len(self._lengths):
-            vector = vector * self._lengths[element]
+            with np.errstate(over="ignore", invalid="ignore"):
+                vector = vector * self._lengths[element]
         return vector if np.isfinite(vector).all() else None
 
     # -- layout ----------------------------------------------------------------------------------

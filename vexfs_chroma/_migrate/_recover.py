@@ -79,18 +79,24 @@ def _by_vector(
     chosen = usable[::step]
     if not chosen or not labels:
         return []
-    wanted = np.stack([vector / np.linalg.norm(vector) for _, vector in chosen])
+    wanted = _directions(np.stack([vector for _, vector in chosen]))
     places: list[list[int]] = [[] for _ in chosen]
     for first in range(0, len(labels), _BLOCK):
         block = files.vectors(labels[first : first + _BLOCK])
         there = [(first + i, vector) for i, vector in enumerate(block) if vector is not None]
         if not there:
             continue
-        rows = np.stack([vector for _, vector in there])
-        lengths = np.linalg.norm(rows, axis=1)
-        near = (rows / np.where(lengths > 0, lengths, 1)[:, None]) @ wanted.T > _NEAR
+        near = _directions(np.stack([vector for _, vector in there])) @ wanted.T > _NEAR
         for row, column in zip(*np.nonzero(near), strict=True):
             place, vector = there[int(row)]
             if same(chosen[int(column)][1], vector):
                 places[int(column)].append(place)
     return [(chosen[i][0], found[0]) for i, found in enumerate(places) if len(found) == 1]
+
+
+def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The vectors with length 1, or 0."""
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)
+    found: NDArray[np.float64] = wide / np.where(lengths > 0, lengths, 1)[:, None]
+    return found

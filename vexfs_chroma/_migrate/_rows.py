@@ -7,6 +7,7 @@ under hidden keys.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._migrate import _queue
@@ -65,7 +66,7 @@ def _add_from_index(file: SourceFile, found: dict[str, dict[str, Row]]) -> None:
         )
         try:
             pairs = file.rows(sql, (segment,))
-        except Exception as error:  # noqa: BLE001 (then there is nothing more)
+        except sqlite3.DatabaseError as error:
             file.damage.append(f"the index of table embeddings cannot be read either: {error}")
             return
         missing = [(number, id) for number, id in pairs if id not in rows]

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 FILE_NAME = "chroma.sqlite3"
 _SIDECARS = ("-journal", "-wal", "-shm")
 _MAGIC = b"SQLite format 3\0"
+_PRAGMAS = (
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    "busy_timeout=10000",
+    "writable_schema=ON",  # a damaged definition of one table does not hide the others
+)
 _PAGE = 1000
 _MOST_GUESSED = 4096
 """How many row numbers behind the last readable one are tried, if the end of a table is damaged."""
@@ -52,9 +58,9 @@ class SourceFile:
                 f"file:{quote(str(place.resolve()))}?mode={mode}", uri=True, isolation_level=None
             )
             self._connection.text_factory = _text
-            for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "busy_timeout=10000"):
+            for pragma in _PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
-            names = self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
             self._tables = {str(name) for (name,) in names}
         except sqlite3.Error as error:
             self.close()
@@ -98,18 +104,27 @@ class SourceFile:
 
     def columns(self, table: str) -> set[str]:
         """The names of a table's columns; empty for no such table."""
-        found = self._connection.execute(f"PRAGMA table_info({_quoted(table)})")
+        try:
+            found = self.rows(f"PRAGMA table_info({_quoted(table)})")
+        except sqlite3.DatabaseError as error:
+            self.damage.append(f"table {table} cannot be read: {error}")
+            return set()
         return {str(row[1]) for row in found}
 
     def rows(self, sql: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query.  Raises sqlite3.DatabaseError when a page of it is damaged."""
-        return self._connection.execute(sql, arguments).fetchall()
+        try:
+            return self._connection.execute(sql, arguments).fetchall()
+        except UnicodeDecodeError as error:  # in the message of SQLite's error
+            raise sqlite3.DatabaseError("the definition of a table is damaged") from error
 
     def scan(self, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """(row number, values...) of a whole table, without the rows that cannot be read."""
         if not self.has(table):
             return
         have = self.columns(table)
+        if not have:
+            return
         chosen = ", ".join(_quoted(name) if name in have else "NULL" for name in columns)
         sql = (
             f"SELECT rowid, {chosen} FROM {_quoted(table)} NOT INDEXED "  # noqa: S608
@@ -169,6 +184,8 @@ class SourceFile:
         Through an index if there is one; so damage may hide rows that scan() still finds.
         """
         have = self.columns(table)
+        if key not in have:
+            return []
         chosen = ", ".join(_quoted(name) if name in have else "NULL" for name in columns)
         found: list[tuple[Any, ...]] = []
         parts = [numbers[i : i + _VARIABLES] for i in range(0, len(numbers), _VARIABLES)]

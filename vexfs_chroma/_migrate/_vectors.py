@@ -132,5 +132,5 @@ def same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
     """Whether two vectors are the same but for the rounding of a division by their length."""
     if len(a) != len(b):
         return False
-    scale = float(np.abs(b).max())
-    return bool(np.abs(a - b).max() <= _SAME * scale)
+    wide = b.astype(np.float64)
+    return bool(np.abs(a - wide).max() <= _SAME * np.abs(wide).max())
