@@ -292,7 +292,9 @@ def _configuration(collection: SourceCollection) -> dict[str, Any]:
     """
     hnsw = parameters(collection.configuration)
     function = (collection.configuration or {}).get("embedding_function")
-    configuration: dict[str, Any] = {"embedding_function": function or {"type": "legacy"}}
+    configuration: dict[str, Any] = {}
+    if function is not None:
+        configuration["embedding_function"] = function
     if hnsw:
         configuration["hnsw"] = hnsw
     return configuration
