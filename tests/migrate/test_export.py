@@ -89,6 +89,14 @@ def test_there_and_back(kind: str, batch: int, database: Path, tmp_path: Path) -
     assert everything(tmp_path / "back") == everything(database)
 
 
+def test_a_database_that_is_open_in_the_process(database: Path, tmp_path: Path) -> None:
+    with vexfs_chroma.PersistentClient(database) as client:
+        assert vexfs_chroma.export_jsonl(database, tmp_path / "out").ok
+        client.delete_collection("corners")
+        assert import_files(tmp_path / "out", database, on_conflict="skip").copied == 7
+        assert client.get_collection("corners", embedding_function=None).count() == 7
+
+
 def test_jsonl_needs_nothing_to_be_read(database: Path, tmp_path: Path) -> None:
     vexfs_chroma.export_jsonl(database, tmp_path / "out", collections=["corners"])
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

@@ -99,6 +99,12 @@ def _show_notes(collection: CollectionReport) -> None:
             "as their own length is lost",
             markup=False,
         )
+    if collection.incomplete:
+        out.print(
+            f"{name}: {collection.incomplete} records came over with a part of their metadata, "
+            "the rest is damaged",
+            markup=False,
+        )
     for note in collection.notes[:_MOST_NOTES]:
         out.print(f"{name}: {note}", markup=False)
 

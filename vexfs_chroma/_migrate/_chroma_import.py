@@ -248,6 +248,9 @@ class _Import:
                 if record.vector.note is not None:
                     done.direction_only += 1
                     self._note(done, record, record.vector.note, vector)
+                if not record.is_complete:
+                    done.incomplete += 1
+                    self._note(done, record, "metadata damaged; what is left came over")
             refused = 0
             if target is not None and id is not None:
                 for single, reason in target.write(id, batch):

@@ -69,7 +69,10 @@ class SourceDatabase:
 
     def __init__(self, path: str | Path) -> None:
         """Raises NotFoundError when there is none."""
-        self._client = PersistentClient(path, read_only=True)
+        try:
+            self._client = PersistentClient(path, read_only=True)
+        except ValueError:  # it is open in this process, to be written
+            self._client = PersistentClient(path)
         self._api = cast("VexfsAPI", self._client._server)  # type: ignore[attr-defined]
 
     def close(self) -> None:

@@ -54,7 +54,8 @@ def read_queue(file: SourceFile, collections: CollectionOf[str]) -> dict[str, li
 def read_vectors(file: SourceFile, seqs: Sequence[int]) -> dict[int, NDArray[np.float32]]:
     """The vectors of these entries; entries with something else are left out."""
     found = {}
-    for seq, vector, encoding in file.by_number(_TABLE, ("vector", "encoding"), "seq_id", seqs):
+    rows, _ = file.by_number(_TABLE, ("vector", "encoding"), "seq_id", seqs)
+    for seq, vector, encoding in rows:
         if encoding == "FLOAT32" and isinstance(vector, bytes) and vector and len(vector) % 4 == 0:
             values = np.frombuffer(vector, "<f4").astype(np.float32)
             if np.isfinite(values).all():
@@ -64,9 +65,11 @@ def read_vectors(file: SourceFile, seqs: Sequence[int]) -> dict[int, NDArray[np.
 
 def read_updates(file: SourceFile, seqs: Sequence[int]) -> dict[int, dict[str, Any]]:
     """The metadata of these entries.  A value of None removes the key."""
-    found = {}
-    for seq, text in file.by_number(_TABLE, ("metadata",), "seq_id", seqs):
+    found: dict[int, dict[str, Any]] = {}
+    rows, _ = file.by_number(_TABLE, ("metadata",), "seq_id", seqs)
+    for seq, text in rows:
         if text is None:
+            found[seq] = {}
             continue
         try:
             update = json.loads(text)

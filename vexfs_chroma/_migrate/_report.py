@@ -34,6 +34,8 @@ class CollectionReport:
     """Records that were not, for another reason; the report file tells it."""
     direction_only: int = 0
     """Records that were copied with a vector of length 1, as their own length is lost."""
+    incomplete: int = 0
+    """Records that were copied with what is left of their metadata, as a part of it is damaged."""
     counted: int | None = None
     """Records in the target after everything was written."""
     skipped: bool = False
@@ -58,6 +60,7 @@ class CollectionReport:
             self.error is None
             and not self.lost
             and not self.direction_only
+            and not self.incomplete
             and counted == self.copied
         )
 

@@ -99,39 +99,39 @@ def apply_log(rows: dict[str, Row], operations: Sequence[Operation], max_seq_id:
         row.seq = seq
 
 
-def read_metadata(file: SourceFile, page: Sequence[Row]) -> list[dict[str, Any]]:
-    """The metadata of these records, with the hidden keys."""
+def read_metadata(file: SourceFile, page: Sequence[Row]) -> list[tuple[dict[str, Any], bool]]:
+    """The metadata of these records, with the hidden keys; and whether it is complete."""
     numbers = [row.number for row in page if row.number is not None]
     stored: dict[int, dict[str, Any]] = {number: {} for number in numbers}
-    damage = len(file.damage)
-    for number, key, *values in file.by_number(
-        "embedding_metadata", ("key", *_VALUES), "id", numbers
-    ):
+    rows, damaged = file.by_number("embedding_metadata", ("key", *_VALUES), "id", numbers)
+    for number, key, *values in rows:
         value = _value(values)
         if value is not None:
             stored[number][key] = value
     if file.has("embedding_metadata_array"):
         lists: dict[tuple[int, str], list[Any]] = {}
-        for number, key, *values in file.by_number(
-            "embedding_metadata_array", ("key", *_VALUES), "id", numbers
-        ):
+        rows, also = file.by_number("embedding_metadata_array", ("key", *_VALUES), "id", numbers)
+        for number, key, *values in rows:
             lists.setdefault((number, key), []).append(_value(values))
         for (number, key), items in lists.items():
             stored[number][key] = [item for item in items if item is not None]
-    if len(file.damage) > damage:
-        _add_from_full_text(file, stored)
+        damaged |= also
+    if damaged:
+        _add_from_full_text(file, {number: stored[number] for number in damaged})
     seqs = [seq for row in page for seq in row.updates or ()]
     updates = _queue.read_updates(file, seqs) if seqs else {}
     found = []
     for row in page:
         metadata = {} if row.number is None else stored[row.number]
+        complete = row.number not in damaged
         for seq in row.updates or ():
+            complete = complete and seq in updates
             for key, value in updates.get(seq, {}).items():
                 if value is None:
                     metadata.pop(key, None)
                 else:
                     metadata[key] = value
-        found.append(metadata)
+        found.append((metadata, complete))
     return found
 
 
@@ -141,7 +141,8 @@ def _add_from_full_text(file: SourceFile, stored: dict[int, dict[str, Any]]) -> 
     table = "embedding_fulltext_search_content"
     if not file.has(table):
         return
-    for number, document in file.by_number(table, ("c0",), "id", without):
+    rows, _ = file.by_number(table, ("c0",), "id", without)
+    for number, document in rows:
         if isinstance(document, str):
             stored[number][DOCUMENT_KEY] = document
 

@@ -75,6 +75,8 @@ class SourceRecord:
     document: str | None
     uri: str | None
     metadata: dict[str, Any] | None
+    is_complete: bool
+    """Whether all of its metadata could be read."""
 
 
 class ChromaSource:
@@ -290,12 +292,14 @@ class CollectionRecords:
             vectors = self._vectors.find([row.id for row in page], self._dimension)
             metadatas = _rows.read_metadata(self._file, page)
             yield [
-                _record(row, vector, metadata)
-                for row, vector, metadata in zip(page, vectors, metadatas, strict=True)
+                _record(row, vector, metadata, is_complete=complete)
+                for row, vector, (metadata, complete) in zip(page, vectors, metadatas, strict=True)
             ]
 
 
-def _record(row: Row, vector: Found, metadata: dict[str, Any]) -> SourceRecord:
+def _record(
+    row: Row, vector: Found, metadata: dict[str, Any], *, is_complete: bool
+) -> SourceRecord:
     document = metadata.pop(_rows.DOCUMENT_KEY, None)
     uri = metadata.pop(_rows.URI_KEY, None)
     return SourceRecord(
@@ -304,6 +308,7 @@ def _record(row: Row, vector: Found, metadata: dict[str, Any]) -> SourceRecord:
         document=document if isinstance(document, str) else None,
         uri=uri if isinstance(uri, str) else None,
         metadata=metadata or None,
+        is_complete=is_complete,
     )
 
 

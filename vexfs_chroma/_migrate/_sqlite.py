@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 FILE_NAME = "chroma.sqlite3"
-_SIDECARS = ("-journal", "-wal", "-shm")
 _MAGIC = b"SQLite format 3\0"
 _PRAGMAS = (
     "trusted_schema=OFF",
@@ -34,6 +33,8 @@ _PAGE = 1000
 _MOST_GUESSED = 4096
 """How many row numbers behind the last readable one are tried, if the end of a table is damaged."""
 _VARIABLES = 500
+_INDEXED = {"embedding_metadata", "embedding_metadata_array"}
+"""Tables that are read through an index on "id", which can be done without."""
 
 
 class SourceError(ValueError):
@@ -48,14 +49,17 @@ class SourceFile:
         self.damage: list[str] = []
         """What could not be read, in words."""
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._check_magic()
-        place, mode = self.path, "ro"
-        if self._needs_copy():
+        self._readable: dict[str, _ReadableRows] = {}
+        is_wal = self._check_magic()
+        place, mode = self.path, "mode=ro"
+        if self._is_interrupted():
             self._copy = tempfile.TemporaryDirectory(prefix="vexfs-import-")
-            place, mode = self._copied(Path(self._copy.name)), "rw"
+            place, mode = self._copied(Path(self._copy.name)), "mode=rw"
+        elif is_wal:
+            mode += "&immutable=1"  # else SQLite makes files beside it
         try:
             self._connection = sqlite3.connect(
-                f"file:{quote(str(place.resolve()))}?mode={mode}", uri=True, isolation_level=None
+                f"file:{quote(str(place.resolve()))}?{mode}", uri=True, isolation_level=None
             )
             self._connection.text_factory = _text
             for pragma in _PRAGMAS:
@@ -71,10 +75,13 @@ class SourceFile:
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection.close()
+        for rows in self._readable.values():
+            rows.close()
         if self._copy is not None:
             self._copy.cleanup()
 
-    def _check_magic(self) -> None:
+    def _check_magic(self) -> bool:
+        """Whether the file uses a write-ahead log.  Raises SourceError for another file."""
         try:
             with self.path.open("rb") as file:
                 head = file.read(20)
@@ -82,17 +89,27 @@ class SourceFile:
             raise SourceError(f"{self.path}: {error.strerror}") from error
         if not head.startswith(_MAGIC):
             raise SourceError(f"{self.path} is not an SQLite file, or its first page is damaged")
-        self._is_wal = len(head) == 20 and 2 in head[18:20]
+        return len(head) == 20 and 2 in head[18:20]
 
-    def _needs_copy(self) -> bool:
-        beside = [self.path.with_name(self.path.name + end) for end in _SIDECARS]
-        return self._is_wal or any(path.exists() for path in beside)
+    def _is_interrupted(self) -> bool:
+        """Whether a transaction has to be undone, or replayed, before the file can be read."""
+        for end in ("-journal", "-wal"):
+            path = self.path.with_name(self.path.name + end)
+            try:
+                with path.open("rb") as file:
+                    if file.read(1) not in {b"", b"\0"}:  # as SQLite tells a finished journal
+                        return True
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SourceError(f"{path}: {error.strerror}") from error
+        return False
 
     def _copied(self, to: Path) -> Path:
         # The journal first: if the database is in use after all, an older journal undoes more.
-        for end in (*_SIDECARS, ""):
+        for end in ("-journal", "-wal", ""):
             path = self.path.with_name(self.path.name + end)
-            if end != "-shm" and path.exists():
+            if path.exists():
                 shutil.copyfile(path, to / path.name)
         return to / self.path.name
 
@@ -178,32 +195,97 @@ class SourceFile:
 
     def by_number(
         self, table: str, columns: Sequence[str], key: str, numbers: Sequence[int]
-    ) -> list[tuple[Any, ...]]:
-        """(key, values...) of the rows whose `key` is among `numbers`, as far as readable.
+    ) -> tuple[list[tuple[Any, ...]], set[int]]:
+        """(key, values...) of the rows whose `key` is among `numbers`.
 
-        Through an index if there is one; so damage may hide rows that scan() still finds.
+        Also the numbers of which rows may be missing, because they are damaged.
         """
         have = self.columns(table)
         if key not in have:
-            return []
+            return [], set()
         chosen = ", ".join(_quoted(name) if name in have else "NULL" for name in columns)
         found: list[tuple[Any, ...]] = []
+        failed: set[int] = set()
         parts = [numbers[i : i + _VARIABLES] for i in range(0, len(numbers), _VARIABLES)]
         while parts:
             part = parts.pop()
-            marks = ",".join("?" * len(part))
             sql = (
                 f"SELECT {key}, {chosen} FROM {_quoted(table)} "  # noqa: S608
-                f"WHERE {key} IN ({marks}) ORDER BY {key}, rowid"
+                f"WHERE {key} IN ({_marks(part)}) ORDER BY {key}, rowid"
             )
             try:
                 found += self.rows(sql, part)
             except sqlite3.DatabaseError:
                 if len(part) == 1:
-                    self.damage.append(f"table {table}: the rows of {key} {part[0]} are damaged")
+                    failed.add(part[0])
                 else:
                     parts += [part[: len(part) // 2], part[len(part) // 2 :]]
-        return found
+        if failed and key == "id" and table in _INDEXED:  # the index may be all that is damaged
+            if table not in self._readable:
+                before = len(self.damage)
+                rows = _ReadableRows(self.scan(table, (key, *columns)), len(columns))
+                rows.is_whole = len(self.damage) == before
+                self._readable[table] = rows
+            again, missing = self._readable[table].by_number(sorted(failed))
+            return found + again, missing
+        if failed:
+            self.damage.append(
+                f"table {table}: rows of {len(failed)} numbers of a page are damaged"
+            )
+        return found, failed
+
+
+class _ReadableRows:
+    """A temporary copy of the rows of a table that can be read without its index."""
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]], columns: int) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        self._connection.text_factory = _text
+        names = ", ".join(f"c{i}" for i in range(columns))
+        self._connection.execute(f"CREATE TABLE rows (number INTEGER PRIMARY KEY, key, {names})")
+        marks = ",".join("?" * (columns + 2))
+        self._connection.execute("BEGIN")
+        self._connection.executemany(
+            f"INSERT INTO rows VALUES ({marks})",  # noqa: S608
+            ([_storable(value) for value in row] for row in rows),
+        )
+        self._connection.execute("COMMIT")
+        self._connection.execute("CREATE INDEX by_key ON rows (key)")
+        self._names = names
+        self.is_whole = False
+
+    def by_number(self, numbers: Sequence[int]) -> tuple[list[tuple[Any, ...]], set[int]]:
+        """As SourceFile.by_number; when rows were lost, of any of them some may be missing."""
+        found: list[tuple[Any, ...]] = []
+        for i in range(0, len(numbers), _VARIABLES):
+            part = numbers[i : i + _VARIABLES]
+            sql = (
+                f"SELECT key, {self._names} FROM rows WHERE key IN ({_marks(part)}) "  # noqa: S608
+                "ORDER BY key, number"
+            )
+            found += [
+                tuple(_text(value) if isinstance(value, bytes) else value for value in row)
+                for row in self._connection.execute(sql, part)
+            ]
+        return found, set() if self.is_whole else set(numbers)
+
+    def close(self) -> None:
+        """Remove the temporary database."""
+        self._connection.close()
+
+
+def _storable(value: Any) -> Any:
+    """Damaged text, which has surrogates, as the bytes that it was."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogateescape")
+    return value
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _text(value: bytes) -> str:

@@ -57,13 +57,15 @@ class Vectors:
         self.labels: dict[str, int] = {}
         self.newest: dict[str, int] = {}
         """The entry of the log with the newest vector of an id."""
+        self._surely_newest: set[str] = set()
+        """Ids of which it is certain; an "add" may have been ignored, as the id was there."""
         self._gone: set[str] = set()
         """Ids that were deleted since the index files were saved."""
 
     def use_index(self, files: VectorFiles | None, labels: dict[str, int]) -> None:
         """Set the index, and apply the log to it."""
         self.files, self.labels = files, labels
-        self.newest, self._gone = {}, set()
+        self.newest, self._gone, self._surely_newest = {}, set(), set()
         for operation in self._operations:
             seq, kind, id, has_vector = operation
             pending = seq > self._max_seq_id
@@ -77,6 +79,10 @@ class Vectors:
             if kind == UPDATE and pending and not self._exists(id):
                 continue
             self.newest[id] = seq
+            if kind != ADD or pending:
+                self._surely_newest.add(id)
+            else:
+                self._surely_newest.discard(id)
 
     def _exists(self, id: str) -> bool:
         return id in self.newest or (id in self.labels and id not in self._gone)
@@ -108,7 +114,7 @@ class Vectors:
             if given is not None and dimension and len(given) != dimension:
                 given = None
             if given is not None and (
-                stored is None or self.newest[id] > self._max_seq_id or same(given, stored)
+                stored is None or id in self._surely_newest or same(given, stored)
             ):
                 found.append(Found(given))
             elif stored is not None and self.newest.get(id, 0) <= self._max_seq_id:
