@@ -48,6 +48,8 @@ def read_queue(file: SourceFile, collections: CollectionOf[str]) -> dict[str, li
             file.damage.append(f"table {_TABLE}: entry {seq} makes no sense and was left out")
             continue
         operations.append(Operation(seq, kind, id, encoding is not None))
+    for operations in found.values():
+        operations.sort()  # they are, unless pages are damaged
     return found
 
 

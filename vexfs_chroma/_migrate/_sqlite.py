@@ -157,14 +157,17 @@ class SourceFile:
             yield from page
             if len(page) < _PAGE:
                 return
-            last = page[-1][0]
+            before, last = last, max(row[0] for row in page)
+            if last <= before:
+                self.damage.append(f"table {table}: its rows are in disorder from {before} on")
+                return
 
     def _around(
         self, table: str, sql: str, last: int, error: Exception
     ) -> Iterator[tuple[Any, ...]]:
         """The rest of a table, of which some pages are damaged."""
         low, high = max(last + 1, 0), self._highest(table, last)
-        lost, before = 0, 0
+        lost = 0
         ranges = [(low, high)]
         while ranges:
             low, high = ranges.pop()
@@ -178,9 +181,9 @@ class SourceFile:
                     ranges += [(middle + 1, high), (low, middle)]
                 continue
             yield from page
-            before += len(page)
-            if len(page) == _PAGE and page[-1][0] < high:
-                ranges.append((page[-1][0] + 1, high))
+            last = max((row[0] for row in page), default=low)
+            if len(page) == _PAGE and low < last < high:
+                ranges.append((last + 1, high))
         self.damage.append(
             f"table {table}: {lost} row numbers lie on damaged pages ({error}); the rest was read"
         )
@@ -242,7 +245,7 @@ class _ReadableRows:
         self._connection = sqlite3.connect("", isolation_level=None)
         self._connection.text_factory = _text
         names = ", ".join(f"c{i}" for i in range(columns))
-        self._connection.execute(f"CREATE TABLE rows (number INTEGER PRIMARY KEY, key, {names})")
+        self._connection.execute(f"CREATE TABLE rows (number, key, {names})")
         marks = ",".join("?" * (columns + 2))
         self._connection.execute("BEGIN")
         self._connection.executemany(
