@@ -4,7 +4,7 @@ C       base < io < codec < wal < store < {index, filter} < db: a file of csrc/ 
         its own or lower layers only.  Tests may include anything; everyone may include the public
         header.  Sources are ASCII and at most 600 lines long.
 Python  only vexfs_chroma/_engine touches ffi (imports cffi or the extension module), and
-        _server, _cli and _bench use the public client or _api, never the engine.
+        _server, _cli, _migrate and _bench use the public client or _api, never the engine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAYERS = {
 }
 LINES_MAX = 600
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
-NO_ENGINE = ("_server", "_cli", "_bench")
+NO_ENGINE = ("_server", "_cli", "_migrate", "_bench")
 
 
 def check_c(path: Path) -> Iterator[str]:

@@ -73,11 +73,11 @@ class SourceDatabase:
             self._client = PersistentClient(path, read_only=True)
         except ValueError:  # it is open in this process, to be written
             self._client = PersistentClient(path)
-        self._api = cast("VexfsAPI", self._client._server)  # type: ignore[attr-defined]
+        self._api = cast("VexfsAPI", self._client._server)
 
     def close(self) -> None:
         """Close it.  Idempotent."""
-        self._client.close()  # type: ignore[attr-defined]
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self

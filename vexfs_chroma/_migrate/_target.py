@@ -69,11 +69,11 @@ class Target:
 
     def __init__(self, path: str | Path) -> None:
         self._client = PersistentClient(path)
-        self._api = cast("VexfsAPI", self._client._server)  # type: ignore[attr-defined]
+        self._api = cast("VexfsAPI", self._client._server)
 
     def close(self) -> None:
         """Close it."""
-        self._client.close()  # type: ignore[attr-defined]
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
