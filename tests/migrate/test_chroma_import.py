@@ -134,6 +134,17 @@ def test_a_write_ahead_log_is_honoured(tmp_path: Path) -> None:
     assert found["id-1"][2]["text"] == "in the WAL"
 
 
+def test_an_empty_write_ahead_log_makes_no_files(tmp_path: Path) -> None:
+    source, _ = unpack(NEWEST, tmp_path)
+    writer = sqlite3.connect(source / "chroma.sqlite3", isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.close()
+    before = snapshot(source)
+    assert before["chroma.sqlite3"][18:20] == b"\2\2"
+    assert import_chroma(source, tmp_path / "target").ok
+    assert snapshot(source) == before
+
+
 @pytest.mark.parametrize(
     ("operation", "expected"),
     [
