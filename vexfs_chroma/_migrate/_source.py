@@ -209,7 +209,9 @@ class Records:
         index = _Index(directory, collection)
         in_index = self._max_seq_ids.get(vector_segment, index.metadata.max_seq_id or 0)
         vectors = Vectors(self._file, operations, in_index, dict(rows), seen)
-        vectors.use_index(index.files, index.metadata.labels)
+        # Before anything was saved, the log has everything.
+        known = index.has_all_ids or not in_index
+        vectors.use_index(index.files, index.metadata.labels, all_labels=known)
         if index.metadata.damage is not None and collection.is_numbered_in_order:
             index.restore_ids([row.id for row in stored], vectors)
         _rows.apply_log(rows, operations, seen)
@@ -223,6 +225,7 @@ class _Index:
         self.notes: list[str] = []
         self.files: _hnsw.VectorFiles | None = None
         self.metadata = _pickle.IndexMetadata()
+        self.has_all_ids = False
         if directory is None or not directory.is_dir():
             return  # nothing was saved yet; what is missing will be noticed row by row
         try:
@@ -240,6 +243,7 @@ class _Index:
             self.metadata = _pickle.read_index_metadata(path.read_bytes())
         except OSError as error:
             self.metadata.damage = error.strerror or str(error)
+        self.has_all_ids = self.metadata.damage is None
         nothing_saved = self.files is not None and self.files.count == 0
         if self.metadata.damage is not None and not nothing_saved:
             self.notes.append(f"{path}: {self.metadata.damage}")
@@ -255,7 +259,7 @@ class _Index:
         known = len(self.metadata.labels)
         found.update(self.metadata.labels)
         if len(found) > known:
-            vectors.use_index(files, found)
+            vectors.use_index(files, found, all_labels=False)
             self.notes.append(
                 f"{len(found) - known} vectors were given back their ids by their order, which "
                 f"{anchors} known places confirm"
