@@ -459,7 +459,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             return found
 
     def _reopen(self, id: UUID) -> None:
-        """Read the schema anew.  The old handle lasts until the new one is there, so the graph stays."""
+        """Read the schema anew.  The old handle lasts until the new one is there, with its graph."""
         catalog, database = self._opened()
         with self._opening:
             if id in self._collections:

@@ -120,4 +120,4 @@ class ProblemFile:
             "problem": problem,
             **{name: value for name, value in content.items() if value is not None},
         }
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(line, default=repr) + "\n")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DOCUMENT_KEY = "chroma:document"
 URI_KEY = "chroma:uri"
+_DAMAGED = object()
 _UNKNOWN_SEQ = 2**63 - 1
 _VALUES = ("string_value", "int_value", "float_value", "bool_value")
 
@@ -106,15 +107,21 @@ def read_metadata(file: SourceFile, page: Sequence[Row]) -> list[tuple[dict[str,
     rows, damaged = file.by_number("embedding_metadata", ("key", *_VALUES), "id", numbers)
     for number, key, *values in rows:
         value = _value(values)
-        if value is not None:
+        if not isinstance(key, str) or value is _DAMAGED:
+            damaged.add(number)
+        elif value is not None:
             stored[number][key] = value
     if file.has("embedding_metadata_array"):
         lists: dict[tuple[int, str], list[Any]] = {}
         rows, also = file.by_number("embedding_metadata_array", ("key", *_VALUES), "id", numbers)
         for number, key, *values in rows:
-            lists.setdefault((number, key), []).append(_value(values))
+            value = _value(values)
+            if not isinstance(key, str) or value is _DAMAGED:
+                also.add(number)
+            elif value is not None:
+                lists.setdefault((number, key), []).append(value)
         for (number, key), items in lists.items():
-            stored[number][key] = [item for item in items if item is not None]
+            stored[number][key] = items
         damaged |= also
     if damaged:
         _add_from_full_text(file, {number: stored[number] for number in damaged})
@@ -150,9 +157,11 @@ def _add_from_full_text(file: SourceFile, stored: dict[int, dict[str, Any]]) -> 
 def _value(values: Sequence[Any]) -> Any:
     text, integer, number, boolean = values
     if text is not None:
-        return text
+        return text if isinstance(text, str) else _DAMAGED
     if boolean is not None:
-        return bool(boolean)
+        return bool(boolean) if boolean in {0, 1} else _DAMAGED
     if integer is not None:
-        return integer
-    return None if number is None else float(number)
+        return integer if isinstance(integer, int) else _DAMAGED
+    if number is not None:
+        return float(number) if isinstance(number, int | float) else _DAMAGED
+    return None
