@@ -459,7 +459,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             return found
 
     def _reopen(self, id: UUID) -> None:
-        """Read the schema anew.  The old handle lasts until the new one is there, with its graph."""
+        """Read the schema anew.  The old handle lasts until there is a new one: no graph goes."""
         catalog, database = self._opened()
         with self._opening:
             if id in self._collections:
