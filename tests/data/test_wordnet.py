@@ -37,9 +37,10 @@ queries = _data.load(1).queries[:{n_queries}]
 client = vexfs_chroma.PersistentClient(sys.argv[1])
 rows = client.get_collection("wordnet", embedding_function=None)
 everything = ["documents", "metadatas", "embeddings"]
-found = rows.query(query_embeddings=queries, n_results=10, include=[*everything, "distances"])
+include = [*everything, "distances"]
+found = rows.query(query_embeddings=queries, n_results=10, include=include, exact=True)
 page = rows.get(limit=500, offset=70_000, include=everything)
-nouns = rows.get(where={{"pos": "n"}}, where_document={{"$contains": "animal"}}, include=[])
+nouns = rows.get(where={{"pos": "noun"}}, where_document={{"$contains": "animal"}}, include=[])
 def plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
 found["embeddings"] = [plain(e) for e in found["embeddings"]]
@@ -114,8 +115,9 @@ def test_results_are_exact(wordnet: _data.Rows, database: Path) -> None:
         for name, text, metadata in zip(
             wordnet.ids, wordnet.documents, wordnet.metadatas, strict=True
         )
-        if metadata["pos"] == "n" and "animal" in text
+        if metadata["pos"] == "noun" and "animal" in text
     ]
+    assert expected
     assert nouns == expected
 
 

@@ -84,7 +84,7 @@ SETS: dict[str, tuple[Callable[[Random, int], Vectors], int]] = {
 
 FLOORS = {1: 0.985, 10: 0.985, 100: 0.97}  # recall at k
 
-# Rows that no graph of so few links comes to.  hnswlib 0.8 (same parameters, float32) reaches 0.977,
+# Rows that no graph of so few links comes to.  hnswlib (same parameters, float32) reaches 0.977,
 # 0.953 and 0.943 there, and loses 54 rows; codes of 8 bits do not tell rows of one group apart.
 LESS = {
     ("near-duplicates, then outliers", "l2"): ({1: 0.985, 10: 0.96, 100: 0.925}, 3),
