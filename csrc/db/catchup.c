@@ -341,10 +341,17 @@ static vex_status load(vex_collection *collection) {
     return status;
 }
 
-/* What a flush, or the first write, that was killed left behind; another time when busy. */
+/* What a flush, or the first write, that was killed left behind; another time when busy.  The manifest
+ * may have been committed by who was killed before its name was durable: what it replaces goes only
+ * when it is. */
 static void remove_leftovers(vex_collection *collection) {
     vex_db *db = collection->db;
-    if (vex_maintenance_try(db) != VEX_OK) {
+    if (!vex_manifest_has_leftovers(db->vfs, collection->dir, &collection->manifest) ||
+        vex_maintenance_try(db) != VEX_OK) {
+        return;
+    }
+    if (vex_db_syncs(db) && db->vfs->dir_sync(db->vfs, collection->dir) != VEX_OK) {
+        vex_maintenance_release(db);
         return;
     }
     bool lease = vex_lease_try(db) == VEX_OK; /* logs begin under it */
@@ -508,6 +515,8 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         bool clean = false, sealed = false;
         VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
         if (!clean) {
+            VEX_TRY(vex_collection_sync_names(
+                collection)); /* of a log that the dead writer may have begun */
             VEX_TRY(recover_log(collection));
         }
         /* Another process may have published without syncing (durability normal). */
@@ -535,7 +544,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     }
     vex_head head = {0};
     bool valid = false;
-    VEX_TRY(open_head(collection, true));
+    VEX_TRY(open_head(collection, false));
     VEX_TRY(read_head(collection, &head, &valid));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
     if (collection->stale || (valid && is_behind(collection, &head))) {
@@ -552,6 +561,12 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     }
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
+    /* The head is written when the names of the files that it stands for are durable. */
+    if (!valid || head.generation != collection->known.generation ||
+        head.wal_number != collection->known.wal_number) {
+        VEX_TRY(vex_collection_sync_names(collection));
+    }
+    VEX_TRY(open_head(collection, true));
     VEX_TRY(open_log(collection, valid));
     return vex_publish(collection, collection->latest, &collection->known);
 }

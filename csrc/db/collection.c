@@ -23,14 +23,41 @@ vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], ch
     return *out ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a path");
 }
 
+vex_status vex_db_sync_collections(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    VEX_TRY(vex_path_join(path, db->path, "collections"));
+    return db->vfs->dir_sync(db->vfs, path);
+}
+
+vex_status vex_collection_sync_names(const vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (!vex_db_syncs(db)) {
+        return VEX_OK;
+    }
+    VEX_TRY(db->vfs->dir_sync(db->vfs, collection->dir));
+    return vex_db_sync_collections(db);
+}
+
 static vex_status no_such_collection(const char *dir) {
     return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, dir, 0, 0, "the collection does not exist");
 }
 
 /* ---- create ---- */
 
+/* Whoever made the database may have been killed before its names were durable, and a collection
+ * without a superblock is damage. */
+static vex_status sync_names(vex_db *db) {
+    if (vex_db_volatile(db) || atomic_load(&db->names_synced)) {
+        return VEX_OK;
+    }
+    VEX_TRY(db->vfs->dir_sync(db->vfs, db->path));
+    atomic_store(&db->names_synced, true);
+    return VEX_OK;
+}
+
 static vex_status create_in(vex_db *db, const char *dir, const uint8_t *uuid, uint32_t space) {
     uint64_t newest = 0;
+    VEX_TRY(sync_names(db));
     vex_status status = db->vfs->dir_create(db->vfs, dir);
     if (status != VEX_OK && status != VEX_ERR_EXISTS) {
         return status;
@@ -43,12 +70,7 @@ static vex_status create_in(vex_db *db, const char *dir, const uint8_t *uuid, ui
     memcpy(manifest.collection, uuid, 16);
     bool sync = vex_db_syncs(db);
     VEX_TRY(vex_manifest_write(db->vfs, dir, db->uuid, &manifest, sync));
-    if (sync) {
-        char parent[VEX_PATH_MAX];
-        VEX_TRY(vex_path_join(parent, db->path, "collections"));
-        VEX_TRY(db->vfs->dir_sync(db->vfs, parent));
-    }
-    return VEX_OK;
+    return sync ? vex_db_sync_collections(db) : VEX_OK;
 }
 
 vex_status vex_collection_create(vex_db *db, const uint8_t *uuid, uint32_t space) {
@@ -239,6 +261,19 @@ static vex_status announce_drop(vex_db *db, const uint8_t uuid[16], const char *
     return status;
 }
 
+/* Nothing of a collection goes before its new name is durable, whoever gave it: under the old one it
+ * would be damaged. */
+static vex_status remove_aside(vex_db *db, const char *aside) {
+    vex_file_stat stat;
+    if (db->vfs->path_stat(db->vfs, aside, &stat) == VEX_ERR_NOT_FOUND) {
+        return VEX_OK;
+    }
+    if (vex_db_syncs(db)) {
+        VEX_TRY(vex_db_sync_collections(db));
+    }
+    return vex_dir_remove_all(db->vfs, aside);
+}
+
 static vex_status drop_in(vex_db *db, const uint8_t uuid[16], const char *dir) {
     vex_file_stat stat;
     if (db->vfs->path_stat(db->vfs, dir, &stat) == VEX_ERR_NOT_FOUND) {
@@ -251,16 +286,11 @@ static vex_status drop_in(vex_db *db, const uint8_t uuid[16], const char *dir) {
     }
     memcpy(aside, dir, len);
     memcpy(aside + len, VEX_DROPPED_SUFFIX, sizeof VEX_DROPPED_SUFFIX);
-    VEX_TRY(vex_dir_remove_all(db->vfs, aside));
+    VEX_TRY(remove_aside(db, aside));
     VEX_TRY(announce_drop(db, uuid, dir));
     /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
     VEX_TRY(db->vfs->path_rename(db->vfs, dir, aside));
-    if (vex_db_syncs(db)) {
-        char parent[VEX_PATH_MAX];
-        VEX_TRY(vex_path_join(parent, db->path, "collections"));
-        VEX_TRY(db->vfs->dir_sync(db->vfs, parent));
-    }
-    return vex_dir_remove_all(db->vfs, aside);
+    return remove_aside(db, aside);
 }
 
 /* No call of this process may be between append and acknowledgement in a directory that goes. */

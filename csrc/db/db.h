@@ -75,6 +75,7 @@ struct vex_db {
     uint8_t uuid[16];
     vex_db_options options;
     bool read_only;            /* asked for, or the medium is                                     */
+    atomic_bool names_synced;  /* the names of superblock and collections/ are durable            */
     uint32_t handles;          /* vex_db_open calls not yet closed; guarded by the registry       */
     vex_db *next;              /* registry list                                                   */
     pthread_rwlock_t gate;
@@ -166,6 +167,11 @@ void vex_maintenance_release(vex_db *db);
 /* ---- collection.c ---- */
 #define VEX_DROPPED_SUFFIX ".dropped" /* of directories whose removal has begun                   */
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out);
+/* Make the names in collections/ durable. */
+vex_status vex_db_sync_collections(vex_db *db);
+/* Make the names of a collection's files, and its own, durable: a writer may have been killed between
+ * giving a file its name and syncing it. */
+vex_status vex_collection_sync_names(const vex_collection *collection);
 /* Give a handle back; the last one syncs, maybe flushes, and frees. */
 void vex_collection_release(vex_collection *collection);
 /* Free whatever the handle count (closing the database). */

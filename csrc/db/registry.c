@@ -187,6 +187,36 @@ static vex_status make_collections_directory(vex_db *db) {
     return status == VEX_ERR_EXISTS ? VEX_OK : status;
 }
 
+/* The name of the directory, and of those above it, may be as new as the database.  Of those that may
+ * not be read none was made by us. */
+static vex_status sync_ancestors(vex_db *db) {
+    char parent[VEX_PATH_MAX];
+    vex_status status = db->path[0] == '/' ? VEX_OK : db->vfs->dir_sync(db->vfs, ".");
+    for (size_t i = 0; db->path[i] != '\0' && status == VEX_OK; i++) {
+        size_t len = i > 0 ? i : 1; /* "/" */
+        if (db->path[i] == '/' && len < sizeof parent) {
+            memcpy(parent, db->path, len);
+            parent[len] = '\0';
+            status = db->vfs->dir_sync(db->vfs, parent);
+            status = status == VEX_ERR_PERMISSION ? VEX_OK : status;
+        }
+    }
+    return status;
+}
+
+/* The superblock says that the rest is there: it comes last, behind everything that is durable. */
+static vex_status create_database(vex_db *db, vex_superblock *super) {
+    VEX_TRY(refuse_orphans(db));
+    VEX_TRY(make_collections_directory(db));
+    if (!db->vfs->is_volatile) {
+        VEX_TRY(sync_ancestors(db));
+        VEX_TRY(db->vfs->dir_sync(db->vfs, db->path));
+    }
+    VEX_TRY(vex_superblock_create(db->vfs, db->path, super));
+    atomic_store(&db->names_synced, true);
+    return VEX_OK;
+}
+
 /* ---- what was interrupted ---- */
 
 typedef struct cleanup {
@@ -230,7 +260,8 @@ static void clean_up(vex_db *db) {
     }
     (void)db->vfs->dir_list(db->vfs, path, clean_up_entry, &c);
     if (c.needed && vex_lease_try(db) == VEX_OK) {
-        c.remove = true;
+        /* Who renamed a collection to drop it may have been killed before that was durable. */
+        c.remove = !vex_db_syncs(db) || vex_db_sync_collections(db) == VEX_OK;
         (void)db->vfs->dir_list(db->vfs, path, clean_up_entry, &c);
         vex_lease_release(db);
     }
@@ -250,13 +281,7 @@ static vex_status read_or_create(vex_db *db) {
         VEX_TRY(vex_lease_acquire(db));
         status = vex_superblock_read(db->vfs, db->path, &super);
         if (status == VEX_ERR_NOT_FOUND) {
-            status = refuse_orphans(db);
-            if (status == VEX_OK) {
-                status = make_collections_directory(db);
-            }
-            if (status == VEX_OK) {
-                status = vex_superblock_create(db->vfs, db->path, &super);
-            }
+            status = create_database(db, &super);
         }
         vex_lease_release(db);
     }

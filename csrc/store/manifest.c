@@ -413,7 +413,7 @@ typedef struct cleaning {
     vex_vfs *vfs;
     const char *dir;
     const vex_manifest *manifest;
-    bool unfinished_logs;
+    bool unfinished_logs, found;
 } cleaning;
 
 static bool is_listed(const vex_manifest *manifest, vex_file_kind kind, uint64_t file_no) {
@@ -455,9 +455,20 @@ static vex_status clean(void *context, const char *name) {
     return VEX_OK;
 }
 
+static vex_status look_for_leftover(void *context, const char *name) {
+    cleaning *c = context;
+    c->found = c->found || is_leftover(c, name);
+    return VEX_OK;
+}
+
+bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest) {
+    cleaning c = {.vfs = vfs, .dir = dir, .manifest = manifest, .unfinished_logs = true};
+    return vfs->dir_list(vfs, dir, look_for_leftover, &c) == VEX_OK && c.found;
+}
+
 void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
                                    bool unfinished_logs) {
-    cleaning c = {vfs, dir, manifest, unfinished_logs};
+    cleaning c = {vfs, dir, manifest, unfinished_logs, false};
     uint64_t newest = 0;
     /* Another process may have committed since: then this manifest is no longer the judge. */
     if (vex_manifest_newest(vfs, dir, &newest) == VEX_OK && newest == manifest->generation) {

@@ -54,6 +54,7 @@ vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[
  * `unfinished_logs`: wal-*.tmp too; only when nobody can be beginning a log now. */
 void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
                                    bool unfinished_logs);
+bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest);
 /* Did whoever made `dir` die before its first manifest had its name?  Then `dir` is empty or holds
  * that manifest's .tmp file, and nothing else. */
 vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never);
