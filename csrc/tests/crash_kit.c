@@ -1,0 +1,400 @@
+/*
+ * crash_kit.c - see crash_kit.h: scripts and states.  What recovery must be like is in
+ * crash_recover.c.
+ */
+#include "tests/crash_kit.h"
+
+#include "base/mem.h"
+#include "base/msgpack.h"
+#include "db/db.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+
+const uint8_t *crash_uuid(int collection) {
+    static const uint8_t uuids[CRASH_COLLECTIONS][16] = {{1}, {2}, {3}};
+    return uuids[collection];
+}
+
+/* ---- states ---- */
+
+static void append(char *out, size_t size, const char *format, ...) {
+    size_t at = strlen(out);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(out + at, size - at, format, arguments);
+    va_end(arguments);
+}
+
+void crash_text(const crash_state *state, char out[CRASH_TEXT]) {
+    snprintf(out, CRASH_TEXT, "%s", state->exists ? "" : "absent");
+    for (uint32_t i = 0; i < state->n; i++) {
+        append(out, CRASH_TEXT, "%s=%d", state->rows[i].id, state->rows[i].number);
+        if (state->rows[i].document >= 0) {
+            append(out, CRASH_TEXT, "/d%d", state->rows[i].document);
+        }
+        append(out, CRASH_TEXT, " ");
+    }
+}
+
+static bool is_vector_of(const vex_result *result, uint32_t row, long long number) {
+    const float *vector = result->vectors + (size_t)row * result->dimension;
+    return vector[0] == (float)number && vector[1] == (float)(number % 7);
+}
+
+vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]) {
+    vex_result *result = NULL;
+    VEX_TRY(vex_get(collection, NULL, 0, -1,
+                    VEX_INCLUDE_METADATAS | VEX_INCLUDE_VECTORS | VEX_INCLUDE_DOCUMENTS, &result));
+    vex_mp_reader ids = vex_mp_reader_make(result->records, result->records_len);
+    (void)vex_mp_next(&ids);
+    (void)vex_mp_next(&ids);
+    vex_mp_reader documents = ids;
+    for (uint32_t i = 0; i < result->n_rows; i++) {
+        (void)vex_mp_next(&documents);
+    }
+    (void)vex_mp_next(&documents);
+    vex_mp_reader metadatas = documents;
+    for (uint32_t i = 0; i < result->n_rows; i++) {
+        (void)vex_mp_next(&metadatas);
+    }
+    (void)vex_mp_next(&metadatas);
+    out[0] = '\0';
+    for (uint32_t i = 0; i < result->n_rows; i++) {
+        vex_mp_value id = vex_mp_next(&ids), document = vex_mp_next(&documents);
+        (void)vex_mp_next(&metadatas);
+        (void)vex_mp_next(&metadatas);
+        long long number = (long long)vex_mp_next(&metadatas).integer;
+        append(out, CRASH_TEXT, "%.*s=%lld", (int)id.len, (const char *)id.bytes, number);
+        if (document.kind == VEX_MP_STR) {
+            append(out, CRASH_TEXT, "/%.*s", (int)document.len, (const char *)document.bytes);
+        }
+        append(out, CRASH_TEXT, "%s ", is_vector_of(result, i, number) ? "" : "!vector");
+    }
+    vex_result_free(result);
+    return VEX_OK;
+}
+
+static int row_of(const crash_state *state, const char *id) {
+    for (uint32_t i = 0; i < state->n; i++) {
+        if (strcmp(state->rows[i].id, id) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* ---- events ---- */
+
+typedef struct step_request {
+    char letter;
+    int collection;
+    int first, n;
+    int number;         /* what the records get */
+    const char *prefix; /* of their ids         */
+} step_request;
+
+static void id_of(const step_request *step, int i, char out[8]) {
+    snprintf(out, 8, "%s%d", step->prefix, step->first + i);
+}
+
+/* Records with an odd number get a document. */
+static int document_of(const step_request *step, int i) {
+    return (step->number + i) % 2 == 0 ? step->number : -1;
+}
+
+/* What the step does to a state. */
+static void change(crash_state *state, const step_request *step) {
+    char id[8];
+    for (int i = 0; i < step->n; i++) {
+        id_of(step, i, id);
+        int row = row_of(state, id);
+        if (step->letter == 'X') {
+            if (row >= 0) {
+                state->n--;
+                memmove(&state->rows[row], &state->rows[row + 1],
+                        (state->n - (uint32_t)row) * sizeof state->rows[0]);
+            }
+            continue;
+        }
+        if (row >= 0 ? step->letter == 'A' : step->letter == 'P') {
+            continue;
+        }
+        if (row < 0 && state->n < CRASH_ROWS) {
+            row = (int)state->n++;
+            memcpy(state->rows[row].id, id, sizeof id);
+            state->rows[row].document = -1;
+        }
+        state->rows[row].number = step->number;
+        if (document_of(step, i) >= 0) {
+            state->rows[row].document = document_of(step, i);
+        }
+    }
+}
+
+static void mark(crash_world *world, uint32_t kind, int collection, uint32_t event) {
+    if (world->trace != NULL) {
+        vex_vfs_trace_mark(world->trace, kind, (uint64_t)collection * 256 + event);
+    }
+}
+
+static crash_state *begin_event(crash_world *world, int collection) {
+    crash_history *history = &world->history[collection];
+    if (history->n == CRASH_EVENTS) {
+        test_failed(__FILE__, __LINE__, "a script with too many events");
+    }
+    crash_state *next = &history->states[history->n + 1];
+    *next = history->states[history->n];
+    history->n++;
+    mark(world, CRASH_BEGUN, collection, history->n);
+    return next;
+}
+
+static void acknowledge(crash_world *world, int collection) {
+    crash_history *history = &world->history[collection];
+    history->acked = history->n;
+    mark(world, CRASH_ACKED, collection, history->n);
+}
+
+void crash_bounds_of(const vex_trace *trace, size_t n, crash_bounds *out) {
+    *out = (crash_bounds){0};
+    for (size_t i = 0; i < n; i++) {
+        const vex_trace_op *op = &trace->ops[i];
+        if (op->kind != VEX_TRACE_MARK) {
+            continue;
+        }
+        uint32_t *bound = op->mark == CRASH_BEGUN ? out->high : out->low;
+        bound[op->value / 256] = (uint32_t)(op->value % 256);
+    }
+}
+
+int crash_event_of(const crash_history *history, const char *text, uint32_t low, uint32_t high) {
+    char expected[CRASH_TEXT];
+    for (uint32_t event = high + 1; event-- > low;) {
+        crash_text(&history->states[event], expected);
+        if (strcmp(expected, text) == 0) {
+            return (int)event;
+        }
+    }
+    return -1;
+}
+
+/* ---- opening and closing ---- */
+
+void crash_close(crash_world *world) {
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        (void)vex_collection_close(world->open[c]);
+        world->open[c] = NULL;
+    }
+    (void)vex_db_close(world->db);
+    world->db = NULL;
+    vex_db_test_files = NULL;
+}
+
+vex_status crash_open(crash_world *world) {
+    vex_db_test_files = world->files;
+    vex_status status =
+        world->db == NULL ? vex_db_open(CRASH_PATH, &world->options, &world->db) : VEX_OK;
+    for (int c = 0; c < CRASH_COLLECTIONS && status == VEX_OK; c++) {
+        if (world->open[c] == NULL) {
+            status = vex_collection_open(world->db, crash_uuid(c), &world->open[c]);
+            status = status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
+        }
+    }
+    return status;
+}
+
+/* ---- steps ---- */
+
+static void put_text(vex_buf *out, const char *text) {
+    CHECK_OK(text != NULL ? vex_mp_put_str(out, text, strlen(text)) : vex_mp_put_nil(out));
+}
+
+static void put_records(const step_request *step, vex_buf *out) {
+    char text[16];
+    CHECK_OK(vex_mp_put_array(out, 4));
+    CHECK_OK(vex_mp_put_array(out, (uint32_t)step->n));
+    for (int i = 0; i < step->n; i++) {
+        id_of(step, i, text);
+        put_text(out, text);
+    }
+    CHECK_OK(vex_mp_put_array(out, (uint32_t)step->n));
+    for (int i = 0; i < step->n; i++) {
+        snprintf(text, sizeof text, "d%d", document_of(step, i));
+        put_text(out, document_of(step, i) >= 0 ? text : NULL);
+    }
+    CHECK_OK(vex_mp_put_array(out, (uint32_t)step->n));
+    for (int i = 0; i < step->n; i++) {
+        CHECK_OK(vex_mp_put_map(out, 1));
+        put_text(out, "n");
+        CHECK_OK(vex_mp_put_int(out, step->number));
+    }
+    CHECK_OK(vex_mp_put_nil(out));
+}
+
+static vex_status write_step(crash_world *world, const step_request *step) {
+    float values[2 * CRASH_ROWS];
+    vex_buf records = {0};
+    uint32_t op = step->letter == 'A'   ? VEX_WRITE_ADD
+                  : step->letter == 'P' ? VEX_WRITE_UPDATE
+                                        : VEX_WRITE_UPSERT;
+    for (int i = 0; i < step->n; i++) {
+        values[2 * i] = (float)step->number;
+        values[2 * i + 1] = (float)(step->number % 7);
+    }
+    put_records(step, &records);
+    const vex_write_request request = {.op = op,
+                                       .n = (uint32_t)step->n,
+                                       .dimension = 2,
+                                       .vectors = values,
+                                       .records = records.data,
+                                       .records_len = records.len};
+    vex_status status = vex_write(world->open[step->collection], &request, NULL);
+    vex_buf_clear(&records);
+    return status;
+}
+
+static vex_status delete_records(vex_collection *collection, const step_request *step) {
+    char id[8];
+    vex_buf ids = {0};
+    CHECK_OK(vex_mp_put_array(&ids, (uint32_t)step->n));
+    for (int i = 0; i < step->n; i++) {
+        id_of(step, i, id);
+        put_text(&ids, id);
+    }
+    const vex_selection selection = {.ids = ids.data, .ids_len = ids.len};
+    vex_status status = vex_delete(collection, &selection, -1, NULL);
+    vex_buf_clear(&ids);
+    return status;
+}
+
+vex_status crash_take_over(vex_collection *collection) {
+    return delete_records(collection, &(step_request){.n = 1, .prefix = "none"});
+}
+
+static vex_status reopen_collection(crash_world *world, int collection) {
+    (void)vex_collection_close(world->open[collection]);
+    world->open[collection] = NULL;
+    return vex_collection_open(world->db, crash_uuid(collection), &world->open[collection]);
+}
+
+/* Steps that change what a collection holds. */
+static vex_status do_event(crash_world *world, const step_request *step) {
+    int c = step->collection;
+    crash_state *next = begin_event(world, c);
+    vex_status status = VEX_OK;
+    if (step->letter == 'C') {
+        *next = (crash_state){.exists = true};
+        status = vex_collection_create(world->db, crash_uuid(c), VEX_SPACE_L2);
+        if (status == VEX_OK) {
+            acknowledge(world, c);
+            status = vex_collection_open(world->db, crash_uuid(c), &world->open[c]);
+        }
+        return status;
+    }
+    if (step->letter == 'D') {
+        *next = (crash_state){0};
+        status = vex_collection_drop(world->db, crash_uuid(c));
+        if (status == VEX_OK) {
+            (void)vex_collection_close(world->open[c]);
+            world->open[c] = NULL;
+            acknowledge(world, c);
+        }
+        return status;
+    }
+    change(next, step);
+    status = step->letter == 'X' ? delete_records(world->open[c], step) : write_step(world, step);
+    if (status == VEX_OK && world->unsynced) {
+        world->history[c].acked = world->history[c].n;
+    } else if (status == VEX_OK) {
+        acknowledge(world, c);
+    }
+    return status;
+}
+
+static vex_status query_by_graph(vex_collection *collection) {
+    vex_result *result = NULL;
+    const float query[2] = {3, 3};
+    const vex_query_options options = {.flags = VEX_QUERY_GRAPH};
+    VEX_TRY(vex_query(collection, NULL, query, 1, 2, 3, &options, 0, &result));
+    vex_result_free(result);
+    return VEX_OK;
+}
+
+/* The background of a dead process never comes to rest. */
+static vex_status wait_idle(crash_world *world) {
+    vex_status status = VEX_ERR_BUSY;
+    for (int i = 0; status == VEX_ERR_BUSY && i < 1000; i++) {
+        status = vex_db_wait_idle(world->db, 20);
+        if (status == VEX_ERR_BUSY && world->trace != NULL && vex_vfs_trace_killed(world->trace)) {
+            return VEX_FAIL(VEX_ERR_IO, "the process was killed");
+        }
+    }
+    return status;
+}
+
+static vex_status do_step(crash_world *world, const step_request *step) {
+    vex_collection *collection = world->open[step->collection];
+    if (strchr("AUPXYF VGO", step->letter) != NULL && collection == NULL) {
+        return VEX_FAIL(VEX_ERR_CLOSED, "the collection is not there");
+    }
+    switch (step->letter) {
+    case 'F':
+        return vex_collection_flush(collection);
+    case 'V':
+        return vex_collection_compact(collection, 0);
+    case 'G':
+        VEX_TRY(vex_collection_wait_index(collection, 20000));
+        return query_by_graph(collection);
+    case 'O':
+        return reopen_collection(world, step->collection);
+    case 'R':
+        crash_close(world);
+        VEX_TRY(crash_open(world));
+        return VEX_OK;
+    case 'W':
+        return wait_idle(world);
+    case 'K':
+        VEX_TRY(wait_idle(world));
+        acknowledge(world, step->collection);
+        return VEX_OK;
+    default:
+        return do_event(world, step);
+    }
+}
+
+/* "A0,3,2": letter, collection, first, n. */
+static void parse_step(const crash_world *world, const char *text, step_request *out) {
+    *out = (step_request){.letter = text[0], .n = 1, .number = (int)world->steps, .prefix = "r"};
+    (void)sscanf(text + 1, "%d,%d,%d", &out->collection, &out->first, &out->n);
+    if (out->letter == 'Y') {
+        out->letter = 'U';
+        out->prefix = "y";
+        out->first = out->number;
+    }
+    if (out->letter == '\0' || strchr("CDOFVGAUPXRWK", out->letter) == NULL ||
+        out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
+        test_failed(__FILE__, __LINE__, "there is no step %s", text);
+    }
+}
+
+vex_status crash_run(crash_world *world, const char *script, const char **at) {
+    vex_status status = VEX_OK;
+    for (const char *text = script; status == VEX_OK;) {
+        text += strspn(text, " ");
+        size_t len = strcspn(text, " ");
+        if (at != NULL) {
+            *at = text;
+        }
+        if (len == 0) {
+            return VEX_OK;
+        }
+        snprintf(world->step, sizeof world->step, "%.*s", (int)len, text);
+        step_request step;
+        world->steps++;
+        parse_step(world, world->step, &step);
+        status = do_step(world, &step);
+        text += len;
+    }
+    return status;
+}

@@ -1,0 +1,95 @@
+/*
+ * crash_kit.h - work on a database as a script, what it must have left, and whether it has.
+ *
+ * A script is a list of steps, each a letter and the digit of a collection:
+ *   C create   D drop   O open anew (close, then open)   F flush   V compact   G graph: wait for it
+ *   A add   U upsert   P update   X delete       with ",first,n": the records r<first> and on
+ *   Y upsert one record that no other step writes
+ *   R close and reopen the database   W wait until the background is idle   S see K
+ *   K (durability normal) what was written to the collection is on the disk now
+ * What a record holds follows from its id and the step, so every step leaves a state that is known
+ * beforehand: a text with everything in the collection, in order ("absent" when there is none).
+ *
+ * Steps that change a collection are its events.  The history of a collection is the list of its
+ * states after each event.  A world marks in its trace when an event begins and when it is
+ * acknowledged; at any time the state found must be one after an event in [acknowledged, begun].
+ */
+#ifndef VEX_TESTS_CRASH_KIT_H
+#define VEX_TESTS_CRASH_KIT_H
+
+#include "tests/harness.h"
+
+#include "io/vfs_trace.h"
+
+#define CRASH_PATH "/db"
+#define CRASH_COLLECTIONS 3
+#define CRASH_EVENTS 40
+#define CRASH_TEXT 2048
+#define CRASH_ROWS 48
+
+/* Marks: value is collection * 256 + event. */
+#define CRASH_BEGUN 1
+#define CRASH_ACKED 2
+
+typedef struct crash_state {
+    bool exists;
+    uint32_t n;
+    struct {
+        char id[8];
+        int number, document; /* document -1: none */
+    } rows[CRASH_ROWS];
+} crash_state;
+
+typedef struct crash_history {
+    crash_state states[CRASH_EVENTS + 1]; /* after each event; the first: before any              */
+    uint32_t n;                           /* events                                               */
+    uint32_t acked;
+} crash_history;
+
+typedef struct crash_world {
+    vex_vfs *files;             /* what the database is opened on                                 */
+    vex_vfs *trace;             /* gets the marks; NULL: nobody                                   */
+    vex_db_options options;
+    bool unsynced;              /* durability normal: only K, and a clean end, promise something  */
+    vex_db *db;
+    vex_collection *open[CRASH_COLLECTIONS];
+    crash_history history[CRASH_COLLECTIONS];
+    uint32_t steps;             /* done                                                           */
+    char step[24];              /* the last one begun                                             */
+} crash_world;
+
+const uint8_t *crash_uuid(int collection);
+void crash_text(const crash_state *state, char out[CRASH_TEXT]);
+/* What the open collection holds, as such a text. */
+vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]);
+
+/* Open the database and all collections that are there. */
+vex_status crash_open(crash_world *world);
+/* Close everything; statuses do not matter. */
+void crash_close(crash_world *world);
+
+/* Do the steps of `script` from *at on; stops at the first that fails, *at is then where it is. */
+vex_status crash_run(crash_world *world, const char *script, const char **at);
+
+/* The bounds between which the state of each collection must be. */
+typedef struct crash_bounds {
+    uint32_t low[CRASH_COLLECTIONS], high[CRASH_COLLECTIONS];
+} crash_bounds;
+void crash_bounds_of(const vex_trace *trace, size_t n, crash_bounds *out);
+
+/* A write that changes nothing, but makes the log ready for the next. */
+vex_status crash_take_over(vex_collection *collection);
+
+/* The event whose state is `text`, the last one of [low, high]; -1 when it is none of them. */
+int crash_event_of(const crash_history *history, const char *text, uint32_t low, uint32_t high);
+
+#define CRASH_WHY 6000
+/* Recover the files, look at everything, write, look again.  The texts found come back in
+ * `found`.  False, and the reason, when something is wrong whatever the history. */
+bool crash_recover(vex_vfs *files, const vex_db_options *options,
+                   char found[CRASH_COLLECTIONS][CRASH_TEXT], char why[CRASH_WHY]);
+
+/* The names left in the database's directories that have no business there; "" when all is well. */
+void crash_leftovers(vex_vfs *files, char *out, size_t size);
+
+#endif

@@ -1,0 +1,172 @@
+/*
+ * t_faults_states.c - power failures at every moment of some workloads (crash_states.h), and what
+ * becomes of them when a safeguard is missing: then the enumeration must find a violation, or it
+ * would not find a mistake either.
+ *
+ * `make faults` sets VEXFS_FAULTS: many more images, figures printed.
+ */
+#include "tests/crash_states.h"
+
+#include <stdlib.h>
+
+#define ADDS "C0 A0,0,2 A0,2,2 R F0 A0,4,1 U0,1,2 F0 X0,0,1"
+#define CHANGES                                                                                    \
+    "C0 A0,0,3 U0,2,3 P0,0,4 X0,1,2 F0 U0,0,2 P0,3,1 X0,0,1 A0,8,2 R X0,8,1 F0 P0,2,3 X0,2,1 "     \
+    "U0,2,1 A0,8,1"
+#define MERGES                                                                                     \
+    "C0 A0,0,3 F0 A0,3,3 F0 X0,1,2 A0,6,3 F0 V0 U0,0,2 X0,4,1 F0 V0 A0,9,1 R V0 X0,0,12 V0 A0,0,1"
+#define DROPS "C0 A0,0,3 F0 A0,3,1 D0 C0 A0,1,2 F0 U0,1,1 R D0 C0 D0 C0 A0,0,1 R X0,0,1 D0"
+#define SEVERAL "C0 C1 A0,0,2 A1,0,2 F0 C2 A2,0,1 U1,1,2 A0,2,1 F1 D2 X1,0,1 R A0,3,1 F0 A1,3,1 C2"
+#define GRAPHS "C0 A0,0,10 F0 G0 A0,10,8 F0 G0 X0,0,4 U0,5,3 F0 G0 R G0"
+#define WORKER "C0 A0,0,4 W A0,4,2 A0,6,4 X0,2,5 W U0,0,4 R W A0,12,4 C1 A1,0,9 W X0,0,20 W"
+#define NORMAL                                                                                     \
+    "C0 A0,0,2 U0,1,2 K0 A0,3,1 X0,0,1 F0 A0,5,1 P0,5,1 K0 U0,1,1 R A0,7,1 U0,0,1 V0 X0,1,1 K0"
+
+static bool is_full(void) {
+    return getenv("VEXFS_FAULTS") != NULL;
+}
+
+/* One thread and one process: nothing for ThreadSanitizer, and slow under it. */
+#if defined(__SANITIZE_THREAD__)
+#define SLOWER 20
+#else
+#define SLOWER 1
+#endif
+
+static void run(const char *name, const crash_plan *given) {
+    static crash_figures figures; /* large */
+    crash_plan plan = *given;
+    plan.name = name;
+    plan.options.busy_timeout_ms = 5000;
+    memset(&figures, 0, sizeof figures);
+    crash_states(&plan, test_random(), &figures);
+    if (is_full() || getenv("VEXFS_SHOW")) {
+        printf(
+            "%-32s %5llu runs %7llu operations %9llu images %8llu distinct %8llu of recoveries\n",
+            name, (unsigned long long)figures.runs, (unsigned long long)figures.operations,
+            (unsigned long long)figures.images, (unsigned long long)figures.distinct,
+            (unsigned long long)figures.second);
+        fflush(stdout);
+    }
+    if (figures.violations > 0) {
+        test_failed(__FILE__, __LINE__, "%s", figures.why);
+    }
+}
+
+/* A few images of everything; more than that is for `make faults`. */
+static void run_some(const char *name, const char *script, vex_db_options options) {
+    char title[64];
+    crash_plan plan = {.script = script, .options = options, .sparse = true};
+    plan.exhaustive = plan.samples = 2;
+    plan.second = 600 * SLOWER;
+    run(name, &plan);
+    plan.second = 0;
+    plan.exhaustive = plan.samples = 0;
+    plan.kill_every = 90;
+    snprintf(title, sizeof title, "%s, killed", name);
+    run(title, &plan);
+}
+
+/* The first generation, the second, and killed processes. */
+static void run_all(const char *name, const char *script, vex_db_options options) {
+    char title[64];
+    crash_plan plan = {.script = script, .options = options};
+    if (!is_full()) {
+        run_some(name, script, options);
+        return;
+    }
+    plan.exhaustive = 160;
+    plan.samples = 60;
+    run(name, &plan);
+    plan.exhaustive = plan.samples = 0;
+    plan.second = 29;
+    plan.second_samples = 3;
+    snprintf(title, sizeof title, "%s, recoveries", name);
+    run(title, &plan);
+    plan.second = 0;
+    plan.sparse = true;
+    plan.kill_every = 3;
+    snprintf(title, sizeof title, "%s, killed", name);
+    run(title, &plan);
+}
+
+TEST(faults_states_of_adds) {
+    run_all("adds", ADDS, (vex_db_options){0});
+}
+TEST(faults_states_of_changes) {
+    run_all("changes", CHANGES, (vex_db_options){0});
+}
+TEST(faults_states_of_merges) {
+    run_all("merges", MERGES, (vex_db_options){0});
+}
+TEST(faults_states_of_drops) {
+    run_all("drops", DROPS, (vex_db_options){0});
+}
+TEST(faults_states_of_several_collections) {
+    run_all("several collections", SEVERAL, (vex_db_options){0});
+}
+TEST(faults_states_of_graphs) {
+    run("graphs", &(crash_plan){.script = GRAPHS,
+                                .options = {.index_rows = 6, .index_threads = 1},
+                                .samples = is_full() ? 6 : 0,
+                                .sparse = !is_full()});
+}
+TEST(faults_states_of_the_worker) {
+    run_all("worker", WORKER, (vex_db_options){.memtable_rows = 3});
+}
+TEST(faults_states_of_durability_normal) {
+    run_all("durability normal", NORMAL, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
+}
+
+/* ---- controls ---- */
+
+static void must_fail(const char *script, uint32_t without, uint32_t kill_every) {
+    static crash_figures figures;
+    const crash_plan plan = {.name = "control",
+                             .script = script,
+                             .options = {.busy_timeout_ms = 5000},
+                             .exhaustive = 20,
+                             .samples = 10,
+                             .kill_every = kill_every,
+                             .without = without};
+    memset(&figures, 0, sizeof figures);
+    crash_states(&plan, test_random(), &figures);
+    if (is_full()) {
+        printf("without %4u: %llu images, then %.300s\n", (unsigned)without,
+               (unsigned long long)figures.images, figures.why);
+    }
+    CHECK(figures.violations > 0);
+}
+
+TEST(faults_control_log_is_not_synced) {
+    must_fail(ADDS, CRASH_WAL_SYNC, 0);
+}
+TEST(faults_control_log_header_is_not_synced) {
+    must_fail(ADDS, CRASH_WAL_HEADER_SYNC, 0);
+}
+TEST(faults_control_log_name_is_not_synced) {
+    must_fail(ADDS, CRASH_WAL_DIR_SYNC, 0);
+}
+TEST(faults_control_files_are_not_synced) {
+    must_fail(ADDS, CRASH_FILE_SYNC, 0);
+    must_fail(MERGES, CRASH_FILE_SYNC, 0);
+}
+TEST(faults_control_file_names_are_not_synced) {
+    must_fail(ADDS, CRASH_FILE_DIR_SYNC, 0);
+}
+TEST(faults_control_manifest_is_not_synced) {
+    must_fail(ADDS, CRASH_MANIFEST_SYNC, 0);
+}
+TEST(faults_control_manifest_name_is_not_synced) {
+    must_fail(ADDS, CRASH_MANIFEST_DIR_SYNC, 0);
+}
+TEST(faults_control_other_directories_are_not_synced) {
+    must_fail(ADDS, CRASH_PARENT_SYNC, 0);
+}
+TEST(faults_control_unlinked_before_the_commit_is_durable) {
+    must_fail(ADDS, CRASH_UNLINK_EARLY, 0);
+    must_fail(MERGES, CRASH_UNLINK_EARLY, 0);
+}
+TEST(faults_control_frames_are_not_checked) {
+    must_fail(ADDS, CRASH_NO_FRAME_CHECK, 0);
+}
