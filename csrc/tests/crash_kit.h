@@ -83,7 +83,7 @@ vex_status crash_take_over(vex_collection *collection);
 /* The event whose state is `text`, the last one of [low, high]; -1 when it is none of them. */
 int crash_event_of(const crash_history *history, const char *text, uint32_t low, uint32_t high);
 
-#define CRASH_WHY 6000
+#define CRASH_WHY 10000
 /* Recover the files, look at everything, write, look again.  The texts found come back in
  * `found`.  False, and the reason, when something is wrong whatever the history. */
 bool crash_recover(vex_vfs *files, const vex_db_options *options,

@@ -153,7 +153,7 @@ static bool compare_all(crash_world *world, char expected[CRASH_COLLECTIONS][CRA
 static bool write_all(crash_world *world, char texts[CRASH_COLLECTIONS][CRASH_TEXT], char *why) {
     bool any = false;
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
-        char step[8];
+        char step[16];
         any = any || world->open[c] != NULL;
         if (world->open[c] == NULL && (c < CRASH_COLLECTIONS - 1 || any)) {
             continue;
