@@ -36,7 +36,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon conformance contract ecosystem crash fuzz recall bench load dist clean
+	asan-py tsan neon faults conformance contract ecosystem crash fuzz recall bench load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -144,6 +144,9 @@ build/.c-tools:
 
 test-c: build/c/test_vexfs ## C tests (ARGS="--filter wal")
 	build/c/test_vexfs $(C_TEST_ARGS)
+
+faults: build/c/test_vexfs ## power failures and failing calls at every place of some workloads
+	VEXFS_FAULTS=1 build/c/test_vexfs --filter t_faults_ $(C_TEST_ARGS)
 
 test-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES) ## Python tests (ARGS="-k query")
 	$(BIN)/pytest -q $(ARGS)

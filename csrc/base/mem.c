@@ -47,18 +47,31 @@ uint64_t vex_stat_get(vex_counter counter) {
 #ifdef VEX_TESTING
 
 static _Atomic uint64_t fail_countdown;
-static _Atomic bool fail_persistent;
+static _Atomic bool fail_persistent, fail_met;
+static _Thread_local bool spared;
 
 void vex_mem_fail_at(uint64_t n, bool persistent) {
     atomic_store(&fail_persistent, persistent);
+    atomic_store(&fail_met, false);
     atomic_store(&fail_countdown, n);
+}
+
+uint64_t vex_mem_fail_left(void) {
+    return atomic_load(&fail_met) ? 0 : atomic_load(&fail_countdown);
+}
+
+void vex_mem_fail_spare(bool on) {
+    spared = on;
 }
 
 static bool must_fail(void) {
     uint64_t left = atomic_load(&fail_countdown);
     for (;;) {
-        if (VEX_LIKELY(left == 0)) {
+        if (VEX_LIKELY(left == 0) || spared) {
             return false;
+        }
+        if (left == 1) {
+            atomic_store(&fail_met, true);
         }
         if (left == 1 && atomic_load(&fail_persistent)) {
             return true;

@@ -33,6 +33,10 @@ vex_status vex_grow(void **array, size_t *capacity, size_t needed, size_t item_b
 /* Make the N-th allocation from now (1 = the next) fail, and all after it when `persistent`;
  * 0 turns it off.  Only in builds with VEX_TESTING. */
 void vex_mem_fail_at(uint64_t n, bool persistent);
+/* Allocations until the failing one (itself included); 0: it was met, or none is to fail. */
+uint64_t vex_mem_fail_left(void);
+/* Allocations of this thread are not counted and do not fail meanwhile: a test's own. */
+void vex_mem_fail_spare(bool on);
 
 /* ---- bulk buffers ---- */
 #define VEX_BULK_MAP_MIN ((size_t)2 << 20)

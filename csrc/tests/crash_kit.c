@@ -242,7 +242,9 @@ static vex_status write_step(crash_world *world, const step_request *step) {
         values[2 * i] = (float)step->number;
         values[2 * i + 1] = (float)(step->number % 7);
     }
+    vex_mem_fail_spare(true);
     put_records(step, &records);
+    vex_mem_fail_spare(false);
     const vex_write_request request = {.op = op,
                                        .n = (uint32_t)step->n,
                                        .dimension = 2,
@@ -257,11 +259,13 @@ static vex_status write_step(crash_world *world, const step_request *step) {
 static vex_status delete_records(vex_collection *collection, const step_request *step) {
     char id[8];
     vex_buf ids = {0};
+    vex_mem_fail_spare(true);
     CHECK_OK(vex_mp_put_array(&ids, (uint32_t)step->n));
     for (int i = 0; i < step->n; i++) {
         id_of(step, i, id);
         put_text(&ids, id);
     }
+    vex_mem_fail_spare(false);
     const vex_selection selection = {.ids = ids.data, .ids_len = ids.len};
     vex_status status = vex_delete(collection, &selection, -1, NULL);
     vex_buf_clear(&ids);
@@ -335,8 +339,10 @@ static vex_status wait_idle(crash_world *world) {
 
 static vex_status do_step(crash_world *world, const step_request *step) {
     vex_collection *collection = world->open[step->collection];
-    if (strchr("AUPXYF VGO", step->letter) != NULL && collection == NULL) {
-        return VEX_FAIL(VEX_ERR_CLOSED, "the collection is not there");
+    if (step->letter == 'C' ? collection != NULL
+                            : collection == NULL && strchr("AUPXFVGOD", step->letter) != NULL) {
+        return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
+                        collection == NULL ? "not " : "");
     }
     switch (step->letter) {
     case 'F':

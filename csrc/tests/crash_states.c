@@ -344,7 +344,7 @@ static void look_at_trace(survey *v, size_t from) {
 static void go_on(crash_world *world) {
     bool any = false;
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
-        char script[32];
+        char script[64];
         any = any || world->open[c] != NULL;
         if (world->open[c] != NULL || (c == CRASH_COLLECTIONS - 1 && !any)) {
             snprintf(script, sizeof script, "%sY%d F%d Y%d", world->open[c] ? "" : "C2 ", c, c, c);
