@@ -26,7 +26,7 @@ vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const
         old = collection->published;
         collection->published = vex_snapshot_acquire(snapshot);
         collection->published_head = *head;
-        if (collection->head_file != NULL && collection->wal != NULL) {
+        if (collection->head_file != NULL && collection->wal != NULL && !collection->head_void) {
             status =
                 vex_head_write(collection->db->vfs, collection->head_file, collection->uuid, head);
         }
@@ -34,6 +34,16 @@ vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const
     pthread_mutex_unlock(&collection->publish_mu);
     vex_snapshot_release(old);
     return status;
+}
+
+void vex_collection_sync_failed(vex_collection *collection) {
+    collection->poisoned = true;
+    pthread_mutex_lock(&collection->publish_mu);
+    collection->head_void = true;
+    if (collection->head_file != NULL) {
+        (void)vex_head_void(collection->db->vfs, collection->head_file);
+    }
+    pthread_mutex_unlock(&collection->publish_mu);
 }
 
 /* Rows of the memtable being written. */
@@ -188,7 +198,7 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
     }
     pthread_mutex_lock(&collection->write_mu);
     if (status != VEX_OK) {
-        collection->poisoned = true;
+        vex_collection_sync_failed(collection);
     }
     if (--collection->syncing == 0) {
         pthread_cond_broadcast(&collection->syncs_done);
@@ -236,7 +246,7 @@ vex_status vex_collection_sync(vex_collection *collection) {
     vex_status status = vex_wal_sync_to(wal, end);
     pthread_mutex_lock(&collection->write_mu);
     if (status != VEX_OK) {
-        collection->poisoned = true;
+        vex_collection_sync_failed(collection);
     }
     if (--collection->syncing == 0) {
         pthread_cond_broadcast(&collection->syncs_done);

@@ -175,7 +175,9 @@ static vex_status sync_log(vex_collection *collection) {
         return VEX_OK;
     }
     vex_status status = vex_wal_sync_to(collection->wal, vex_wal_end(collection->wal));
-    collection->poisoned = collection->poisoned || status != VEX_OK;
+    if (status != VEX_OK) {
+        vex_collection_sync_failed(collection);
+    }
     return status;
 }
 

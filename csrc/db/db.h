@@ -117,6 +117,7 @@ struct vex_collection {
     pthread_mutex_t publish_mu;
     vex_snapshot *published;
     vex_head published_head;
+    bool head_void;            /* by a failed sync: not written any more                          */
     _Atomic(vex_file *) head_file; /* set once; NULL until somebody wrote the collection            */
 
     /* worker: what is wanted, and how many jobs run */
@@ -203,6 +204,10 @@ typedef vex_status (*vex_resolver)(void *context, const vex_snapshot *latest, ve
 vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context);
 /* Make `snapshot` what readers see, if it is newer; tells other processes. */
 vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head);
+/* A sync of the log failed, under write_mu: no more writes, and whatever the page cache shows of the
+ * log is written again before anything is added, by whoever does so.  The head must not vouch for it:
+ * in durability normal it is ahead of the syncs. */
+void vex_collection_sync_failed(vex_collection *collection);
 /* Sync what is appended (durability normal; closing). */
 vex_status vex_collection_sync(vex_collection *collection);
 

@@ -13,13 +13,12 @@ static vex_status rotate_log(vex_collection *collection) {
     }
     if (vex_db_syncs(db)) {
         vex_status status = vex_wal_sync_to(collection->wal, vex_wal_end(collection->wal));
-        if (status == VEX_OK) {
-            status = vex_wal_seal(collection->wal);
+        bool synced = status == VEX_OK;
+        status = synced ? vex_wal_seal(collection->wal) : status;
+        if (status != VEX_OK && (!synced || status != VEX_ERR_NO_SPACE)) {
+            vex_collection_sync_failed(collection);
         }
-        if (status != VEX_OK) {
-            collection->poisoned = collection->poisoned || status != VEX_ERR_NO_SPACE;
-            return status;
-        }
+        VEX_TRY(status);
     }
     vex_wal_writer *next = NULL;
     VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid,

@@ -51,3 +51,9 @@ vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection
     const vex_iovec part = {raw, sizeof raw};
     return vfs->file_write(vfs, file, &part, 1, 0);
 }
+
+vex_status vex_head_void(vex_vfs *vfs, vex_file *file) {
+    static const uint8_t zeros[HEAD_BYTES];
+    const vex_iovec part = {zeros, sizeof zeros};
+    return vfs->file_write(vfs, file, &part, 1, 0);
+}

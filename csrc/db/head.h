@@ -36,5 +36,7 @@ vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[
                          bool *valid);
 vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection[16],
                           const vex_head *head);
+/* Have it count no longer: who writes next then reads the logs to their end and writes them again. */
+vex_status vex_head_void(vex_vfs *vfs, vex_file *file);
 
 #endif

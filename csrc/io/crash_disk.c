@@ -38,13 +38,19 @@ typedef struct entries {
     size_t n, capacity;
 } entries;
 
+typedef struct pending_op {
+    const vex_trace_op *op; /* what is left of it */
+    const vex_trace_op *of; /* in the trace */
+    vex_trace_op *own;      /* of a failed sync: a copy of which later writes take their part */
+} pending_op;
+
 struct vex_disk {
     disk_node *nodes;
     size_t n_nodes, node_capacity;
     entries names;
     char **owned; /* names of the files that were there at the beginning */
     size_t n_owned, owned_capacity;
-    const vex_trace_op **pending;
+    pending_op *pending;
     size_t n_pending, pending_capacity;
 };
 
@@ -153,7 +159,7 @@ static vex_status apply_to_content(content *c, const vex_trace_op *op, uint8_t f
         return apply_torn(c, op, random + fate);
     }
     size_t end = (size_t)(op->offset + op->len);
-    if (end > c->size) {
+    if (end > c->size && op->len > 0) {
         VEX_TRY(resize(c, end));
     }
     if (fate == VEX_FATE_WHOLE && op->len > 0) {
@@ -238,6 +244,33 @@ static bool changes_content(const vex_trace_op *op) {
            op->kind == VEX_TRACE_ALLOCATE;
 }
 
+static void drop_own(pending_op *pending) {
+    if (pending->own != NULL) {
+        vex_free(pending->own->bytes);
+        vex_free(pending->own);
+        pending->own = NULL;
+    }
+}
+
+/* `op` is durable: what is left of older writes may not bring back what it replaced. */
+static void supersede(vex_disk *disk, const vex_trace_op *op) {
+    for (size_t i = 0; i < disk->n_pending; i++) {
+        vex_trace_op *old = disk->pending[i].own;
+        if (old == NULL || old->node != op->node || old->kind != VEX_TRACE_WRITE) {
+            continue;
+        }
+        uint64_t from = op->offset > old->offset ? op->offset : old->offset;
+        uint64_t to = old->offset + old->len, end = op->offset + op->len;
+        to = to < end ? to : end;
+        if (op->kind == VEX_TRACE_WRITE && from < to) {
+            memcpy(old->bytes + (from - old->offset), op->bytes + (from - op->offset), to - from);
+        }
+        if (op->kind == VEX_TRACE_RESIZE && op->size < old->offset + old->len) {
+            old->len = op->size > old->offset ? (size_t)(op->size - old->offset) : 0;
+        }
+    }
+}
+
 /* Make durable what is pending for a file, or for the names in a directory. */
 static vex_status settle(vex_disk *disk, uint32_t number, bool directory) {
     disk_node *node;
@@ -245,19 +278,50 @@ static vex_status settle(vex_disk *disk, uint32_t number, bool directory) {
     bool changed = false;
     VEX_TRY(node_at(disk, number, &node));
     for (size_t i = 0; i < disk->n_pending; i++) {
-        const vex_trace_op *op = disk->pending[i];
+        pending_op *pending = &disk->pending[i];
+        const vex_trace_op *op = pending->op;
+        bool of_file = !directory && changes_content(op) && op->node == number;
         if (directory && !changes_content(op) && op->dir == number) {
             VEX_TRY(apply_to_names(&disk->names, op));
-        } else if (!directory && changes_content(op) && op->node == number) {
+        } else if (of_file && pending->own == NULL) {
             VEX_TRY(apply_to_content(&node->file, op, VEX_FATE_WHOLE, 0));
+            supersede(disk, op);
             changed = true;
+        } else if (of_file && op->kind != VEX_TRACE_WRITE) {
+            drop_own(pending); /* the size is another now */
         } else {
-            disk->pending[kept++] = op;
+            pending_op moved = *pending;
+            pending->own = NULL; /* for supersede() */
+            disk->pending[kept++] = moved;
         }
     }
     disk->n_pending = kept;
     if (changed) {
         node->file.hash = hash_bytes(node->file.bytes, node->file.size);
+    }
+    return VEX_OK;
+}
+
+/* The changes of a file count as clean from now on. */
+static vex_status fail_sync(vex_disk *disk, uint32_t number) {
+    for (size_t i = 0; i < disk->n_pending; i++) {
+        pending_op *pending = &disk->pending[i];
+        if (!changes_content(pending->op) || pending->op->node != number || pending->own != NULL) {
+            continue;
+        }
+        pending->own = vex_malloc(sizeof *pending->own);
+        if (pending->own == NULL) {
+            return no_memory();
+        }
+        *pending->own = *pending->op;
+        pending->own->bytes = vex_malloc(pending->op->len);
+        if (pending->own->bytes == NULL) {
+            return no_memory();
+        }
+        if (pending->op->len > 0) {
+            memcpy(pending->own->bytes, pending->op->bytes, pending->op->len);
+        }
+        pending->op = pending->own;
     }
     return VEX_OK;
 }
@@ -270,6 +334,8 @@ vex_status vex_disk_step(vex_disk *disk, const vex_trace_op *op, bool lying) {
     case VEX_TRACE_SYNC:
     case VEX_TRACE_SYNC_DATA:
         return lying ? VEX_OK : settle(disk, op->node, false);
+    case VEX_TRACE_SYNC_FAILED:
+        return fail_sync(disk, op->node);
     case VEX_TRACE_SYNC_DIR:
         return lying ? VEX_OK : settle(disk, op->node, true);
     default:
@@ -277,7 +343,7 @@ vex_status vex_disk_step(vex_disk *disk, const vex_trace_op *op, bool lying) {
         node->is_directory = node->is_directory || op->kind == VEX_TRACE_MKDIR;
         VEX_TRY(vex_grow((void **)&disk->pending, &disk->pending_capacity, disk->n_pending + 1,
                          sizeof *disk->pending));
-        disk->pending[disk->n_pending++] = op;
+        disk->pending[disk->n_pending++] = (pending_op){op, op, NULL};
         return VEX_OK;
     }
 }
@@ -287,11 +353,11 @@ size_t vex_disk_pending(const vex_disk *disk) {
 }
 
 const vex_trace_op *vex_disk_pending_op(const vex_disk *disk, size_t i) {
-    return disk->pending[i];
+    return disk->pending[i].of;
 }
 
 uint32_t vex_disk_fates(const vex_disk *disk, size_t i) {
-    const vex_trace_op *op = disk->pending[i];
+    const vex_trace_op *op = disk->pending[i].op;
     return op->kind == VEX_TRACE_WRITE && op->len > 0 ? VEX_FATES : 2;
 }
 
@@ -375,6 +441,9 @@ void vex_disk_destroy(vex_disk *disk) {
     for (size_t i = 0; i < disk->n_owned; i++) {
         vex_free(disk->owned[i]);
     }
+    for (size_t i = 0; i < disk->n_pending; i++) {
+        drop_own(&disk->pending[i]);
+    }
     vex_free(disk->owned);
     vex_free(disk->nodes);
     vex_free(disk->names.items);
@@ -433,7 +502,7 @@ vex_status vex_disk_image(const vex_disk *disk, const uint8_t *fates, uint64_t s
     }
     for (size_t i = 0; i < disk->n_pending && status == VEX_OK; i++) {
         if (fates[i] != VEX_FATE_ABSENT) {
-            status = apply_pending(image, disk->pending[i], fates[i], vex_mix64(seed + i));
+            status = apply_pending(image, disk->pending[i].op, fates[i], vex_mix64(seed + i));
         }
     }
     if (status != VEX_OK) {

@@ -8,6 +8,8 @@
  * of fates may happen.  What is assumed of the medium:
  *   - fsync makes a file's bytes and its size durable, not its name; fdatasync the same; fsync of
  *     a directory makes all changes of its names durable
+ *   - after a failed fsync the pages count as clean: later syncs do not make these changes durable,
+ *     though any part of them may be on the disk.  Only writing them again helps
  *   - renaming is atomic: both names change or neither
  *   - the state of a name is one that it had since its directory was synced
  *   - a write is absent, whole, or torn: the size may come without bytes (zeros then); each sector

@@ -17,7 +17,8 @@ typedef struct trace_vfs {
     vex_vfs *inner;
     pthread_mutex_t lock; /* guards the rest */
     vex_trace trace;
-    uint64_t random, kill_at;
+    uint64_t random, kill_at, fail_sync;
+    size_t failed;
     bool killed;
 } trace_vfs;
 
@@ -214,12 +215,18 @@ static vex_status trace_allocate(vex_vfs *vfs, vex_file *file, uint64_t offset, 
 }
 
 static vex_status sync_as(vex_vfs *vfs, vex_file *file, vex_trace_kind kind) {
+    trace_vfs *t = vfs->context;
     vex_trace_op op = {.kind = kind, .node = file->node};
     vex_status status = begin(vfs, file->path, NULL, &op);
-    if (status == VEX_OK) {
+    bool fails = status == VEX_OK && t->fail_sync > 0 && --t->fail_sync == 0;
+    if (fails) {
+        op.kind = VEX_TRACE_SYNC_FAILED;
+        t->failed = t->trace.n;
+    } else if (status == VEX_OK) {
         status = inner_of(vfs)->file_sync(inner_of(vfs), file->inner);
     }
-    return end(vfs, status, &op);
+    status = end(vfs, status, &op);
+    return fails ? vex_vfs_fail(file->path, EIO, "injected fault: cannot sync file") : status;
 }
 
 static vex_status trace_sync(vex_vfs *vfs, vex_file *file) {
@@ -407,6 +414,7 @@ vex_status vex_vfs_trace_create(vex_vfs *inner, uint64_t seed, vex_vfs **out) {
     t->inner = inner;
     t->random = seed;
     t->kill_at = UINT64_MAX;
+    t->failed = SIZE_MAX;
     pthread_mutex_init(&t->lock, NULL);
     *out = &t->vfs;
     return VEX_OK;
@@ -453,10 +461,24 @@ bool vex_vfs_trace_killed(vex_vfs *vfs) {
     return killed;
 }
 
+void vex_vfs_trace_fail_sync(vex_vfs *vfs, uint64_t n) {
+    trace_vfs *t = vfs->context;
+    pthread_mutex_lock(&t->lock);
+    t->fail_sync = n;
+    t->failed = SIZE_MAX;
+    pthread_mutex_unlock(&t->lock);
+}
+
+size_t vex_vfs_trace_failed(vex_vfs *vfs) {
+    const trace_vfs *t = vfs->context;
+    return t->failed;
+}
+
 void vex_trace_describe(const vex_trace_op *op, char *out, size_t size) {
-    static const char *const names[] = {
-        "create", "write", "resize", "allocate",  "rename",          "link", "unlink",
-        "mkdir",  "rmdir", "fsync",  "fdatasync", "fsync directory", "mark"};
+    static const char *const names[] = {"create",          "write", "resize",    "allocate",
+                                        "rename",          "link",  "unlink",    "mkdir",
+                                        "rmdir",           "fsync", "fdatasync", "failed fsync of",
+                                        "fsync directory", "mark"};
     unsigned long long offset = op->offset, bytes = op->len, to = op->size;
     switch (op->kind) {
     case VEX_TRACE_WRITE:

@@ -4,7 +4,7 @@
  * The inner vfs does the work (the memory vfs, in practice: files are told apart by their inode
  * numbers, which it never gives twice).  What changed, and what was synced, in the order in which
  * it happened, is the trace; whoever runs the work adds marks ("batch 7 acknowledged").  Calls
- * that fail change nothing and are not recorded.  From a trace, io/crash_disk.h makes the disks
+ * that fail change nothing and are not recorded, but for syncs that were made to fail.  From a trace, io/crash_disk.h makes the disks
  * that a power failure may leave.
  *
  * Random bytes come from the seed, so that the same work gives the same trace.
@@ -30,6 +30,7 @@ typedef enum vex_trace_kind {
     VEX_TRACE_RMDIR,
     VEX_TRACE_SYNC,       /* the file, as fsync                                                  */
     VEX_TRACE_SYNC_DATA,
+    VEX_TRACE_SYNC_FAILED, /* either of them, with an error                                      */
     VEX_TRACE_SYNC_DIR,   /* node is the directory                                               */
     VEX_TRACE_MARK        /* no change: mark, value                                              */
 } vex_trace_kind;
@@ -61,6 +62,11 @@ const vex_trace *vex_vfs_trace_get(vex_vfs *vfs);
 /* Kill the process before operation `n` of the trace; UINT64_MAX: let the next one live. */
 void vex_vfs_trace_kill_at(vex_vfs *vfs, uint64_t n);
 bool vex_vfs_trace_killed(vex_vfs *vfs);
+
+/* Fail the n-th sync of a file from now, once; 0: none. */
+void vex_vfs_trace_fail_sync(vex_vfs *vfs, uint64_t n);
+/* The operation that is this failure in the trace; SIZE_MAX: it was not met. */
+size_t vex_vfs_trace_failed(vex_vfs *vfs);
 
 /* One line about an operation. */
 void vex_trace_describe(const vex_trace_op *op, char *out, size_t size);

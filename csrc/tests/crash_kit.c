@@ -340,7 +340,7 @@ static vex_status wait_idle(crash_world *world) {
 static vex_status do_step(crash_world *world, const step_request *step) {
     vex_collection *collection = world->open[step->collection];
     if (step->letter == 'C' ? collection != NULL
-                            : collection == NULL && strchr("AUPXFVGOD", step->letter) != NULL) {
+                            : collection == NULL && strchr("AUPXFVGODK", step->letter) != NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
                         collection == NULL ? "not " : "");
     }
@@ -362,6 +362,9 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         return wait_idle(world);
     case 'K':
         VEX_TRY(wait_idle(world));
+        if (collection->poisoned) { /* the worker's sync failed; the next write will tell */
+            return VEX_FAIL(VEX_ERR_POISONED, "the log could not be synced");
+        }
         acknowledge(world, step->collection);
         return VEX_OK;
     default:

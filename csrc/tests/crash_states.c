@@ -416,9 +416,9 @@ static bool find_events(survey *v, const crash_bounds *bounds, int events[CRASH_
     return true;
 }
 
-/* The next process goes on with what the killed one left in the page cache.  What was logged but
+/* The next process goes on with what the one before left in the page cache.  What was logged but
  * never acknowledged is unseen until somebody takes the log over to write. */
-static bool go_on_after_kill(survey *v, size_t killed_at) {
+static bool go_on_after(survey *v, size_t killed_at) {
     crash_world *world = v->world;
     crash_bounds bounds;
     int events[CRASH_COLLECTIONS];
@@ -448,7 +448,35 @@ static bool go_on_after_kill(survey *v, size_t killed_at) {
     return true;
 }
 
-static size_t run_plan(search *s, uint64_t kill_at) {
+/* The script, whatever comes in its way: a kill, a sync that fails.  Then the next process. */
+static void run_script(survey *v, uint64_t kill_at, uint64_t fail_sync) {
+    crash_world *world = v->world;
+    vex_vfs *trace = world->trace;
+    vex_vfs_trace_kill_at(trace, kill_at);
+    vex_vfs_trace_fail_sync(trace, fail_sync);
+    vex_status status = crash_open(world);
+    status = status == VEX_OK ? crash_run(world, v->search->plan->script, NULL) : status;
+    v->trace = vex_vfs_trace_get(trace);
+    size_t failed = vex_vfs_trace_failed(trace), done = v->trace->n;
+    if (status != VEX_OK && !vex_vfs_trace_killed(trace) && failed == SIZE_MAX) {
+        test_failed(__FILE__, __LINE__, "%s: step %s: %s", v->search->plan->name, world->step,
+                    vex_last_error()->message);
+    }
+    if (kill_at == UINT64_MAX && fail_sync == 0) {
+        crash_close(world);
+        look_at_trace(v, 0);
+    } else if (vex_vfs_trace_killed(trace) || failed != SIZE_MAX) {
+        if (go_on_after(v, done)) {
+            crash_close(world);
+            look_at_trace(v, done);
+        }
+    }
+    crash_close(world);
+}
+
+/* Tells how many operations there were, and how many of them are syncs of files. */
+static void run_plan(search *s, uint64_t kill_at, uint64_t fail_sync, uint64_t *operations,
+                     uint64_t *syncs) {
     vex_vfs *files = NULL, *trace = NULL;
     crash_world *world = vex_calloc(1, sizeof *world);
     survey *v = vex_calloc(1, sizeof *v);
@@ -463,43 +491,31 @@ static size_t run_plan(search *s, uint64_t kill_at) {
     CHECK_OK(vex_disk_create(files, &v->disk));
     *world = (crash_world){.files = trace, .trace = trace, .options = s->plan->options};
     world->unsynced = s->plan->options.durability == VEX_DURABILITY_NORMAL;
-    vex_vfs_trace_kill_at(trace, kill_at);
-    vex_status status = crash_open(world);
-    status = status == VEX_OK ? crash_run(world, s->plan->script, NULL) : status;
-    v->trace = vex_vfs_trace_get(trace);
-    if (vex_vfs_trace_killed(trace)) {
-        size_t killed_at = v->trace->n;
-        if (go_on_after_kill(v, killed_at)) {
-            crash_close(world);
-            look_at_trace(v, killed_at);
-        }
-    } else if (status != VEX_OK) {
-        test_failed(__FILE__, __LINE__, "%s: step %s: %s", s->plan->name, world->step,
-                    vex_last_error()->message);
-    } else {
-        crash_close(world);
-        if (kill_at == UINT64_MAX) {
-            look_at_trace(v, 0);
-        }
+    run_script(v, kill_at, fail_sync);
+    *operations = v->trace->n;
+    *syncs = 0;
+    for (size_t i = 0; i < v->trace->n; i++) {
+        vex_trace_kind kind = v->trace->ops[i].kind;
+        *syncs += kind == VEX_TRACE_SYNC || kind == VEX_TRACE_SYNC_DATA;
     }
-    crash_close(world);
-    size_t n = vex_vfs_trace_get(trace)->n;
     vex_disk_destroy(v->disk);
     vex_vfs_trace_destroy(trace);
     vex_vfs_memory_destroy(files);
     vex_free(v);
     vex_free(world);
     s->figures->runs++;
-    return n;
 }
 
 void crash_states(const crash_plan *plan, uint64_t seed, crash_figures *figures) {
     search s = {.plan = plan, .seed = seed, .random = seed, .figures = figures};
-    uint64_t before = figures->violations;
-    size_t n = run_plan(&s, UINT64_MAX);
-    (void)before;
+    uint64_t n = 0, n_syncs = 0, ignored;
+    run_plan(&s, UINT64_MAX, 0, &n, &n_syncs);
     for (uint64_t at = 1; plan->kill_every > 0 && at < n && !is_over(&s); at += plan->kill_every) {
-        (void)run_plan(&s, at);
+        run_plan(&s, at, 0, &ignored, &ignored);
+    }
+    for (uint64_t at = 1; plan->fail_every > 0 && at <= n_syncs && !is_over(&s);
+         at += plan->fail_every) {
+        run_plan(&s, UINT64_MAX, at, &ignored, &ignored);
     }
     vex_free(s.outcomes);
 }

@@ -14,6 +14,9 @@
  * `kill_every`-th operation; the next process reopens what the page cache holds, writes, and only
  * then the power fails.
  *
+ * Failed syncs: with `fail_every`, the same with every `fail_every`-th sync of a file failing, once,
+ * in place of the killing.
+ *
  * Controls: a plan may take one safeguard away, and must find violations then.
  */
 #ifndef VEX_TESTS_CRASH_STATES_H
@@ -44,7 +47,7 @@ typedef struct crash_plan {
     uint32_t samples;
     bool sparse;        /* only prefixes that a sync, or nothing, follows: there most is pending   */
     uint32_t second, second_samples;
-    uint32_t kill_every;
+    uint32_t kill_every, fail_every;
     uint32_t without;   /* CRASH_*: safeguards taken away                                        */
     uint64_t most;      /* distinct images at most; 0: any number                                */
 } crash_plan;

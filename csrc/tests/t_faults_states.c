@@ -65,6 +65,10 @@ static void run_some(const char *name, const char *script, vex_db_options option
     plan.kill_every = 90;
     snprintf(title, sizeof title, "%s, killed", name);
     run(title, &plan);
+    plan.kill_every = 0;
+    plan.fail_every = 5;
+    snprintf(title, sizeof title, "%s, syncs fail", name);
+    run(title, &plan);
 }
 
 /* The first generation, the second, and killed processes. */
@@ -87,6 +91,11 @@ static void run_all(const char *name, const char *script, vex_db_options options
     plan.sparse = true;
     plan.kill_every = 3;
     snprintf(title, sizeof title, "%s, killed", name);
+    run(title, &plan);
+    plan.kill_every = 0;
+    plan.fail_every = 1;
+    plan.samples = 10;
+    snprintf(title, sizeof title, "%s, syncs fail", name);
     run(title, &plan);
 }
 
