@@ -515,8 +515,7 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         bool clean = false, sealed = false;
         VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
         if (!clean) {
-            VEX_TRY(vex_collection_sync_names(
-                collection)); /* of a log that the dead writer may have begun */
+            VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
             VEX_TRY(recover_log(collection));
         }
         /* Another process may have published without syncing (durability normal). */

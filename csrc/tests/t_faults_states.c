@@ -127,6 +127,24 @@ TEST(faults_states_of_durability_normal) {
     run_all("durability normal", NORMAL, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
 }
 
+/* Small, so that each place has its turn in every run of the tests: names that a killed process left
+ * for durable, and records that a failed sync did. */
+TEST(faults_states_of_every_kill) {
+    run("every kill", &(crash_plan){.script = "C0 A0,0,2 F0 X0,0,1 D0 C0",
+                                    .sparse = true,
+                                    .kill_every = 1 * SLOWER});
+}
+TEST(faults_states_of_every_failing_sync) {
+    static const uint32_t modes[] = {VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL};
+    for (int i = 0; i < 2; i++) {
+        run("every failing sync", &(crash_plan){.script = "C0 A0,0,1 W A0,1,1 U0,0,1 W F0 A0,2,1 W",
+                                                .options = {.durability = modes[i]},
+                                                .sparse = true,
+                                                .samples = 2,
+                                                .fail_every = 1 * SLOWER});
+    }
+}
+
 /* ---- controls ---- */
 
 static void must_fail(const char *script, uint32_t without, uint32_t kill_every) {
