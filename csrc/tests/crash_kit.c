@@ -138,7 +138,7 @@ static void mark(crash_world *world, uint32_t kind, int collection, uint32_t eve
     }
 }
 
-static crash_state *begin_event(crash_world *world, int collection) {
+crash_state *crash_begin(crash_world *world, int collection) {
     crash_history *history = &world->history[collection];
     if (history->n == CRASH_EVENTS) {
         test_failed(__FILE__, __LINE__, "a script with too many events");
@@ -150,7 +150,7 @@ static crash_state *begin_event(crash_world *world, int collection) {
     return next;
 }
 
-static void acknowledge(crash_world *world, int collection) {
+void crash_acknowledge(crash_world *world, int collection) {
     crash_history *history = &world->history[collection];
     history->acked = history->n;
     mark(world, CRASH_ACKED, collection, history->n);
@@ -232,7 +232,7 @@ static void put_records(const step_request *step, vex_buf *out) {
     CHECK_OK(vex_mp_put_nil(out));
 }
 
-static vex_status write_step(crash_world *world, const step_request *step) {
+static vex_status write_step(vex_collection *collection, const step_request *step) {
     float values[2 * CRASH_ROWS];
     vex_buf records = {0};
     uint32_t op = step->letter == 'A'   ? VEX_WRITE_ADD
@@ -251,7 +251,7 @@ static vex_status write_step(crash_world *world, const step_request *step) {
                                        .vectors = values,
                                        .records = records.data,
                                        .records_len = records.len};
-    vex_status status = vex_write(world->open[step->collection], &request, NULL);
+    vex_status status = vex_write(collection, &request, NULL);
     vex_buf_clear(&records);
     return status;
 }
@@ -276,6 +276,14 @@ vex_status crash_take_over(vex_collection *collection) {
     return delete_records(collection, &(step_request){.n = 1, .prefix = "none"});
 }
 
+vex_status crash_write_one(vex_collection *collection, const char *prefix, int number,
+                           crash_state *state) {
+    const step_request step = {
+        .letter = 'U', .first = number, .n = 1, .number = number, .prefix = prefix};
+    change(state, &step);
+    return write_step(collection, &step);
+}
+
 static vex_status reopen_collection(crash_world *world, int collection) {
     (void)vex_collection_close(world->open[collection]);
     world->open[collection] = NULL;
@@ -285,13 +293,13 @@ static vex_status reopen_collection(crash_world *world, int collection) {
 /* Steps that change what a collection holds. */
 static vex_status do_event(crash_world *world, const step_request *step) {
     int c = step->collection;
-    crash_state *next = begin_event(world, c);
+    crash_state *next = crash_begin(world, c);
     vex_status status = VEX_OK;
     if (step->letter == 'C') {
         *next = (crash_state){.exists = true};
         status = vex_collection_create(world->db, crash_uuid(c), VEX_SPACE_L2);
         if (status == VEX_OK) {
-            acknowledge(world, c);
+            crash_acknowledge(world, c);
             status = vex_collection_open(world->db, crash_uuid(c), &world->open[c]);
         }
         return status;
@@ -302,16 +310,17 @@ static vex_status do_event(crash_world *world, const step_request *step) {
         if (status == VEX_OK) {
             (void)vex_collection_close(world->open[c]);
             world->open[c] = NULL;
-            acknowledge(world, c);
+            crash_acknowledge(world, c);
         }
         return status;
     }
     change(next, step);
-    status = step->letter == 'X' ? delete_records(world->open[c], step) : write_step(world, step);
+    status = step->letter == 'X' ? delete_records(world->open[c], step)
+                                 : write_step(world->open[c], step);
     if (status == VEX_OK && world->unsynced) {
         world->history[c].acked = world->history[c].n;
     } else if (status == VEX_OK) {
-        acknowledge(world, c);
+        crash_acknowledge(world, c);
     }
     return status;
 }
@@ -365,7 +374,7 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         if (collection->poisoned) { /* the worker's sync failed; the next write will tell */
             return VEX_FAIL(VEX_ERR_POISONED, "the log could not be synced");
         }
-        acknowledge(world, step->collection);
+        crash_acknowledge(world, step->collection);
         return VEX_OK;
     default:
         return do_event(world, step);

@@ -68,6 +68,14 @@ vex_status crash_open(crash_world *world);
 /* Close everything; statuses do not matter. */
 void crash_close(crash_world *world);
 
+/* An event of a history begins (the state is to be filled in, and what it is about done then), and
+ * is acknowledged.  Threads may have a history each. */
+crash_state *crash_begin(crash_world *world, int history);
+void crash_acknowledge(crash_world *world, int history);
+/* Write one record "<prefix><number>"; the state changes as it must. */
+vex_status crash_write_one(vex_collection *collection, const char *prefix, int number,
+                           crash_state *state);
+
 /* Do the steps of `script` from *at on; stops at the first that fails, *at is then where it is. */
 vex_status crash_run(crash_world *world, const char *script, const char **at);
 

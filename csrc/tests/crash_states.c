@@ -72,7 +72,7 @@ static void tell(const survey *v, const char *why) {
         return; /* as expected */
     }
     fprintf(stderr, "%s\n  script: %s\n  the operations before:\n", figures->why,
-            v->search->plan->script);
+            v->search->plan->script ? v->search->plan->script : "none");
     size_t first = v->at > STORY_OPS ? v->at - STORY_OPS : 0, pending = 0;
     for (size_t i = 0; i < v->at; i++) {
         const vex_trace_op *op = &v->trace->ops[i];
@@ -177,6 +177,9 @@ static bool recover(survey *v, const vex_image *image, outcome *to) {
     if (!fine) {
         tell(v, why);
         return false;
+    }
+    if (s->plan->split != NULL) {
+        s->plan->split(texts);
     }
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         found.texts[c] = hash_text(texts[c]);
@@ -455,7 +458,10 @@ static void run_script(survey *v, uint64_t kill_at, uint64_t fail_sync) {
     vex_vfs_trace_kill_at(trace, kill_at);
     vex_vfs_trace_fail_sync(trace, fail_sync);
     vex_status status = crash_open(world);
-    status = status == VEX_OK ? crash_run(world, v->search->plan->script, NULL) : status;
+    if (status == VEX_OK) {
+        const crash_plan *plan = v->search->plan;
+        status = plan->work != NULL ? plan->work(world) : crash_run(world, plan->script, NULL);
+    }
     v->trace = vex_vfs_trace_get(trace);
     size_t failed = vex_vfs_trace_failed(trace), done = v->trace->n;
     if (status != VEX_OK && !vex_vfs_trace_killed(trace) && failed == SIZE_MAX) {

@@ -42,6 +42,10 @@
 
 typedef struct crash_plan {
     const char *name, *script;
+    /* In place of a script: work on the database, which is open; and how what is found becomes one
+     * text per history, when these are not those of collections. */
+    vex_status (*work)(crash_world *world);
+    void (*split)(char texts[CRASH_COLLECTIONS][CRASH_TEXT]);
     vex_db_options options;
     uint64_t exhaustive;
     uint32_t samples;
