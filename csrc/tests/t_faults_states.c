@@ -53,30 +53,15 @@ static void run(const char *name, const crash_plan *given) {
     }
 }
 
-/* A few images of everything; more than that is for `make faults`. */
-static void run_some(const char *name, const char *script, vex_db_options options) {
-    char title[64];
-    crash_plan plan = {.script = script, .options = options, .sparse = true};
-    plan.exhaustive = plan.samples = 2;
-    plan.second = 600 * SLOWER;
-    run(name, &plan);
-    plan.second = 0;
-    plan.exhaustive = plan.samples = 0;
-    plan.kill_every = 90;
-    snprintf(title, sizeof title, "%s, killed", name);
-    run(title, &plan);
-    plan.kill_every = 0;
-    plan.fail_every = 5;
-    snprintf(title, sizeof title, "%s, syncs fail", name);
-    run(title, &plan);
-}
-
-/* The first generation, the second, and killed processes. */
+/* The first generation, the second, what follows kills and failed syncs. */
 static void run_all(const char *name, const char *script, vex_db_options options) {
     char title[64];
     crash_plan plan = {.script = script, .options = options};
-    if (!is_full()) {
-        run_some(name, script, options);
+    if (!is_full()) { /* some images, and the recoveries of some */
+        plan.sparse = true;
+        plan.exhaustive = plan.samples = 2;
+        plan.second = 1200 * SLOWER;
+        run(name, &plan);
         return;
     }
     plan.exhaustive = 160;
