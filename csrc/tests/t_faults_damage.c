@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 
+#define GRAPH_SCRIPT "C0 A0,0,20 F0 G0 X0,3,2 F0 G0"
 #define SCRIPT "C0 A0,0,6 F0 X0,1,2 U0,0,1 F0 A0,8,3 X0,9,1 P0,8,1"
 #define COLLECTION CRASH_PATH "/collections/01000000000000000000000000000000"
 
@@ -33,14 +34,17 @@ static vex_vfs *new_files(void) {
     return files;
 }
 
-/* A database after SCRIPT, closed, and what it holds. */
-static vex_vfs *make_files(char expected[CRASH_TEXT]) {
+static const vex_db_options options = {
+    .busy_timeout_ms = 5000, .index_rows = 6, .index_threads = 1};
+
+/* A database after a script, closed, and what it holds. */
+static vex_vfs *make_files(const char *script, char expected[CRASH_TEXT]) {
     static crash_world world;
     memset(&world, 0, sizeof world);
     world.files = new_files();
-    world.options.busy_timeout_ms = 5000;
+    world.options = options;
     CHECK_OK(crash_open(&world));
-    CHECK_OK(crash_run(&world, SCRIPT, NULL));
+    CHECK_OK(crash_run(&world, script, NULL));
     crash_close(&world);
     crash_text(&world.history[0].states[world.history[0].n], expected);
     return world.files;
@@ -69,7 +73,7 @@ static bool is_told_or_right(vex_vfs *files, const char *expected, char why[CRAS
     char found[CRASH_TEXT] = "absent";
     memset(&world, 0, sizeof world);
     world.files = files;
-    world.options.busy_timeout_ms = 5000;
+    world.options = options;
     vex_status status = crash_open(&world);
     if (status == VEX_OK && world.open[0] != NULL) {
         status = crash_describe(world.open[0], found);
@@ -109,7 +113,7 @@ static vex_status damage_file(void *context, const char *name) {
     if (stat.is_directory || strncmp(name, d->only, strlen(d->only)) != 0) {
         return VEX_OK;
     }
-    uint64_t step = (stat.size > 2000 ? 7 : 1) * SPARSER;
+    uint64_t step = (stat.size > 2000 ? 7 + stat.size / 2000 : 1) * SPARSER;
     for (uint64_t at = test_random_below((uint32_t)step); at < stat.size; at += step) {
         vex_vfs *files = copy_files(d->files);
         uint8_t change = (uint8_t)(1 + test_random_below(255));
@@ -129,7 +133,8 @@ static vex_status damage_file(void *context, const char *name) {
 
 static damage try_damage(const char *dir, const char *only, uint32_t without) {
     char expected[CRASH_TEXT];
-    damage d = {.files = make_files(expected), .dir = dir, .only = only, .without = without};
+    damage d = {
+        .files = make_files(SCRIPT, expected), .dir = dir, .only = only, .without = without};
     d.expected = expected;
     CHECK_OK(d.files->dir_list(d.files, dir, damage_file, &d));
     vex_vfs_memory_destroy(d.files);
@@ -174,7 +179,7 @@ static void lose_tombstone(vex_vfs *files, vex_file_entry *entry, const uint8_t 
 
 TEST(faults_control_a_tombstone_is_lost) {
     char expected[CRASH_TEXT], why[CRASH_WHY];
-    vex_vfs *files = make_files(expected);
+    vex_vfs *files = make_files(SCRIPT, expected);
     vex_superblock super;
     vex_manifest manifest = {0};
     uint64_t generation = 0;
@@ -193,5 +198,45 @@ TEST(faults_control_a_tombstone_is_lost) {
     CHECK_OK(vex_manifest_write(files, COLLECTION, super.uuid, &manifest, false));
     vex_manifest_clear(&manifest);
     CHECK(!is_told_or_right(files, expected, why));
+    vex_vfs_memory_destroy(files);
+}
+
+/* ---- graphs ---- */
+
+static vex_status find_graph(void *context, const char *name) {
+    uint64_t number;
+    return vex_file_number(name, VEX_KIND_GRAPH, &number) ? vex_path_join(context, COLLECTION, name)
+                                                          : VEX_OK;
+}
+
+/* Whatever is in a graph file: it is loaded or made anew, and nothing fails. */
+TEST(faults_damage_of_graphs_is_repaired) {
+    static crash_world world;
+    char expected[CRASH_TEXT], found[CRASH_TEXT];
+    vex_vfs *files = make_files(GRAPH_SCRIPT, expected);
+    vex_file_stat stat;
+    char path[VEX_PATH_MAX] = "";
+    CHECK_OK(files->dir_list(files, COLLECTION, find_graph, path));
+    CHECK_OK(files->path_stat(files, path, &stat));
+    for (uint32_t i = 0; i < 120 / SPARSER; i++) {
+        /* half of it at the beginning: what says what the rest is */
+        uint64_t at = i % 2 ? test_random_below((uint32_t)stat.size) : test_random_below(400);
+        uint8_t change = (uint8_t)(1 + test_random_below(255));
+        vex_vfs *damaged = copy_files(files);
+        change_byte(damaged, path, at, change);
+        memset(&world, 0, sizeof world);
+        world.files = damaged;
+        world.options = options;
+        vex_status status = crash_open(&world);
+        status = status == VEX_OK ? crash_run(&world, "G0 Y0 G0", NULL) : status;
+        status = status == VEX_OK ? crash_describe(world.open[0], found) : status;
+        crash_close(&world);
+        vex_vfs_memory_destroy(damaged);
+        if (status != VEX_OK || strncmp(found, expected, strlen(expected)) != 0) {
+            test_failed(__FILE__, __LINE__, "byte %llu changed by %u: %s: %s: found %s",
+                        (unsigned long long)at, (unsigned)change, vex_status_name(status),
+                        vex_last_error()->message, found);
+        }
+    }
     vex_vfs_memory_destroy(files);
 }
