@@ -113,7 +113,7 @@ static vex_status damage_file(void *context, const char *name) {
     if (stat.is_directory || strncmp(name, d->only, strlen(d->only)) != 0) {
         return VEX_OK;
     }
-    uint64_t step = (stat.size > 2000 ? 7 + stat.size / 2000 : 1) * SPARSER;
+    uint64_t step = (stat.size > 2000 ? 7 + stat.size / 2000 : 1) * (d->without == 0 ? SPARSER : 1);
     for (uint64_t at = test_random_below((uint32_t)step); at < stat.size; at += step) {
         vex_vfs *files = copy_files(d->files);
         uint8_t change = (uint8_t)(1 + test_random_below(255));
