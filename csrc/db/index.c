@@ -345,7 +345,7 @@ static uint32_t rows_in_memory(const vex_snapshot *snapshot) {
 }
 
 static bool all_in_graph(const vex_index_view *view, const vex_snapshot *snapshot) {
-    bool all = view != NULL && view->owner->n_files == view->n;
+    bool all = view != NULL;
     for (uint32_t i = 0; i < snapshot->n_vecs && all; i++) {
         all = vex_index_has_file(view, snapshot->vecs[i].entry.file_no);
     }
