@@ -158,8 +158,9 @@ class Collection(ChromaCollection):
                 raw_bytes             before compression, in files
                 stored_bytes          after it
 
-        A graph that was stored is loaded by the first query after opening: indexed_rows and bytes
-        are 0 until then.
+        A graph that was stored is loaded by the first query or get_indexing_status() after opening:
+        indexed_rows and bytes are 0 until then.  While a graph is made anew (after vacuum(), say),
+        bytes may be those of the old one, which finds nothing any more.
         """
         return self._api.collection_stats(self.id)
 

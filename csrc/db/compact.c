@@ -344,7 +344,7 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
         VEX_TRY(vex_db_enter(db));
         pthread_mutex_lock(&db->collections_mu);
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
-            if (only == NULL || c == only) {
+            if ((only == NULL || c == only) && !atomic_load(&c->dropped)) {
                 hurry(c);
                 idle = idle && is_idle(c);
             }
@@ -356,6 +356,9 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
             }
         }
         vex_db_leave(db);
+        if (only != NULL && atomic_load(&only->dropped)) {
+            return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, only->dir, 0, 0, "the collection was deleted");
+        }
         if (idle) {
             return VEX_OK;
         }

@@ -11,7 +11,8 @@
  * threads, repair, remap it after files were replaced or a fifth of its rows died, sweep it, save it.
  *
  * SWEEPING  When all rows are in, searches for new rows by themselves show whether they are found;
- * for all rows, after a sixteenth was inserted since the last time.
+ * for all rows, after a sixteenth was inserted since the last time, and again when much was
+ * relinked.
  *
  * THE TAIL, rows that are not in the graph, is bounded.  Rows stay in memory for a second at most
  * once there are VEX_TAIL_ROWS of them (db/commit.c), and when files of VEX_TAIL_BYTES of codes wait
@@ -75,6 +76,8 @@ typedef struct vex_index {
     uint64_t unsaved;         /* rows inserted or swept since it was saved                        */
     uint32_t swept;           /* nodes below it were found by themselves (vex_graph_sweep_by)...  */
     uint64_t changed;         /* ... before so many others were inserted                          */
+    uint64_t sweep_links;     /* added since `swept` was 0                                        */
+    uint32_t sweeps;          /* of all nodes, one after the other                                */
 } vex_index;
 
 #endif

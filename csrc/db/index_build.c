@@ -219,11 +219,17 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
 /* ---- sweeping ---- */
 
 #define SWEEP_SHARE 16u
+#define SWEEP_AGAIN_SHARE 2000u /* one link in so many rows was added */
+#define SWEEPS_MAX 4u
 
 bool vex_index_needs_sweep(vex_index *index, const vex_index_view *view) {
     if (index->changed * SWEEP_SHARE > view->end) {
         index->changed = 0;
         index->swept = 0;
+        index->sweeps = 0;
+    }
+    if (index->swept == 0) {
+        index->sweep_links = 0;
     }
     return index->swept < view->end;
 }
@@ -233,15 +239,21 @@ vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_vie
     vex_db *db = collection->db;
     slice s = {db, db->vfs->clock_ms(db->vfs) + SLICE_MS};
     vex_graph_batch batch;
+    uint64_t links = 0;
     vex_graph_batch_init(&batch, index->swept, view->end - index->swept);
     batch.pause = slice_is_over;
     batch.context = &s;
-    VEX_TRY(vex_graph_sweep_by(view->owner->graph, &batch, db->options.index_threads));
+    VEX_TRY(vex_graph_sweep_by(view->owner->graph, &batch, db->options.index_threads, &links));
+    index->sweep_links += links;
     index->unsaved += inserted_to(&batch) - index->swept;
     if (inserted_to(&batch) == view->end) { /* its links may be in the place of ways in */
         vex_graph_repair_stats repaired;
         VEX_TRY(vex_graph_repair(view->owner->graph, &repaired));
     }
     index->swept = (uint32_t)inserted_to(&batch);
+    if (index->swept == view->end && index->sweep_links > view->end / SWEEP_AGAIN_SHARE &&
+        ++index->sweeps < SWEEPS_MAX) {
+        index->swept = 0;
+    }
     return VEX_OK;
 }

@@ -124,6 +124,7 @@ static vex_status remap_into(vex_collection *collection, const vex_index_view *v
     collection->index.dead_at_remap = dead_rows(remapped, snapshot);
     collection->index.unsaved += remapped->end;
     collection->index.swept = 0;
+    collection->index.sweeps = 0;
     collection->index.changed = 0;
     vex_index_publish(collection, remapped);
     return VEX_OK;

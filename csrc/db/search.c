@@ -107,6 +107,9 @@ static uint32_t choose_plan(const walk *w) {
     if ((search->flags & VEX_QUERY_GRAPH) != 0 && w->rows > 0) {
         return VEX_PLAN_WALK;
     }
+    if (w->rows == 0 && search->scan.matches == NULL) {
+        return VEX_PLAN_NO_GRAPH; /* it is of files that were merged meanwhile */
+    }
     if ((double)w->rows <= few) {
         return VEX_PLAN_FEW_ROWS;
     }

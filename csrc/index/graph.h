@@ -181,8 +181,10 @@ vex_status vex_graph_repair(vex_graph *graph, vex_graph_repair_stats *out);
 /* Search for each linked node of the batch (any range of ids) by its own row, with fewer candidates
  * than searches have by default, and give those that are not found links from where the search
  * ended: reached is not yet found.  Costs a fourth of inserting.  By `threads` threads, as
- * inserting; not beside it. */
-vex_status vex_graph_sweep_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads);
+ * inserting; not beside it.  *links: how many were added; when they are many, some took the place of
+ * ways to others, and sweeping again finds those. */
+vex_status vex_graph_sweep_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads,
+                              uint64_t *links);
 
 /* A graph over other sources, for compaction: `fresh` is an empty graph with all its sources
  * added; node i of `old` becomes old_to_new[i] (VEX_GRAPH_NONE: dead; ids from n_old on: dead too).

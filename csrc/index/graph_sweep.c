@@ -37,16 +37,29 @@ static vex_status finds_itself(vex_graph *g, vex_graph_scratch *s, uint32_t id, 
     return VEX_OK;
 }
 
-/* Link the nearest nodes of scratch->pool to `id`: `n` of them.  *spared gets nodes that lost a link
- * for it. */
-static void link_from_pool(vex_graph *g, vex_graph_scratch *s, uint32_t id, uint32_t n,
+typedef struct sweep {
+    vex_graph *graph;
+    _Atomic uint64_t links;
+} sweep;
+
+/* Link `n` nodes of scratch->pool to `id`: the search visits all of them, so first those that have
+ * room, then those that can spare a link, and at last the nearest.  Always the nearest would take
+ * one row's only way for another's, where many searches end.  *spared gets nodes that lost a link. */
+static void link_from_pool(sweep *w, vex_graph_scratch *s, uint32_t id, uint32_t n,
                            uint32_t *spared, uint32_t *n_spared) {
+    const vex_graph *g = w->graph;
     const graph_tables *t = atomic_load_explicit(&g->tables, memory_order_acquire);
-    for (uint32_t i = 0; i < s->n_pool && n > 0; i++) {
-        const uint32_t from = key_id(s->pool[i]);
-        uint32_t lost;
-        if (from != id && graph_force_link(g, t, from, id, i == 0, &lost)) {
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < s->n_pool && n > 0; i++) {
+            const uint32_t from = key_id(s->pool[i]);
+            const bool full = list_length(list_at(g, t, from, 0)) == list_capacity(g, 0);
+            uint32_t lost;
+            if (from == id || (round == 0 && full) ||
+                !graph_force_link(g, t, from, id, round == 2, &lost)) {
+                continue;
+            }
             n--;
+            atomic_fetch_add_explicit(&w->links, 1, memory_order_relaxed);
             if (lost != VEX_GRAPH_NONE && *n_spared < SPARED_MAX) {
                 spared[(*n_spared)++] = lost;
             }
@@ -55,7 +68,8 @@ static void link_from_pool(vex_graph *g, vex_graph_scratch *s, uint32_t id, uint
 }
 
 static vex_status visit(void *context, vex_graph_scratch *s, uint32_t id) {
-    vex_graph *g = context;
+    sweep *w = context;
+    vex_graph *g = w->graph;
     uint32_t todo[SPARED_MAX + 1], n = 1, looks = 0;
     todo[0] = id;
     VEX_TRY(graph_pool_reserve(s, EF_SURE + 1));
@@ -66,13 +80,17 @@ static vex_status visit(void *context, vex_graph_scratch *s, uint32_t id) {
         for (uint32_t try = 0; try <= TRIES && !found; try++) {
             VEX_TRY(finds_itself(g, s, at, try == 0 ? EF_FIRST : EF_SURE, &found));
             if (!found && try > 0) {
-                link_from_pool(g, s, at, try, todo, &n);
+                link_from_pool(w, s, at, try, todo, &n);
             }
         }
     }
     return VEX_OK;
 }
 
-vex_status vex_graph_sweep_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads) {
-    return graph_for_batch(graph, batch, threads, visit, graph);
+vex_status vex_graph_sweep_by(vex_graph *graph, vex_graph_batch *batch, uint32_t threads,
+                              uint64_t *links) {
+    sweep w = {.graph = graph};
+    const vex_status status = graph_for_batch(graph, batch, threads, visit, &w);
+    *links = atomic_load(&w.links);
+    return status;
 }

@@ -177,6 +177,50 @@ TEST(db_index_plans) {
     close_all(db, collection);
 }
 
+/* A graph of files that are all gone is none. */
+TEST(db_index_plans_after_a_merge) {
+    vex_db *db = open_with(NULL, (vex_db_options){0});
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    make_centres();
+    insert(collection, 0, 3000, VEX_WRITE_ADD);
+    CHECK_EQ(indexed(collection), 3000);
+    CHECK_OK(vex_collection_set_index(collection, &(vex_index_options){.rows = UINT32_MAX}));
+    delete_some(collection, 0, 3000, 100);
+    CHECK_OK(vex_collection_compact(collection, 0));
+    const vex_query_plan plan = plan_of(collection, NULL, 10, 0);
+    CHECK_EQ(plan.why, VEX_PLAN_NO_GRAPH);
+    CHECK_EQ(plan.rows, 2970);
+    CHECK_EQ(plan.graph_rows, 0);
+    close_all(db, collection);
+}
+
+typedef struct waiter {
+    vex_collection *collection;
+    vex_status status;
+} waiter;
+
+static void *wait_for_ever(void *argument) {
+    waiter *w = argument;
+    w->status = vex_collection_wait_index(w->collection, UINT32_MAX);
+    return NULL;
+}
+
+/* Whoever waits for a collection that is deleted is told. */
+TEST(db_index_waiting_ends_with_the_collection) {
+    vex_db *db = open_with(NULL, (vex_db_options){.index_threads = 1});
+    waiter w = {.collection = open_collection(db, VEX_SPACE_L2)};
+    pthread_t thread;
+    make_centres();
+    insert(w.collection, 0, 10000, VEX_WRITE_ADD);
+    CHECK_EQ(pthread_create(&thread, NULL, wait_for_ever, &w), 0);
+    usleep(30000);
+    CHECK_OK(vex_collection_drop(db, uuid));
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK(w.status == VEX_ERR_NOT_FOUND || w.status == VEX_OK); /* it may have been faster */
+    CHECK_OK(vex_db_wait_idle(db, WAIT_MS));
+    close_all(db, w.collection);
+}
+
 TEST(db_index_plans_for_filters) {
     vex_db *db = open_with(NULL, (vex_db_options){0});
     vex_collection *collection = open_collection(db, VEX_SPACE_L2);

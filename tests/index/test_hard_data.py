@@ -64,6 +64,14 @@ def one_large_dimension(random: Random, n: int) -> Vectors:
     return rows
 
 
+def copies_among_many(random: Random, n: int) -> Vectors:
+    """Independent rows, which searches hardly come to, a quarter of them the same."""
+    rows = random.standard_normal((n, DIMENSION)).astype(np.float32)
+    rows[: n // 4] = rows[0]
+    rows[n // 4 : n // 3] = 0
+    return rows
+
+
 def copies_of_few(random: Random, n: int) -> Vectors:
     few = random.standard_normal((100, DIMENSION)).astype(np.float32)
     return few[np.arange(n) * 7919 % 100]
@@ -78,6 +86,7 @@ SETS: dict[str, tuple[Callable[[Random, int], Vectors], int]] = {
     "zeros among others": (zeros_among_others, ROWS),
     "only zeros": (only_zeros, ROWS),
     "one large dimension": (one_large_dimension, ROWS),
+    "copies among many": (copies_among_many, 10_000),
     "copies of few": (copies_of_few, 10_000),
 }
 
