@@ -38,8 +38,9 @@ class LocalClient(Client):
         """Give back all space that deleted and replaced records hold, and merge small files.
 
         Works on every collection of the directory, of all tenants and databases.  The background
-        does the same by and by, where it pays off.  Reads and writes go on meanwhile.  Graphs are then
-        made anew for the new files, out of the old ones; until that is done, searches read all records.
+        does the same by and by, where it pays off.  Reads and writes go on meanwhile.  Graphs are
+        then made anew for the new files, out of the old ones; until that is done, searches read all
+        records.
         """
         cast("VexfsAPI", self._server).vacuum()
 
