@@ -1,32 +1,23 @@
 /*
- * catchup.c - bringing a collection's state in memory up to what is on disk: loading it,
- * following other processes, and taking over the log before the first append.
+ * catchup.c - bringing a collection's state in memory up to what is on disk: loading it, and
+ * following other processes.
  *
  * Whatever is replayed goes through the same calls as a fresh write (prepare, apply), so there
  * is one meaning of a batch.  Replay stops where the head says committed data ends; without a
  * valid head (first use since boot) it goes by the log's own tail rule.
  */
-#include "db/db.h"
+#include "db/catchup.h"
 
 #include "base/poison.h"
 
 #define LOAD_TRIES 10 /* another process may flush while we open its files          */
-#define PERSIST_STEP ((size_t)1 << 20)
 
-/* Where replay must stop. */
-typedef struct replay_limit {
-    bool known;
-    uint64_t wal_number, wal_end;
-} replay_limit;
-
-static vex_status gone(vex_collection *collection) {
+vex_status vex_collection_gone(vex_collection *collection) {
     atomic_store(&collection->dropped, true);
     return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0, "the collection was deleted");
 }
 
-/* The first writer makes the head; before, there is nothing that it could tell but that the whole
- * collection is gone. */
-static vex_status open_head(vex_collection *collection, bool create) {
+vex_status vex_collection_open_head(vex_collection *collection, bool create) {
     vex_db *db = collection->db;
     if (vex_db_volatile(db) || collection->head_file != NULL) {
         return VEX_OK;
@@ -45,10 +36,10 @@ static vex_status open_head(vex_collection *collection, bool create) {
     }
     vex_file_stat stat;
     status = db->vfs->path_stat(db->vfs, collection->dir, &stat);
-    return status == VEX_ERR_NOT_FOUND ? gone(collection) : status;
+    return status == VEX_ERR_NOT_FOUND ? vex_collection_gone(collection) : status;
 }
 
-static vex_status read_head(vex_collection *collection, vex_head *head, bool *valid) {
+vex_status vex_collection_read_head(vex_collection *collection, vex_head *head, bool *valid) {
     vex_vfs *vfs = collection->db->vfs;
     *valid = false;
     if (collection->head_file == NULL) {
@@ -58,7 +49,7 @@ static vex_status read_head(vex_collection *collection, vex_head *head, bool *va
     if (*valid && head->generation == VEX_HEAD_DROPPED) {
         vex_file_stat stat;
         if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
-            return gone(collection);
+            return vex_collection_gone(collection);
         }
         *valid = false; /* about to be removed, or its remover died before it could */
     }
@@ -98,8 +89,8 @@ static vex_status replay_record(vex_collection *collection, vex_snapshot *snapsh
     return status;
 }
 
-/* That a log cannot be examined must not pass for its absence: its records would be missing. */
-static vex_status log_exists(const vex_collection *collection, uint64_t number, bool *exists) {
+vex_status vex_collection_log_exists(const vex_collection *collection, uint64_t number,
+                                     bool *exists) {
     char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
     vex_file_stat stat;
     vex_vfs *vfs = collection->db->vfs;
@@ -134,13 +125,13 @@ static vex_status missing_log(const vex_collection *collection) {
 }
 
 /* Open the reader behind `known`; it stays NULL when the collection was never written. */
-static vex_status open_tail(vex_collection *collection, replay_limit limit) {
+static vex_status open_tail(vex_collection *collection, vex_replay_limit limit) {
     vex_db *db = collection->db;
     vex_head *known = &collection->known;
     bool exists = false;
-    VEX_TRY(log_exists(collection, known->wal_number, &exists));
+    VEX_TRY(vex_collection_log_exists(collection, known->wal_number, &exists));
     if (!exists) {
-        VEX_TRY(log_exists(collection, known->wal_number + 1, &exists));
+        VEX_TRY(vex_collection_log_exists(collection, known->wal_number + 1, &exists));
         bool expected =
             exists || known->generation > 1 || (limit.known && known->wal_end < limit.wal_end);
         return expected ? missing_log(collection) : VEX_OK;
@@ -154,7 +145,7 @@ static vex_status open_tail(vex_collection *collection, replay_limit limit) {
     return VEX_OK;
 }
 
-static vex_status next_log(vex_collection *collection, replay_limit limit) {
+static vex_status next_log(vex_collection *collection, vex_replay_limit limit) {
     vex_wal_reader_close(collection->tail);
     collection->tail = NULL;
     collection->known.wal_number++;
@@ -186,7 +177,8 @@ static vex_status replay_log(vex_collection *collection, vex_snapshot *snapshot,
 }
 
 /* Apply the records behind `known` to the private snapshot, up to `limit`; moves `known`. */
-static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, replay_limit limit) {
+static vex_status replay(vex_collection *collection, vex_snapshot *snapshot,
+                         vex_replay_limit limit) {
     vex_head *known = &collection->known;
     if (collection->tail == NULL) {
         VEX_TRY(open_tail(collection, limit));
@@ -196,7 +188,7 @@ static vex_status replay(vex_collection *collection, vex_snapshot *snapshot, rep
         bool last_log = known->wal_number >= limit.wal_number;
         if (!limit.known) {
             bool newer = false;
-            VEX_TRY(log_exists(collection, known->wal_number + 1, &newer));
+            VEX_TRY(vex_collection_log_exists(collection, known->wal_number + 1, &newer));
             last_log = !newer;
         }
         VEX_TRY(replay_log(collection, snapshot,
@@ -245,7 +237,7 @@ static vex_code_range codes_for(uint32_t quantization, uint32_t space) {
 }
 
 /* Build the state of the newest manifest plus its logs. */
-static vex_status load_once(vex_collection *collection, replay_limit limit) {
+static vex_status load_once(vex_collection *collection, vex_replay_limit limit) {
     vex_db *db = collection->db;
     vex_manifest manifest = {0};
     vex_key_set keys = {0};
@@ -314,13 +306,13 @@ static vex_status load(vex_collection *collection) {
         vex_head head;
         bool valid = false;
         uint64_t before = 0, after = 0;
-        VEX_TRY(read_head(collection, &head, &valid));
+        VEX_TRY(vex_collection_read_head(collection, &head, &valid));
         VEX_TRY(vex_manifest_newest(vfs, collection->dir, &before));
         if (before == 0) {
             VEX_TRY(check_written(collection));
         }
-        status = load_once(collection, (replay_limit){valid, valid ? head.wal_number : 0,
-                                                      valid ? head.wal_end : 0});
+        status = load_once(collection, (vex_replay_limit){valid, valid ? head.wal_number : 0,
+                                                          valid ? head.wal_end : 0});
         if (status != VEX_ERR_NOT_FOUND && status != VEX_ERR_CORRUPT) {
             break;
         }
@@ -330,7 +322,7 @@ static vex_status load(vex_collection *collection) {
         const vex_error failure = *vex_last_error();
         vex_file_stat stat;
         if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
-            return gone(collection);
+            return vex_collection_gone(collection);
         }
         VEX_TRY(vex_manifest_newest(vfs, collection->dir, &after));
         if (before == after) {
@@ -369,7 +361,7 @@ vex_status vex_collection_load(vex_collection *collection) {
         return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, collection->dir, 0, 0,
                            "the collection does not exist");
     }
-    VEX_TRY(open_head(collection, false));
+    VEX_TRY(vex_collection_open_head(collection, false));
     VEX_TRY(load(collection));
     collection->published = vex_snapshot_acquire(collection->latest);
     collection->published_head = collection->known;
@@ -382,7 +374,7 @@ vex_status vex_collection_load(vex_collection *collection) {
 /* ---- following other processes ---- */
 
 /* Replay the log behind `known`. */
-static vex_status follow_log(vex_collection *collection, replay_limit limit) {
+static vex_status follow_log(vex_collection *collection, vex_replay_limit limit) {
     vex_snapshot *next = NULL;
     VEX_TRY(vex_snapshot_copy(collection->latest, &next));
     vex_status status = replay(collection, next, limit);
@@ -395,9 +387,8 @@ static vex_status follow_log(vex_collection *collection, replay_limit limit) {
     return VEX_OK;
 }
 
-/* Under write_mu: move `latest` to what is committed, and publish it.  A failure leaves `known`
- * and the memtable ahead of `latest`, so the next use loads everything anew. */
-static vex_status follow(vex_collection *collection, uint64_t generation, replay_limit limit) {
+vex_status vex_collection_follow(vex_collection *collection, uint64_t generation,
+                                 vex_replay_limit limit) {
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
     bool anew = collection->stale || generation != collection->known.generation;
@@ -411,20 +402,19 @@ static vex_status follow(vex_collection *collection, uint64_t generation, replay
     return vex_publish(collection, collection->latest, &collection->known);
 }
 
-/* Has another process committed more than `known`? */
-static bool is_behind(const vex_collection *collection, const vex_head *head) {
+bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head) {
     return collection->stale || head->generation != collection->known.generation ||
            head->lsn > collection->known.lsn;
 }
 
 vex_status vex_collection_refresh(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
-        return gone(collection);
+        return vex_collection_gone(collection);
     }
     vex_head head;
     bool valid = false;
-    VEX_TRY(open_head(collection, false));
-    VEX_TRY(read_head(collection, &head, &valid));
+    VEX_TRY(vex_collection_open_head(collection, false));
+    VEX_TRY(vex_collection_read_head(collection, &head, &valid));
     if (!valid) {
         return VEX_OK; /* nobody wrote since boot */
     }
@@ -436,160 +426,12 @@ vex_status vex_collection_refresh(vex_collection *collection) {
         return VEX_OK;
     }
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = read_head(collection, &head, &valid);
-    if (status == VEX_OK && valid && !collection->poisoned && is_behind(collection, &head)) {
-        status = follow(collection, head.generation,
-                        (replay_limit){true, head.wal_number, head.wal_end});
+    vex_status status = vex_collection_read_head(collection, &head, &valid);
+    if (status == VEX_OK && valid && !collection->poisoned &&
+        vex_collection_is_behind(collection, &head)) {
+        status = vex_collection_follow(collection, head.generation,
+                                       (vex_replay_limit){true, head.wal_number, head.wal_end});
     }
     pthread_mutex_unlock(&collection->write_mu);
     return status;
-}
-
-/* ---- taking over the log ---- */
-
-/* Does the log end where we know?  Without a valid head only its CLOSE frame can say so; and not
- * even that, when another log follows. */
-static vex_status check_end(const vex_collection *collection, bool head_valid, bool *clean,
-                            bool *sealed) {
-    const vex_head *known = &collection->known;
-    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->uuid,
-                              known->wal_number, known->wal_end, known->lsn, clean, sealed));
-    if (*sealed) {
-        bool newer = false;
-        VEX_TRY(log_exists(collection, known->wal_number + 1, &newer));
-        *sealed = *clean = !newer;
-    }
-    *clean = *clean && (head_valid || *sealed);
-    return VEX_OK;
-}
-
-/* Write [0, len) again in place, cut the rest, sync: after a failed sync the page cache may show
- * bytes that the disk never got, so what was only read is not yet safe to build on. */
-static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
-    vex_file *file = NULL;
-    uint8_t *step = vex_malloc(PERSIST_STEP);
-    if (step == NULL) {
-        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to recover a log");
-    }
-    vex_status status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &file);
-    for (uint64_t at = 0; status == VEX_OK && at < len;) {
-        size_t want = len - at < PERSIST_STEP ? (size_t)(len - at) : PERSIST_STEP;
-        status = vex_file_read_exact(vfs, file, path, step, want, at);
-        if (status == VEX_OK) {
-            const vex_iovec part = {step, want};
-            status = vfs->file_write(vfs, file, &part, 1, at);
-        }
-        at += want;
-    }
-    if (status == VEX_OK) {
-        status = vfs->file_truncate(vfs, file, len);
-    }
-    if (status == VEX_OK) {
-        status = vfs->file_sync(vfs, file);
-    }
-    if (file != NULL) {
-        vfs->file_close(vfs, file);
-    }
-    vex_free(step);
-    return status;
-}
-
-/* A writer died in the log, or the machine restarted: keep its whole records, cut a torn one. */
-static vex_status recover_log(vex_collection *collection) {
-    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
-    VEX_TRY(follow(collection, collection->known.generation, (replay_limit){0}));
-    vex_wal_name(name, collection->known.wal_number);
-    VEX_TRY(vex_path_join(path, collection->dir, name));
-    return persist_again(collection->db->vfs, path, collection->known.wal_end);
-}
-
-static vex_status open_log(vex_collection *collection, bool head_valid) {
-    vex_db *db = collection->db;
-    vex_head *known = &collection->known;
-    bool exists = false;
-    VEX_TRY(log_exists(collection, known->wal_number, &exists));
-    if (!exists) {
-        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid, known->wal_number,
-                               known->lsn + 1, vex_db_syncs(db), &collection->wal));
-    } else {
-        bool clean = false, sealed = false;
-        VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
-        if (!clean) {
-            VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
-            VEX_TRY(recover_log(collection));
-        }
-        /* Another process may have published without syncing (durability normal). */
-        uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
-        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->uuid, known->wal_number,
-                               known->wal_end, known->lsn, synced_lsn, &collection->wal));
-    }
-    known->wal_end = vex_wal_end(collection->wal);
-    vex_wal_reader_close(collection->tail);
-    collection->tail = NULL;
-    return VEX_OK;
-}
-
-vex_status vex_collection_take_over(vex_collection *collection) {
-    if (atomic_load(&collection->dropped)) {
-        return gone(collection);
-    }
-    if (collection->poisoned) {
-        return VEX_FAIL_AT(VEX_ERR_POISONED, collection->dir, 0, 0,
-                           "an earlier write could not be made durable; close and reopen the "
-                           "database to write again (everything acknowledged is safe)");
-    }
-    if (vex_db_volatile(collection->db)) {
-        return VEX_OK;
-    }
-    vex_head head = {0};
-    bool valid = false;
-    VEX_TRY(open_head(collection, false));
-    VEX_TRY(read_head(collection, &head, &valid));
-    /* Threads of this process may be between append and publishing: then `known` is ahead. */
-    if (collection->stale || (valid && is_behind(collection, &head))) {
-        VEX_TRY(follow(collection, head.generation,
-                       (replay_limit){valid, head.wal_number, head.wal_end}));
-    }
-    bool ours = collection->wal != NULL && collection->syncing > 0;
-    bool clean = ours, sealed = false;
-    if (collection->wal != NULL && !ours && valid) {
-        VEX_TRY(check_end(collection, valid, &clean, &sealed));
-    }
-    if (collection->wal != NULL && clean) {
-        return VEX_OK;
-    }
-    vex_wal_writer_close(collection->wal);
-    collection->wal = NULL;
-    /* The head is written when the names of the files that it stands for are durable. */
-    if (!valid || head.generation != collection->known.generation ||
-        head.wal_number != collection->known.wal_number) {
-        VEX_TRY(vex_collection_sync_names(collection));
-    }
-    VEX_TRY(open_head(collection, true));
-    VEX_TRY(open_log(collection, valid));
-    return vex_publish(collection, collection->latest, &collection->known);
-}
-
-/* ---- closing ---- */
-
-/* Sealing is worth a moment, not the whole busy timeout. */
-#define SEAL_WAIT_MS 1000
-
-void vex_collection_seal_log(vex_collection *collection) {
-    vex_db *db = collection->db;
-    vex_head head;
-    bool ready = false, clean = false, sealed = false;
-    if (!vex_db_syncs(db) || vex_lease_acquire_within(db, SEAL_WAIT_MS) != VEX_OK) {
-        return;
-    }
-    pthread_mutex_lock(&collection->write_mu);
-    /* Only who wrote the last record may say that nothing follows it. */
-    if (collection->wal != NULL && !collection->poisoned && !collection->stale &&
-        collection->syncing == 0 && read_head(collection, &head, &ready) == VEX_OK && ready &&
-        vex_head_equal(&head, &collection->known) &&
-        check_end(collection, true, &clean, &sealed) == VEX_OK && clean) {
-        (void)vex_wal_seal(collection->wal);
-    }
-    pthread_mutex_unlock(&collection->write_mu);
-    vex_lease_release(db);
 }

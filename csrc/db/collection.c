@@ -230,6 +230,9 @@ vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection *
         status = open_new(db, uuid, out);
     }
     pthread_mutex_unlock(&db->collections_mu);
+    if (status == VEX_OK && there == NULL) {
+        vex_collection_settle(*out); /* takes the lease, which comes before collections_mu */
+    }
     vex_db_leave(db);
     return status;
 }

@@ -27,9 +27,9 @@
  *
  * OTHER PROCESSES (catchup.c): before each call the head is read (one pread).  When it differs
  * from what this process knows, the log's tail is replayed, or after another process's flush the
- * collection is loaded anew.  The first write under a lease also looks whether bytes lie behind
- * the committed end: then a writer died, and its whole records are kept, the torn one cut, and
- * the log re-persisted before anything is acknowledged on top of it.
+ * collection is loaded anew.  Opening, and the first write under a lease (takeover.c), also look whether
+ * bytes lie behind the committed end: then a writer died, and its whole records are kept, the torn one
+ * cut, and the log re-persisted before anything is acknowledged on top of it.
  */
 #ifndef VEX_DB_DB_H
 #define VEX_DB_DB_H
@@ -186,13 +186,17 @@ vex_snapshot *vex_collection_snapshot(vex_collection *collection);
 vex_status vex_read_begin(vex_collection *collection, vex_snapshot **snapshot);
 void vex_read_end(vex_collection *collection, vex_snapshot *snapshot);
 
-/* ---- catchup.c ---- */
+/* ---- catchup.c, takeover.c ---- */
 /* Load from disk for the first time (write_mu not needed yet). */
 vex_status vex_collection_load(vex_collection *collection);
 /* Before a read: see what other processes committed. */
 vex_status vex_collection_refresh(vex_collection *collection);
 /* Before a write, under lease and write_mu: the same, and make the log ready to append. */
 vex_status vex_collection_take_over(vex_collection *collection);
+/* After opening: a batch that a killed writer logged, but did not acknowledge, counts from the first
+ * read on, or never: else get() would miss what an add() then finds there.  Best effort: when it is not
+ * possible now (a hung lease holder, a full disk), the next write does it. */
+void vex_collection_settle(vex_collection *collection);
 /* At a clean close: mark the end of the log, when it is ours, so that damage of its last record is
  * told from a torn write.  Without the mark all is safe, too. */
 void vex_collection_seal_log(vex_collection *collection);

@@ -442,3 +442,51 @@ TEST(db_head_of_another_collection_does_not_count) {
     close_all(collection, db);
     check_reopened("a,b,c,d");
 }
+
+/* ---- a batch that was logged, but not acknowledged ---- */
+
+/* A writer that was killed before it told others where its last record ends. */
+static void kill_before_acknowledging(const row *one) {
+    write_and_close(three, 2);
+    replace_file("head-before", DIRECTORY "/head");
+    write_and_close(one, 1);
+    CHECK(truncate(in_db(LOG), size_of(LOG) - CLOSE_FRAME) == 0);
+    replace_file(DIRECTORY "/head", "head-before");
+}
+
+static const row late = {"d", 2, 2, "of the killed writer", 4};
+
+TEST(db_opening_settles_what_a_killed_writer_logged) {
+    kill_before_acknowledging(&late);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    check_ids(collection, NULL, "a,b,d"); /* from the first read on, so nobody adds it for absent */
+    close_all(collection, db);
+    CHECK(size_of(DIRECTORY "/head") > 0);
+    check_reopened("a,b,d");
+}
+
+TEST(db_opening_cuts_what_a_killed_writer_logged_in_part) {
+    kill_before_acknowledging(&late);
+    xor_byte(LOG, size_of(LOG) - 1);
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    check_ids(collection, NULL, "a,b");
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, &late, 1, true));
+    check_ids(collection, NULL, "a,b,d");
+    close_all(collection, db);
+    reboot();
+    check_reopened("a,b,d");
+}
+
+TEST(db_read_only_sees_acknowledged_batches_alone) {
+    kill_before_acknowledging(&late);
+    const vex_db_options options = {.flags = VEX_OPEN_READ_ONLY};
+    vex_db *db = NULL;
+    vex_collection *collection = NULL;
+    CHECK_OK(vex_db_open(test_directory(), &options, &db));
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    check_ids(collection, NULL, "a,b");
+    close_all(collection, db);
+    check_reopened("a,b,d");
+}

@@ -1,0 +1,194 @@
+/*
+ * takeover.c - making a log one's own: before the first append, after its writer died, and at a
+ * clean close.
+ *
+ * A writer may have been killed between logging a batch and acknowledging it.  Whoever comes next
+ * with the lease finds bytes behind the committed end: whole records stay, a torn one is cut, and
+ * the log is written again before anything is acknowledged on top of it.
+ */
+#include "db/catchup.h"
+
+#include "base/poison.h"
+
+#define PERSIST_STEP ((size_t)1 << 20)
+
+/* Does the log end where we know?  Without a valid head only its CLOSE frame can say so; and not
+ * even that, when another log follows. */
+static vex_status check_end(const vex_collection *collection, bool head_valid, bool *clean,
+                            bool *sealed) {
+    const vex_head *known = &collection->known;
+    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->uuid,
+                              known->wal_number, known->wal_end, known->lsn, clean, sealed));
+    if (*sealed) {
+        bool newer = false;
+        VEX_TRY(vex_collection_log_exists(collection, known->wal_number + 1, &newer));
+        *sealed = *clean = !newer;
+    }
+    *clean = *clean && (head_valid || *sealed);
+    return VEX_OK;
+}
+
+/* Write [0, len) again in place, cut the rest, sync: after a failed sync the page cache may show
+ * bytes that the disk never got, so what was only read is not yet safe to build on. */
+static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
+    vex_file *file = NULL;
+    uint8_t *step = vex_malloc(PERSIST_STEP);
+    if (step == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to recover a log");
+    }
+    vex_status status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &file);
+    for (uint64_t at = 0; status == VEX_OK && at < len;) {
+        size_t want = len - at < PERSIST_STEP ? (size_t)(len - at) : PERSIST_STEP;
+        status = vex_file_read_exact(vfs, file, path, step, want, at);
+        if (status == VEX_OK) {
+            const vex_iovec part = {step, want};
+            status = vfs->file_write(vfs, file, &part, 1, at);
+        }
+        at += want;
+    }
+    if (status == VEX_OK) {
+        status = vfs->file_truncate(vfs, file, len);
+    }
+    if (status == VEX_OK) {
+        status = vfs->file_sync(vfs, file);
+    }
+    if (file != NULL) {
+        vfs->file_close(vfs, file);
+    }
+    vex_free(step);
+    return status;
+}
+
+/* A writer died in the log, or the machine restarted: keep its whole records, cut a torn one. */
+static vex_status recover_log(vex_collection *collection) {
+    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+    VEX_TRY(vex_collection_follow(collection, collection->known.generation, (vex_replay_limit){0}));
+    vex_wal_name(name, collection->known.wal_number);
+    VEX_TRY(vex_path_join(path, collection->dir, name));
+    return persist_again(collection->db->vfs, path, collection->known.wal_end);
+}
+
+static vex_status open_log(vex_collection *collection, bool head_valid) {
+    vex_db *db = collection->db;
+    vex_head *known = &collection->known;
+    bool exists = false;
+    VEX_TRY(vex_collection_log_exists(collection, known->wal_number, &exists));
+    if (!exists) {
+        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid, known->wal_number,
+                               known->lsn + 1, vex_db_syncs(db), &collection->wal));
+    } else {
+        bool clean = false, sealed = false;
+        VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
+        if (!clean) {
+            VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
+            vex_status status = recover_log(collection);
+            /* The end in memory may be ahead of what was written again: look from the head's anew. */
+            collection->stale = status != VEX_OK;
+            VEX_TRY(status);
+        }
+        /* Another process may have published without syncing (durability normal). */
+        uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
+        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->uuid, known->wal_number,
+                               known->wal_end, known->lsn, synced_lsn, &collection->wal));
+    }
+    known->wal_end = vex_wal_end(collection->wal);
+    vex_wal_reader_close(collection->tail);
+    collection->tail = NULL;
+    return VEX_OK;
+}
+
+vex_status vex_collection_take_over(vex_collection *collection) {
+    if (atomic_load(&collection->dropped)) {
+        return vex_collection_gone(collection);
+    }
+    if (collection->poisoned) {
+        return VEX_FAIL_AT(VEX_ERR_POISONED, collection->dir, 0, 0,
+                           "an earlier write could not be made durable; close and reopen the "
+                           "database to write again (everything acknowledged is safe)");
+    }
+    if (vex_db_volatile(collection->db)) {
+        return VEX_OK;
+    }
+    vex_head head = {0};
+    bool valid = false;
+    VEX_TRY(vex_collection_open_head(collection, false));
+    VEX_TRY(vex_collection_read_head(collection, &head, &valid));
+    /* Threads of this process may be between append and publishing: then `known` is ahead. */
+    if (collection->stale || (valid && vex_collection_is_behind(collection, &head))) {
+        VEX_TRY(vex_collection_follow(collection, head.generation,
+                                      (vex_replay_limit){valid, head.wal_number, head.wal_end}));
+    }
+    bool ours = collection->wal != NULL && collection->syncing > 0;
+    bool clean = ours, sealed = false;
+    if (collection->wal != NULL && !ours && valid) {
+        VEX_TRY(check_end(collection, valid, &clean, &sealed));
+    }
+    if (collection->wal != NULL && clean) {
+        return VEX_OK;
+    }
+    vex_wal_writer_close(collection->wal);
+    collection->wal = NULL;
+    /* The head is written when the names of the files that it stands for are durable. */
+    if (!valid || head.generation != collection->known.generation ||
+        head.wal_number != collection->known.wal_number) {
+        VEX_TRY(vex_collection_sync_names(collection));
+    }
+    VEX_TRY(vex_collection_open_head(collection, true));
+    VEX_TRY(open_log(collection, valid));
+    return vex_publish(collection, collection->latest, &collection->known);
+}
+
+/* ---- opening ---- */
+
+/* Whoever has the lease gives it up after some milliseconds, unless it hangs. */
+#define SETTLE_WAIT_MS 100
+
+/* Under write_mu: are there bytes behind the end that the head tells? */
+static bool has_unsettled(vex_collection *collection) {
+    vex_head head;
+    bool valid = false, clean = true, sealed = false;
+    return vex_collection_read_head(collection, &head, &valid) == VEX_OK && valid &&
+           !vex_collection_is_behind(collection, &head) &&
+           check_end(collection, true, &clean, &sealed) == VEX_OK && !clean;
+}
+
+void vex_collection_settle(vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (db->read_only || vex_db_volatile(db)) {
+        return;
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    bool needed = has_unsettled(collection);
+    pthread_mutex_unlock(&collection->write_mu);
+    if (!needed || vex_lease_acquire_within(db, SETTLE_WAIT_MS) != VEX_OK) {
+        return;
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    (void)vex_collection_take_over(collection);
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_lease_release(db);
+}
+
+/* ---- closing ---- */
+
+/* Sealing is worth a moment, not the whole busy timeout. */
+#define SEAL_WAIT_MS 1000
+
+void vex_collection_seal_log(vex_collection *collection) {
+    vex_db *db = collection->db;
+    vex_head head;
+    bool ready = false, clean = false, sealed = false;
+    if (!vex_db_syncs(db) || vex_lease_acquire_within(db, SEAL_WAIT_MS) != VEX_OK) {
+        return;
+    }
+    pthread_mutex_lock(&collection->write_mu);
+    /* Only who wrote the last record may say that nothing follows it. */
+    if (collection->wal != NULL && !collection->poisoned && !collection->stale &&
+        collection->syncing == 0 && vex_collection_read_head(collection, &head, &ready) == VEX_OK &&
+        ready && vex_head_equal(&head, &collection->known) &&
+        check_end(collection, true, &clean, &sealed) == VEX_OK && clean) {
+        (void)vex_wal_seal(collection->wal);
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_lease_release(db);
+}
