@@ -12,6 +12,9 @@
 #define WALK_DISTANCES 1500.0 /* of a walk without a filter: grows very slowly with the rows */
 #define FEW_ROWS 10000u       /* are read sooner than walked */
 #define EF_SHARE 8u           /* a walk that wants one row in so many reads about all */
+/* A walk by codes of 8 bits keeps one candidate in so many more: their order is a little less sharp than
+ * that of vectors, and recall at a given ef_search must not be below that of Chroma's floats. */
+#define EF_MORE_SHARE 8u
 
 /* One run by the graph: what all its queries share. */
 typedef struct walk {
@@ -21,8 +24,9 @@ typedef struct walk {
     bool *in_graph;    /* vector file of the snapshot -> is the graph to find its rows?         */
     uint64_t *allowed; /* bitmap over nodes; NULL: all below view->end                          */
     uint64_t rows;     /* that may be found                                                     */
+    uint32_t ef;       /* candidates that are kept                                              */
     vex_graph_scratch *scratch;
-    vex_graph_hit *pool; /* 2 ef hits, then k */
+    vex_graph_hit *pool; /* 2 ef hits, then k                                                  */
     const float *query;  /* the one being searched, and its |q|^2                                 */
     float norm2;
 } walk;
@@ -190,14 +194,14 @@ static uint32_t keep_covered(const walk *w, const vex_graph_found *found) {
 static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
     vex_search *search = w->search;
     const vex_graph_search_args args = {.query = w->query,
-                                        .ef = search->ef,
+                                        .ef = w->ef,
                                         .allowed = w->allowed,
                                         .allowed_end = w->view->end,
                                         .n_allowed = (uint32_t)w->rows,
                                         .budget = search->scan.matches != NULL ? w->rows : 0};
     vex_graph_found found;
     vex_rerank_stats reranked;
-    vex_graph_hit *best = w->pool + 2 * (size_t)search->ef;
+    vex_graph_hit *best = w->pool + 2 * (size_t)w->ef;
     uint32_t n = 0;
     VEX_TRY(vex_graph_search(w->view->owner->graph, w->scratch, &args, &found));
     uint32_t pooled = keep_covered(w, &found);
@@ -251,7 +255,7 @@ static vex_status begin_walk(walk *w) {
     uint32_t n_vecs = w->search->scan.snapshot->n_vecs;
     w->numbers = vex_calloc((size_t)w->view->n + 1, sizeof *w->numbers);
     w->in_graph = vex_calloc((size_t)n_vecs + 1, sizeof *w->in_graph);
-    w->pool = vex_calloc(2 * (size_t)w->search->ef + w->search->k + 1, sizeof *w->pool);
+    w->pool = vex_calloc(2 * (size_t)w->ef + w->search->k + 1, sizeof *w->pool);
     if (w->numbers == NULL || w->in_graph == NULL || w->pool == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
     }
@@ -296,6 +300,8 @@ vex_status vex_search_run(vex_search *search) {
     search->plan->quantization = vex_graph_get_params(w.view->owner->graph)->codes.kind;
     search->ef = search->ef > wanted ? search->ef : (uint32_t)wanted;
     search->ef = search->ef < w.view->end ? search->ef : w.view->end;
+    bool sharp = search->plan->quantization != VEX_QUANTIZE_SQ8;
+    w.ef = search->ef + (sharp ? 0 : search->ef / EF_MORE_SHARE);
     vex_status status = run_walk(&w);
     end_walk(&w);
     return status;

@@ -458,7 +458,8 @@ vex_status vex_get(vex_collection *collection, const vex_selection *selection, u
 /* How a call was answered.  Numbers are sums over its queries unless they say otherwise. */
 typedef struct vex_query_plan {
     uint32_t why;              /* VEX_PLAN_*                                                      */
-    uint32_t ef;               /* candidates of a walk, as used; 0 when none was made             */
+    uint32_t ef;               /* candidates of a walk, as asked for or what k needs (with codes
+                                  of 8 bits an eighth more are kept); 0 when none was made        */
     uint32_t quantization;     /* what the graph's distances read: VEX_QUANTIZE_*                 */
     uint32_t read_again;       /* queries whose walk found too few or took too long: then all
                                   rows were read                                                  */
