@@ -15,8 +15,6 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _engine
 from vexfs_chroma._records import is_text
-from vexfs_chroma._regex import compile_pattern, quote
-from vexfs_chroma._regex_literals import required
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,12 +160,18 @@ def _combine(op: int, parts: list[Filter]) -> Filter:
     return [op, flat]
 
 
+# The modules of patterns are imported with the first pattern: they take as long as the rest.
 def _document_is(texts: Sequence[str], *, negate: bool) -> Filter:
+    from vexfs_chroma._regex import quote
+
     pattern = f"(?s)\\A(?:{'|'.join(quote(text) for text in texts)})\\z"
     return _matches(_engine.F_DOC_NOT_REGEX if negate else _engine.F_DOC_REGEX, pattern)
 
 
 def _matches(op: int, pattern: str) -> Filter:
+    from vexfs_chroma._regex import compile_pattern
+    from vexfs_chroma._regex_literals import required
+
     compile_pattern(pattern)  # a bad pattern is an error even where no document is
     condition = required(pattern)
     return [op, pattern] if condition is None else [op, pattern, condition]

@@ -12,7 +12,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._engine._vexfs import ffi, lib
-from vexfs_chroma._regex import compile_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +56,8 @@ def _keep_error(_type: object, error: BaseException, _traceback: object) -> None
 
 @ffi.def_extern(error=ffi.NULL, onerror=_keep_error)
 def vexfs_regex_compile(_context: Any, pattern: Any, length: int) -> Any:
+    from vexfs_chroma._regex import compile_pattern  # a fifth of the package's import
+
     text = ffi.unpack(pattern, length).decode("utf-8")
     number = next(_numbers)
     _searchers[number] = compile_pattern(text).search
