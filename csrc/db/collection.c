@@ -8,6 +8,8 @@
 /* A clean close seals a memtable of at least this size, so that the next open replays little. */
 #define CLOSE_FLUSH_BYTES ((uint64_t)1 << 20)
 
+#define NEW_BYTES ((uint64_t)8 << 10) /* of a collection: a directory and a manifest */
+
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out) {
     static const char digits[] = "0123456789abcdef";
     char name[48] = "collections/";
@@ -80,6 +82,9 @@ vex_status vex_collection_create(vex_db *db, const uint8_t *uuid, uint32_t space
     char *dir = NULL;
     VEX_TRY(vex_db_enter(db));
     vex_status status = vex_collection_directory(db, uuid, &dir);
+    if (status == VEX_OK) {
+        status = vex_space_for_write(db, NULL, NEW_BYTES);
+    }
     if (status == VEX_OK) {
         status = vex_lease_acquire(db);
         if (status == VEX_OK) {
@@ -261,7 +266,8 @@ static vex_status announce_drop(vex_db *db, const uint8_t uuid[16], const char *
     VEX_TRY(status);
     status = vex_head_write(db->vfs, head, uuid, &(vex_head){.generation = VEX_HEAD_DROPPED});
     db->vfs->file_close(db->vfs, head);
-    return status;
+    /* On a full disk it was never written whole; then nobody goes by it either. */
+    return status == VEX_ERR_NO_SPACE ? VEX_OK : status;
 }
 
 /* Nothing of a collection goes before its new name is durable, whoever gave it: under the old one it

@@ -15,6 +15,8 @@
 #define BACK_PRESSURE_FACTOR 4
 #define BACK_PRESSURE_PAUSE_MS 2
 #define TAIL_FLUSH_MS 1000
+/* What adds to the log leaves so much of it reserved: some hundred deletes find room on a full disk. */
+#define LOG_SPARE ((uint64_t)16 << 10)
 
 vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head) {
     vex_status status = VEX_OK;
@@ -113,6 +115,22 @@ static vex_status note_keys(vex_collection *collection, const vex_batch *batch) 
     return VEX_OK;
 }
 
+static bool only_deletes(const vex_batch *batch) {
+    bool only = true;
+    for (size_t i = 0; i < batch->n_ops && only; i++) {
+        only = batch->ops[i].kind == VEX_OP_DELETE;
+    }
+    return only;
+}
+
+static uint64_t total_of(const vex_iovec *parts, uint32_t n_parts) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        bytes += parts[i].len;
+    }
+    return bytes;
+}
+
 static vex_status append_to_log(vex_collection *collection, const vex_batch *batch, uint64_t lsn) {
     if (collection->wal == NULL) {
         return VEX_OK; /* in memory */
@@ -121,6 +139,9 @@ static vex_status append_to_log(vex_collection *collection, const vex_batch *bat
     vex_iovec *parts = NULL;
     uint32_t n_parts = 0;
     vex_status status = vex_batch_encode(batch, &meta, &parts, &n_parts);
+    if (status == VEX_OK && !only_deletes(batch)) {
+        status = vex_wal_make_room(collection->wal, total_of(parts, n_parts), LOG_SPARE);
+    }
     if (status == VEX_OK) {
         status = vex_wal_append(collection->wal, lsn, parts, n_parts);
     }

@@ -14,8 +14,8 @@
 
 #include "base/poison.h"
 
-#define NUMBERS_RESERVED 4096u /* file numbers; a step needs two or three */
-#define SPACE_MARGIN ((uint64_t)1 << 20)
+#define NUMBERS_RESERVED 4096u            /* file numbers; a step needs two or three */
+#define SPACE_MARGIN ((uint64_t)32 << 10) /* tables, a manifest; and an eighth of the estimate */
 #define HELD_MAX 16u
 #define RETRY_MIN_MS 1000u
 #define RETRY_MAX_MS 60000u
@@ -25,6 +25,7 @@ typedef vex_status (*planner)(const vex_snapshot *snapshot, vex_compact_plan *pl
 typedef struct step {
     vex_collection *collection;
     planner plan;
+    uint64_t within; /* what a file may take, where there is no room for `plan`; 0 */
     bool found, interrupted;
     uint64_t next_file_no;          /* flushes take theirs from here                        */
     vex_collection *held[HELD_MAX]; /* others that were flushed: released without MAINT     */
@@ -94,7 +95,10 @@ static vex_status begin(step *s, vex_compaction *compaction, vex_manifest *shape
     VEX_TRY(vex_lease_acquire(db));
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_take_over(collection);
-    if (status == VEX_OK) {
+    if (status == VEX_OK && s->within > 0) {
+        vex_plan_within(collection->latest, s->within, s->plan == vex_plan_vacuum, &plan,
+                        &s->found);
+    } else if (status == VEX_OK) {
         status = s->plan(collection->latest, &plan, &s->found);
     }
     if (status == VEX_OK && s->found) {
@@ -110,15 +114,33 @@ static vex_status begin(step *s, vex_compaction *compaction, vex_manifest *shape
 }
 
 static vex_status check_space(const step *s, const vex_compaction *compaction) {
-    const vex_collection *collection = s->collection;
-    vex_vfs *vfs = collection->db->vfs;
-    uint64_t needed = vex_compact_estimate(compaction) + SPACE_MARGIN, there = UINT64_MAX;
-    if (vfs->free_space(vfs, collection->dir, &there) == VEX_OK && there < needed) {
-        return VEX_FAIL_AT(VEX_ERR_NO_SPACE, collection->dir, 0, 0,
-                           "merging files needs %llu MiB of free space, there are %llu",
-                           (unsigned long long)(needed >> 20), (unsigned long long)(there >> 20));
+    uint64_t estimate = vex_compact_estimate(compaction), there = vex_space_free(s->collection->db);
+    uint64_t needed = estimate + estimate / 8 + SPACE_MARGIN;
+    if (there < needed) {
+        return VEX_FAIL_AT(VEX_ERR_NO_SPACE, s->collection->dir, 0, ENOSPC,
+                           "merging files needs %llu KiB of free space, there are %llu; free some "
+                           "space and try again",
+                           (unsigned long long)(needed >> 10), (unsigned long long)(there >> 10));
     }
     return VEX_OK;
+}
+
+/* Plan what there is room for.  VEX_ERR_NO_SPACE when that is nothing. */
+static vex_status begin_within_space(step *s, vex_compaction *compaction, vex_manifest *shape) {
+    VEX_TRY(begin(s, compaction, shape));
+    vex_status status = s->found ? check_space(s, compaction) : VEX_OK;
+    uint64_t there = vex_space_free(s->collection->db);
+    if (status == VEX_ERR_NO_SPACE && there > SPACE_MARGIN) {
+        const vex_error failure = *vex_last_error();
+        vex_compaction_clear(compaction);
+        *compaction = (vex_compaction){0};
+        s->within = (there - SPACE_MARGIN) / 9 * 8;
+        VEX_TRY(begin(s, compaction, shape));
+        status = s->found ? check_space(s, compaction)
+                          : VEX_FAIL_AT(failure.code, failure.path, 0, failure.sys_errno, "%s",
+                                        failure.message);
+    }
+    return status;
 }
 
 /* A copy of `from` with the new files. */
@@ -204,16 +226,14 @@ static vex_status do_step(step *s) {
     vex_db *db = collection->db;
     vex_compaction compaction = {0};
     vex_manifest shape = {0};
-    VEX_TRY(begin(s, &compaction, &shape));
-    if (!s->found) {
-        return VEX_OK;
+    vex_status status = begin_within_space(s, &compaction, &shape);
+    if (status != VEX_OK || !s->found) {
+        vex_compaction_clear(&compaction);
+        return status;
     }
     const vex_pace pace = {VEX_BLOCK_LEVEL_COMPACT, pause_step, s};
-    vex_status status = check_space(s, &compaction);
-    if (status == VEX_OK) {
-        status = vex_compact_write(&compaction, db->vfs, collection->dir, db->uuid, &shape,
-                                   s->next_file_no - NUMBERS_RESERVED, vex_db_syncs(db), &pace);
-    }
+    status = vex_compact_write(&compaction, db->vfs, collection->dir, db->uuid, &shape,
+                               s->next_file_no - NUMBERS_RESERVED, vex_db_syncs(db), &pace);
     if (status == VEX_OK) {
         status = end(collection, &compaction);
     }
@@ -281,6 +301,13 @@ void vex_collection_compact_step(vex_collection *collection) {
 
 /* ---- on demand ---- */
 
+static bool has_dead(vex_collection *collection) {
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    bool any = vex_plan_has_dead(snapshot);
+    vex_snapshot_release(snapshot);
+    return any;
+}
+
 static vex_status vacuum(vex_collection *collection) {
     vex_db *db = collection->db;
     uint64_t steps_left = 1; /* writers may go on making dead rows: that is for the next time */
@@ -288,7 +315,7 @@ static vex_status vacuum(vex_collection *collection) {
     vex_status status = vex_collection_flush_now(collection, true);
     if (status == VEX_OK) {
         vex_snapshot *snapshot = vex_collection_snapshot(collection);
-        steps_left += (uint64_t)snapshot->n_vecs + snapshot->n_pays;
+        steps_left += 2 * ((uint64_t)snapshot->n_vecs + snapshot->n_pays); /* alone, then merged */
         vex_snapshot_release(snapshot);
     }
     vex_db_leave(db);
@@ -302,6 +329,9 @@ static vex_status vacuum(vex_collection *collection) {
             status = VEX_OK;
             steps_left++;
             db->vfs->sleep_ms(db->vfs, 1);
+        }
+        if (status == VEX_ERR_NO_SPACE && !has_dead(collection)) {
+            return VEX_OK; /* fewer files would be faster, but give no space back */
         }
     }
     return status;

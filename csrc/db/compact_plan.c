@@ -135,6 +135,45 @@ vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan,
     return make_plan(snapshot, choose_vacuum, VEX_COMPACT_VACUUM_VECTORS, plan, found);
 }
 
+/* ---- on a full disk ---- */
+
+static void find_smallest(const vex_file_entry *entry, bool few, uint64_t *bytes,
+                          uint64_t *file_no) {
+    uint32_t live = entry->rows - entry->dead_rows;
+    uint64_t needed = entry->size / entry->rows * live;
+    if (entry->dead_rows > (few ? 0 : entry->rows / DEAD_SHARE) && needed <= *bytes) {
+        *bytes = needed;
+        *file_no = entry->file_no;
+    }
+}
+
+void vex_plan_within(const vex_snapshot *snapshot, uint64_t bytes, bool few, vex_compact_plan *plan,
+                     bool *found) {
+    uint64_t vec = 0, pay = 0, least = bytes;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        find_smallest(&snapshot->vecs[i].entry, few, &least, &vec);
+    }
+    for (uint32_t i = 0; i < snapshot->n_pays; i++) {
+        find_smallest(&snapshot->pays[i].entry, few, &least, &pay);
+    }
+    plan->n_pays = pay != 0;
+    plan->n_vecs = vec != 0 && pay == 0; /* the payload is smaller, being found later */
+    plan->vecs[0] = vec;
+    plan->pays[0] = pay;
+    *found = plan->n_vecs + plan->n_pays > 0;
+}
+
+bool vex_plan_has_dead(const vex_snapshot *snapshot) {
+    bool any = false;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        any = any || snapshot->vecs[i].entry.dead_rows > 0;
+    }
+    for (uint32_t i = 0; i < snapshot->n_pays; i++) {
+        any = any || snapshot->pays[i].entry.dead_rows > 0;
+    }
+    return any;
+}
+
 /* ---- is it worth a flush? ---- */
 
 static uint64_t reclaimable_of(const vex_file_entry *entry, const vex_tombs *tombs) {

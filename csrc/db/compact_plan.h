@@ -14,6 +14,10 @@
  * CODES.  A file whose code rows are of another kind than the collection's (store/snapshot.h), is
  * written again, too: one graph needs one kind.
  *
+ * FULL DISKS.  Where the new file has no room beside the old ones, files are rewritten one by one, those
+ * that need the least first: on a disk that filled up the newest files are small, and each one gives
+ * back space for a larger one.
+ *
  * STEPS.  One step merges at most VEX_COMPACT_STEP_VECTORS and VEX_COMPACT_STEP_PAYLOADS bytes, and
  * so takes some seconds at most; files that are too large to be merged by fours stay as they are.
  * A single file with many dead rows is written again whatever its size.
@@ -34,6 +38,13 @@
 vex_status vex_plan_background(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
 /* The next step on the way to the fewest files without dead rows. */
 vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+
+/* When there is no room for either: the file whose dead rows can be shed with the least space, at most
+ * `bytes`.  What it gives back may do for the next.  `few`: also where that is little. */
+void vex_plan_within(const vex_snapshot *snapshot, uint64_t bytes, bool few,
+                     vex_compact_plan *plan, bool *found);
+/* Do files hold dead rows? */
+bool vex_plan_has_dead(const vex_snapshot *snapshot);
 
 /* Bytes that a flush would give back, or let a merge give back: rows of files that died since the
  * manifest, where it makes a file worth rewriting, and the log's (in memory: the memtable's) rows

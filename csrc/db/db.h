@@ -22,6 +22,8 @@
  * and a new one begun) -> write files under MAINT alone -> commit the manifest and publish under
  * lease and write_mu.  Manifests change only under MAINT, so nobody else can have moved on.
  *
+ * FULL DISKS (space.c): what adds is refused while there still is room for what frees.
+ *
  * COMPACTING (compact.c): the same, with files in the place of memtables; flushes that become due
  * meanwhile are done in between, by the same thread.
  *
@@ -235,6 +237,16 @@ bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *sn
 uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
 /* Under write_mu: until no record is between append and end of sync. */
 void vex_collection_wait_for_syncs(vex_collection *collection);
+
+/* ---- space.c ---- */
+/* May the database become larger, by a write of so many bytes to the collection (NULL: by something
+ * new)?  VEX_ERR_NO_SPACE when deleting might not find room then.  Flushes if that helps; no locks
+ * may be held. */
+vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t bytes);
+/* Free bytes of the disk; UINT64_MAX when that cannot be told, or does not matter. */
+uint64_t vex_space_free(const vex_db *db);
+/* Is there room for so many bytes of what can be done without? */
+bool vex_space_is_ample(const vex_db *db, uint64_t bytes);
 
 /* ---- compact.c ---- */
 /* After files were added or rows died: have the worker merge files, if that pays off. */

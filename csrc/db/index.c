@@ -189,8 +189,11 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
         *more = true;
         return vex_index_sweep_slice(collection, view);
     }
-    if (vex_index_may_write(collection, view) && (!*more || worth_saving(index, view))) {
-        return vex_index_write(collection, view);
+    if (vex_index_may_write(collection, view) && index->unsaved > index->refused &&
+        (!*more || worth_saving(index, view))) {
+        vex_status status = vex_index_write(collection, view);
+        index->refused = status == VEX_ERR_NO_SPACE ? index->unsaved : 0;
+        return index->refused > 0 ? VEX_OK : status; /* it serves from memory all the same */
     }
     return *more ? vex_index_begin_file(collection, view, snapshot, file) : VEX_OK;
 }

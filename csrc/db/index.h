@@ -74,6 +74,8 @@ typedef struct vex_index {
     bool building;
     uint32_t dead_at_remap;   /* dead rows that the last remap could not shed                     */
     uint64_t unsaved;         /* rows inserted or swept since it was saved                        */
+    uint64_t refused;         /* as many were unsaved when the disk had no room: not tried again
+                                 before there are more, or at closing                             */
     uint32_t swept;           /* nodes below it were found by themselves (vex_graph_sweep_by)...  */
     uint64_t changed;         /* ... before so many others were inserted                          */
     uint64_t sweep_links;     /* added since `swept` was 0                                        */

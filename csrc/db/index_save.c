@@ -44,6 +44,10 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
     vex_db *db = collection->db;
     graph_files files = {.db = db, .dir = collection->dir};
     vex_file_entry entry;
+    if (!vex_space_is_ample(db, vex_graph_bytes(view->owner->graph))) {
+        return VEX_FAIL_AT(VEX_ERR_NO_SPACE, collection->dir, 0, ENOSPC,
+                           "the disk is too full to save a graph; free some space");
+    }
     VEX_TRY(vex_maintenance_acquire(db));
     vex_status status = vex_index_newest_file(db, collection->dir, &files.newest);
     if (status == VEX_OK && !atomic_load(&collection->dropped)) {
@@ -52,6 +56,7 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
                                 files.newest, 0, 0, false, &entry);
         if (status == VEX_OK) {
             collection->index.unsaved = 0;
+            collection->index.refused = 0;
             collection->index.loaded = files.newest;
             collection->index.no_files = false;
             (void)db->vfs->dir_list(db->vfs, collection->dir, remove_older, &files);

@@ -204,11 +204,22 @@ static vex_status sync_ancestors(vex_db *db) {
     return status;
 }
 
+/* While there is room for its name: dropping a collection needs it, on a full disk, too. */
+static vex_status make_maintenance_file(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    vex_file *file = NULL;
+    VEX_TRY(vex_path_join(path, db->path, "MAINT"));
+    VEX_TRY(db->vfs->file_open(db->vfs, path, VEX_FILE_CREATE, &file));
+    db->vfs->file_close(db->vfs, file);
+    return VEX_OK;
+}
+
 /* The superblock says that the rest is there: it comes last, behind everything that is durable. */
 static vex_status create_database(vex_db *db, vex_superblock *super) {
     VEX_TRY(refuse_orphans(db));
     VEX_TRY(make_collections_directory(db));
     if (!db->vfs->is_volatile) {
+        VEX_TRY(make_maintenance_file(db));
         VEX_TRY(sync_ancestors(db));
         VEX_TRY(db->vfs->dir_sync(db->vfs, db->path));
     }

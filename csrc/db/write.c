@@ -182,6 +182,11 @@ static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_
     return status;
 }
 
+static uint64_t bytes_of(const vex_write_request *request) {
+    uint64_t vectors = request->vectors != NULL ? (uint64_t)request->n * request->dimension : 0;
+    return vectors * sizeof(float) + request->records_len;
+}
+
 vex_status vex_write(vex_collection *collection, const vex_write_request *request,
                      uint64_t *changed) {
     vex_record *records = NULL;
@@ -193,7 +198,10 @@ vex_status vex_write(vex_collection *collection, const vex_write_request *reques
         status = vex_arena_create(&context.arena, ARENA_CHUNK);
         if (status == VEX_OK) {
             vex_index_wait_for_builder(collection, request->vectors != NULL ? request->n : 0);
-            status = vex_commit(collection, resolve_write, &context);
+            status = vex_space_for_write(collection->db, collection, bytes_of(request));
+            if (status == VEX_OK) {
+                status = vex_commit(collection, resolve_write, &context);
+            }
             vex_arena_destroy(context.arena);
         }
         vex_db_leave(collection->db);

@@ -64,6 +64,11 @@ vex_status vex_wal_resume(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
 vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec *parts,
                           uint32_t n_parts);
 
+/* Have space reserved for a record of `len` bytes and `spare` more behind it, so that later records,
+ * up to that, find room on a full disk.  VEX_ERR_NO_SPACE when it is not to be had; nothing changed
+ * then.  Where a file system cannot reserve, this promises nothing. */
+vex_status vex_wal_make_room(vex_wal_writer *writer, uint64_t len, uint64_t spare);
+
 /* Offset behind the last appended record, and its lsn. */
 uint64_t vex_wal_end(const vex_wal_writer *writer);
 uint64_t vex_wal_number(const vex_wal_writer *writer);

@@ -91,20 +91,33 @@ static void remove_quietly(vex_vfs *vfs, const char *path) {
     vex_fail_at(kept.code, kept.path, kept.offset, kept.sys_errno, "%s", kept.message);
 }
 
-/* Reserve space for `bytes` more; that it cannot be had now is no error yet. */
-static void reserve(vex_wal_writer *w, uint64_t bytes) {
-    uint64_t needed = atomic_load(&w->end) + bytes;
-    if (needed <= w->reserved) {
-        return;
+static vex_status reserve_to(vex_wal_writer *w, uint64_t target) {
+    VEX_TRY(w->vfs->file_allocate(w->vfs, w->file, w->reserved, target - w->reserved));
+    w->reserved = target;
+    return VEX_OK;
+}
+
+/* Reserve space for `bytes` more, and rather some more than that.  A failure changes nothing, and need
+ * not be one of the write. */
+static vex_status reserve(vex_wal_writer *w, uint64_t bytes) {
+    uint64_t needed = atomic_load(&w->end) + bytes, before = w->reserved;
+    if (needed <= before) {
+        return VEX_OK;
     }
-    uint64_t target = w->reserved + w->reserve_step;
+    uint64_t target = before + w->reserve_step;
     target = vex_align_up(target > needed ? target : needed, 4096);
-    if (w->vfs->file_allocate(w->vfs, w->file, w->reserved, target - w->reserved) == VEX_OK) {
-        w->reserved = target;
+    if (reserve_to(w, target) == VEX_OK) {
         w->reserve_step = w->reserve_step < RESERVE_MAX ? w->reserve_step * 2 : RESERVE_MAX;
-    } else {
-        w->reserve_step = RESERVE_MIN;
+        return VEX_OK;
     }
+    w->reserve_step = RESERVE_MIN;
+    vex_status status = reserve_to(w, needed);
+    if (status != VEX_OK) { /* some file systems have taken what there was */
+        const vex_error cause = *vex_last_error();
+        (void)w->vfs->file_truncate(w->vfs, w->file, before);
+        status = vex_fail_at(cause.code, cause.path, 0, cause.sys_errno, "%s", cause.message);
+    }
+    return status;
 }
 
 static vex_status write_new(vex_wal_writer *w, const uint8_t uuid[16], const char *temporary,
@@ -310,8 +323,23 @@ static vex_status cut_back(vex_wal_writer *w, vex_status failure) {
                            "a write failed (%s) and could not be taken back; reopen the database",
                            cause.message);
     }
+    uint64_t before = w->reserved;
     w->reserved = end;
+    if (before > end) { /* deleting must still find room */
+        (void)reserve_to(w, before);
+    }
     return vex_fail_at(failure, cause.path, cause.offset, cause.sys_errno, "%s", cause.message);
+}
+
+/* What a record of `len` bytes takes, or a little less than that. */
+static uint64_t record_size(uint64_t len) {
+    return frame_size(len) + len / PAYLOAD_MAX * FRAME_BYTES;
+}
+
+vex_status vex_wal_make_room(vex_wal_writer *writer, uint64_t len, uint64_t spare) {
+    vex_status status = len > VEX_WAL_RECORD_MAX ? VEX_OK /* append tells */
+                                                 : reserve(writer, record_size(len) + spare);
+    return status == VEX_ERR_NO_SPACE ? status : VEX_OK;
 }
 
 vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec *parts,
@@ -332,7 +360,7 @@ vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec 
         return poisoned(writer);
     }
     uint64_t start = atomic_load(&writer->end), end = start;
-    reserve(writer, frame_size(rest.len) + rest.len / PAYLOAD_MAX * FRAME_BYTES);
+    (void)reserve(writer, record_size(rest.len));
     vex_status status = write_frames(writer, &rest, &end);
     if (status != VEX_OK) {
         return cut_back(writer, status);

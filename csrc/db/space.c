@@ -1,0 +1,103 @@
+/*
+ * space.c - keeping a disk from getting so full that deleting does not help.
+ *
+ * Deleting gives space back only after it was logged, flushed and merged, and each of these needs
+ * some space first.  So what makes a database larger is refused while there still is room for that:
+ * for what lies in memory to become files beside its log, for bitmaps of what died, a manifest and
+ * a new log.  Before it is refused, memtables are flushed, whose logs then give their space back.
+ *
+ * It is a look at the disk, not a lock on it: others may take the space all the same, and a quota is
+ * seen only when it is reached.  Then writes fail where they are, which loses nothing either.
+ */
+#include "db/db.h"
+
+#include "base/poison.h"
+
+#define KEPT_BYTES ((uint64_t)64 << 10)  /* new log, manifest, headers                       */
+#define KEPT_PER_ROW 4u                  /* rows to a byte: bitmaps of a vec and a pay file  */
+#define FILES_PER_BYTE 2u                /* bytes of files for one in memory, at most        */
+#define FLUSH_BYTES ((uint64_t)64 << 10) /* in memory that make a flush worth it            */
+#define FLUSHES_MAX 16u                  /* others go on writing                             */
+#define AMPLE_BYTES ((uint64_t)1 << 30)
+
+uint64_t vex_space_free(const vex_db *db) {
+    uint64_t bytes = UINT64_MAX;
+    if (vex_db_volatile(db) || db->vfs->free_space(db->vfs, db->path, &bytes) != VEX_OK) {
+        return UINT64_MAX;
+    }
+    return bytes;
+}
+
+static uint64_t bytes_in_memory(vex_collection *collection) {
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < snapshot->n_mems; i++) {
+        bytes += vex_memtable_bytes(snapshot->mems[i].table);
+    }
+    vex_snapshot_release(snapshot);
+    return bytes;
+}
+
+/* The open collection with the most in memory, with a handle on it; one after the other is flushed, so
+ * its files are the most that is needed at a time. */
+static vex_collection *find_largest(vex_db *db, uint64_t *bytes) {
+    vex_collection *largest = NULL;
+    *bytes = 0;
+    pthread_mutex_lock(&db->collections_mu);
+    for (vex_collection *c = db->collections; c != NULL; c = c->next) {
+        uint64_t held = atomic_load(&c->dropped) ? 0 : bytes_in_memory(c);
+        if (held > *bytes) {
+            *bytes = held;
+            largest = c;
+        }
+    }
+    if (largest != NULL) {
+        largest->handles++;
+    }
+    pthread_mutex_unlock(&db->collections_mu);
+    return largest;
+}
+
+static uint64_t rows_of(vex_collection *collection) {
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    uint64_t rows = snapshot->live_rows;
+    vex_snapshot_release(snapshot);
+    return rows;
+}
+
+static vex_status refuse(const vex_db *db, uint64_t needed, uint64_t there) {
+    return VEX_FAIL_AT(VEX_ERR_NO_SPACE, db->path, 0, ENOSPC,
+                       "the disk is full: this write would leave too little for deleting to work "
+                       "(%llu KiB are free, it needs %llu); free some space, or delete records or "
+                       "collections, and try again",
+                       (unsigned long long)(there >> 10), (unsigned long long)(needed >> 10));
+}
+
+bool vex_space_is_ample(const vex_db *db, uint64_t bytes) {
+    uint64_t there = vex_space_free(db);
+    return there == UINT64_MAX || (there > KEPT_BYTES && there - KEPT_BYTES > bytes);
+}
+
+vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t bytes) {
+    const uint64_t most_held = 8 * db->options.memtable_bytes; /* see BACK_PRESSURE_FACTOR */
+    uint64_t there = vex_space_free(db);
+    if (VEX_LIKELY(there >= AMPLE_BYTES && there / 4 >= bytes && there / 4 >= most_held)) {
+        return VEX_OK;
+    }
+    uint64_t kept = KEPT_BYTES + (collection != NULL ? rows_of(collection) / KEPT_PER_ROW : 0);
+    for (uint32_t flushes = 0;; flushes++) {
+        uint64_t held = 0;
+        vex_collection *largest = find_largest(db, &held);
+        uint64_t needed = kept + FILES_PER_BYTE * (held + bytes) + bytes;
+        bool fits = there >= needed;
+        bool flushed = !fits && held >= FLUSH_BYTES && flushes < FLUSHES_MAX &&
+                       vex_collection_flush_now(largest, true) == VEX_OK;
+        if (largest != NULL) {
+            vex_collection_release(largest);
+        }
+        if (!flushed) {
+            return fits ? VEX_OK : refuse(db, needed, there);
+        }
+        there = vex_space_free(db);
+    }
+}
