@@ -42,7 +42,7 @@ typedef struct trial {
 
 #define FAIL(t, ...)                                                                               \
     do {                                                                                           \
-        char what_[6000];                                                                          \
+        char what_[8000];                                                                          \
         snprintf(what_, sizeof what_, __VA_ARGS__);                                                \
         test_failed(__FILE__, __LINE__, "%s of %llu bytes, script %s, step %u (%s): %s",           \
                     (t)->quota ? "quota" : "disk", (unsigned long long)(t)->size, (t)->script,     \
@@ -188,7 +188,7 @@ static void check_recovers(trial *t) {
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         const crash_history *history = &t->world->history[c];
         if (crash_event_of(history, found[c], history->acked, history->acked) < 0) {
-            FAIL(t, "in the end collection %d holds %s", c, found[c]);
+            FAIL(t, "in the end collection %d holds %.2000s", c, found[c]);
         }
     }
 }
@@ -280,6 +280,52 @@ TEST(faults_full_quota) {
 
 TEST(faults_full_disk_of_graphs) {
     sweep(graph_script, false, 6);
+}
+
+/* A history holds only so many events: begin anew with what is there. */
+static void forget(trial *t) {
+    crash_history *history = &t->world->history[0];
+    check_contents(t);
+    history->states[0] = history->states[history->acked];
+    history->n = history->acked = 0;
+}
+
+/* Others take the last byte: what the log keeps reserved is enough to delete, one by one. */
+TEST(faults_full_by_others) {
+    static crash_world world;
+    trial t = {.script = "(others)", .size = WITHOUT_LIMIT, .world = &world};
+    vex_vfs *files = NULL;
+    memset(&world, 0, sizeof world);
+    CHECK_OK(vex_vfs_memory_create(&files));
+    files->is_volatile = false;
+    CHECK_OK(vex_vfs_small_create(files, WITHOUT_LIMIT, &t.disk));
+    world.files = t.disk;
+    world.options = (vex_db_options){.busy_timeout_ms = 5000};
+    CHECK_OK(crash_open(&world));
+    must_run(&t, "C0");
+    /* the log is reserved in steps: come to the end of one */
+    for (int i = 0; i < 30; i++) {
+        must_run(&t, i % 2 == 0 ? "A0,0,48" : "X0,4,44");
+        forget(&t);
+    }
+    vex_vfs_small_hide(t.disk, true);
+    vex_vfs_small_resize(t.disk, vex_vfs_small_used(t.disk));
+    for (int refused = 0; refused < 2;) { /* what is left of the step */
+        vex_status status = crash_run(&world, "U0,0,48", NULL);
+        CHECK(status == VEX_OK || status == VEX_ERR_NO_SPACE);
+        refused += status != VEX_OK;
+        forget(&t);
+    }
+    for (int i = 47; i > 0; i--) {
+        char step[24];
+        snprintf(step, sizeof step, "X0,%d,1", i);
+        must_run(&t, step);
+        forget(&t);
+    }
+    must_run(&t, "D0");
+    check_recovers(&t);
+    vex_vfs_small_destroy(t.disk);
+    vex_vfs_memory_destroy(files);
 }
 
 /* ---- the disk itself ---- */
