@@ -20,7 +20,8 @@
 #define RETRY_MIN_MS 1000u
 #define RETRY_MAX_MS 60000u
 
-typedef vex_status (*planner)(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+typedef vex_status (*planner)(const vex_snapshot *snapshot, uint64_t file_max,
+                              vex_compact_plan *plan, bool *found);
 
 typedef struct step {
     vex_collection *collection;
@@ -99,7 +100,7 @@ static vex_status begin(step *s, vex_compaction *compaction, vex_manifest *shape
         vex_plan_within(collection->latest, s->within, s->plan == vex_plan_vacuum, &plan,
                         &s->found);
     } else if (status == VEX_OK) {
-        status = s->plan(collection->latest, &plan, &s->found);
+        status = s->plan(collection->latest, db->file_max, &plan, &s->found);
     }
     if (status == VEX_OK && s->found) {
         status = vex_compact_begin(db->vfs, collection->dir, db->uuid, collection->latest,
@@ -268,7 +269,8 @@ void vex_collection_note_files(vex_collection *collection) {
     vex_compact_plan plan;
     bool found = false;
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_plan_background(collection->latest, &plan, &found);
+    vex_status status =
+        vex_plan_background(collection->latest, collection->db->file_max, &plan, &found);
     pthread_mutex_unlock(&collection->write_mu);
     if (status == VEX_OK && found && !atomic_exchange(&collection->compact_wanted, true)) {
         vex_worker_wake(collection->db, VEX_WORKER_FILES);

@@ -110,8 +110,12 @@ static uint32_t choose_vacuum(const candidates *files, uint64_t bytes_max, uint6
 
 typedef uint32_t (*chooser)(const candidates *files, uint64_t bytes_max, uint64_t *chosen);
 
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static vex_status make_plan(const vex_snapshot *snapshot, chooser choose, uint64_t vectors_max,
-                            vex_compact_plan *plan, bool *found) {
+                            uint64_t payloads_max, vex_compact_plan *plan, bool *found) {
     candidates vecs = {0}, pays = {0};
     vex_status status = list_files(snapshot, VEX_KIND_VECTORS, &vecs);
     if (status == VEX_OK) {
@@ -119,7 +123,7 @@ static vex_status make_plan(const vex_snapshot *snapshot, chooser choose, uint64
     }
     if (status == VEX_OK) {
         plan->n_vecs = choose(&vecs, vectors_max, plan->vecs);
-        plan->n_pays = choose(&pays, VEX_COMPACT_STEP_PAYLOADS, plan->pays);
+        plan->n_pays = choose(&pays, payloads_max, plan->pays);
         *found = plan->n_vecs + plan->n_pays > 0;
     }
     vex_free(vecs.items);
@@ -127,12 +131,16 @@ static vex_status make_plan(const vex_snapshot *snapshot, chooser choose, uint64
     return status;
 }
 
-vex_status vex_plan_background(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found) {
-    return make_plan(snapshot, choose_background, VEX_COMPACT_STEP_VECTORS, plan, found);
+vex_status vex_plan_background(const vex_snapshot *snapshot, uint64_t file_max,
+                               vex_compact_plan *plan, bool *found) {
+    return make_plan(snapshot, choose_background, least(file_max, VEX_COMPACT_STEP_VECTORS),
+                     least(file_max, VEX_COMPACT_STEP_PAYLOADS), plan, found);
 }
 
-vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found) {
-    return make_plan(snapshot, choose_vacuum, VEX_COMPACT_VACUUM_VECTORS, plan, found);
+vex_status vex_plan_vacuum(const vex_snapshot *snapshot, uint64_t file_max, vex_compact_plan *plan,
+                           bool *found) {
+    return make_plan(snapshot, choose_vacuum, least(file_max, VEX_COMPACT_VACUUM_VECTORS),
+                     least(file_max, VEX_COMPACT_STEP_PAYLOADS), plan, found);
 }
 
 /* ---- on a full disk ---- */
@@ -149,12 +157,12 @@ static void find_smallest(const vex_file_entry *entry, bool few, uint64_t *bytes
 
 void vex_plan_within(const vex_snapshot *snapshot, uint64_t bytes, bool few, vex_compact_plan *plan,
                      bool *found) {
-    uint64_t vec = 0, pay = 0, least = bytes;
+    uint64_t vec = 0, pay = 0, smallest = bytes;
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        find_smallest(&snapshot->vecs[i].entry, few, &least, &vec);
+        find_smallest(&snapshot->vecs[i].entry, few, &smallest, &vec);
     }
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
-        find_smallest(&snapshot->pays[i].entry, few, &least, &pay);
+        find_smallest(&snapshot->pays[i].entry, few, &smallest, &pay);
     }
     plan->n_pays = pay != 0;
     plan->n_vecs = vec != 0 && pay == 0; /* the payload is smaller, being found later */

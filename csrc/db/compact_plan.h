@@ -14,7 +14,8 @@
  * CODES.  A file whose code rows are of another kind than the collection's (store/snapshot.h), is
  * written again, too: one graph needs one kind.
  *
- * FULL DISKS.  Where the new file has no room beside the old ones, files are rewritten one by one, those
+ * FULL DISKS.  Files are a small part of the disk at most, so that room for a new one can be kept
+ * (db/space.c).  Where the new file has no room beside the old ones, files are rewritten one by one, those
  * that need the least first: on a disk that filled up the newest files are small, and each one gives
  * back space for a larger one.
  *
@@ -34,10 +35,12 @@
 #define VEX_RECLAIM_BYTES ((uint64_t)512 << 10)
 
 /* What the background should merge next; false: nothing.  The entries of `snapshot` are those of
- * the newest manifest. */
-vex_status vex_plan_background(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+ * the newest manifest.  `file_max`: what files may have (vex_db.file_max). */
+vex_status vex_plan_background(const vex_snapshot *snapshot, uint64_t file_max,
+                               vex_compact_plan *plan, bool *found);
 /* The next step on the way to the fewest files without dead rows. */
-vex_status vex_plan_vacuum(const vex_snapshot *snapshot, vex_compact_plan *plan, bool *found);
+vex_status vex_plan_vacuum(const vex_snapshot *snapshot, uint64_t file_max, vex_compact_plan *plan,
+                           bool *found);
 
 /* When there is no room for either: the file whose dead rows can be shed with the least space, at most
  * `bytes`.  What it gives back may do for the next.  `few`: also where that is little. */

@@ -76,6 +76,7 @@ struct vex_db {
     uint64_t device, inode;
     uint8_t uuid[16];
     vex_db_options options;
+    uint64_t file_max;         /* bytes that a file should have: a small part of the disk         */
     bool read_only;            /* asked for, or the medium is                                     */
     atomic_bool names_synced;  /* the names of superblock and collections/ are durable            */
     uint32_t handles;          /* vex_db_open calls not yet closed; guarded by the registry       */
@@ -239,6 +240,8 @@ uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
 void vex_collection_wait_for_syncs(vex_collection *collection);
 
 /* ---- space.c ---- */
+/* Opening: keep files and memtables so small that one can be written anew on a full disk. */
+void vex_space_set_limits(vex_db *db);
 /* May the database become larger, by a write of so many bytes to the collection (NULL: by something
  * new)?  VEX_ERR_NO_SPACE when deleting might not find room then.  Flushes if that helps; no locks
  * may be held. */

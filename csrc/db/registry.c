@@ -368,6 +368,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         free_db(db);
         return status;
     }
+    vex_space_set_limits(db);
     clean_up(db);
     db->handles = 1;
     db->next = databases;

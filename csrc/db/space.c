@@ -3,8 +3,10 @@
  *
  * Deleting gives space back only after it was logged, flushed and merged, and each of these needs
  * some space first.  So what makes a database larger is refused while there still is room for that:
- * for what lies in memory to become files beside its log, for bitmaps of what died, a manifest and
- * a new log.  Before it is refused, memtables are flushed, whose logs then give their space back.
+ * for what lies in memory to become files beside its log, for bitmaps of what died, a manifest, a new
+ * log, and one file written anew, which gives space for the next.  Files are kept small in proportion
+ * to the disk for that reason; it shows on disks below 32 GiB, and on those below 4 GiB memtables are
+ * smaller, too.  Before a write is refused memtables are flushed, whose logs then give their space back.
  *
  * It is a look at the disk, not a lock on it: others may take the space all the same, and a quota is
  * seen only when it is reached.  Then writes fail where they are, which loses nothing either.
@@ -13,19 +15,36 @@
 
 #include "base/poison.h"
 
-#define KEPT_BYTES ((uint64_t)64 << 10)  /* new log, manifest, headers                       */
-#define KEPT_PER_ROW 4u                  /* rows to a byte: bitmaps of a vec and a pay file  */
+#define KEPT_BYTES ((uint64_t)64 << 10) /* new log, manifest, headers                       */
+#define KEPT_PER_ROW 4u                 /* rows to a byte: bitmaps of a vec and a pay file  */
+#define FILES_PER_DISK 32u              /* files are so much smaller than the disk, ...     */
+#define FILE_MIN ((uint64_t)256 << 10)  /* ... though not smaller than this                 */
+#define FILE_KEPT_MAX ((uint64_t)64 << 20)
 #define FILES_PER_BYTE 2u                /* bytes of files for one in memory, at most        */
-#define FLUSH_BYTES ((uint64_t)64 << 10) /* in memory that make a flush worth it            */
+#define FLUSH_BYTES ((uint64_t)64 << 10) /* in memory that make a flush worth it             */
 #define FLUSHES_MAX 16u                  /* others go on writing                             */
 #define AMPLE_BYTES ((uint64_t)1 << 30)
 
+/* False when it cannot be told, or does not matter. */
+static bool look(const vex_db *db, vex_disk_space *out) {
+    return !vex_db_volatile(db) && db->vfs->disk_space(db->vfs, db->path, out) == VEX_OK;
+}
+
 uint64_t vex_space_free(const vex_db *db) {
-    uint64_t bytes = UINT64_MAX;
-    if (vex_db_volatile(db) || db->vfs->free_space(db->vfs, db->path, &bytes) != VEX_OK) {
-        return UINT64_MAX;
+    vex_disk_space space;
+    return look(db, &space) ? space.left : UINT64_MAX;
+}
+
+void vex_space_set_limits(vex_db *db) {
+    vex_disk_space space;
+    db->file_max = UINT64_MAX;
+    if (look(db, &space)) {
+        db->file_max = space.size / FILES_PER_DISK;
+        db->file_max = db->file_max > FILE_MIN ? db->file_max : FILE_MIN;
+        uint64_t memtable = db->file_max / FILES_PER_BYTE;
+        db->options.memtable_bytes =
+            db->options.memtable_bytes < memtable ? db->options.memtable_bytes : memtable;
     }
-    return bytes;
 }
 
 static uint64_t bytes_in_memory(vex_collection *collection) {
@@ -58,11 +77,20 @@ static vex_collection *find_largest(vex_db *db, uint64_t *bytes) {
     return largest;
 }
 
-static uint64_t rows_of(vex_collection *collection) {
+/* What giving space back may need: bitmaps of all rows, and the largest file anew. */
+static uint64_t kept_bytes(vex_collection *collection) {
     vex_snapshot *snapshot = vex_collection_snapshot(collection);
-    uint64_t rows = snapshot->live_rows;
+    uint64_t rows = snapshot->live_rows, largest = 0;
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        uint64_t size = snapshot->vecs[i].entry.size;
+        largest = size > largest ? size : largest;
+    }
+    for (uint32_t i = 0; i < snapshot->n_pays; i++) {
+        uint64_t size = snapshot->pays[i].entry.size;
+        largest = size > largest ? size : largest;
+    }
     vex_snapshot_release(snapshot);
-    return rows;
+    return rows / KEPT_PER_ROW + (largest < FILE_KEPT_MAX ? largest : FILE_KEPT_MAX);
 }
 
 static vex_status refuse(const vex_db *db, uint64_t needed, uint64_t there) {
@@ -84,7 +112,7 @@ vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t 
     if (VEX_LIKELY(there >= AMPLE_BYTES && there / 4 >= bytes && there / 4 >= most_held)) {
         return VEX_OK;
     }
-    uint64_t kept = KEPT_BYTES + (collection != NULL ? rows_of(collection) / KEPT_PER_ROW : 0);
+    uint64_t kept = KEPT_BYTES + (collection != NULL ? kept_bytes(collection) : 0);
     for (uint32_t flushes = 0;; flushes++) {
         uint64_t held = 0;
         vex_collection *largest = find_largest(db, &held);

@@ -42,6 +42,10 @@ typedef struct vex_file_stat {
     bool is_directory;
 } vex_file_stat;
 
+typedef struct vex_disk_space {
+    uint64_t size, left;      /* bytes of the file system, and those that we may still take       */
+} vex_disk_space;
+
 typedef enum vex_advice {
     VEX_ADVISE_RANDOM,
     VEX_ADVISE_SEQUENTIAL,
@@ -88,7 +92,7 @@ struct vex_vfs {
     vex_status (*dir_sync)(vex_vfs *vfs, const char *path);
     vex_status (*dir_list)(vex_vfs *vfs, const char *path, vex_list_visitor visit, void *context);
                                 /* without . and ..; stops at the first failing visit            */
-    vex_status (*free_space)(vex_vfs *vfs, const char *path, uint64_t *bytes);
+    vex_status (*disk_space)(vex_vfs *vfs, const char *path, vex_disk_space *out);
 
     uint64_t (*clock_ms)(vex_vfs *vfs);                                  /* monotonic             */
     void (*sleep_ms)(vex_vfs *vfs, uint32_t ms);

@@ -211,9 +211,9 @@ static vex_status fault_dir_list(vex_vfs *vfs, const char *path, vex_list_visito
     return inner_of(vfs)->dir_list(inner_of(vfs), path, visit, context);
 }
 
-static vex_status fault_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status fault_disk_space(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     MAY_FAIL(vfs, OTHER, path, "examine file system");
-    return inner_of(vfs)->free_space(inner_of(vfs), path, bytes);
+    return inner_of(vfs)->disk_space(inner_of(vfs), path, out);
 }
 
 static uint64_t fault_clock_ms(vex_vfs *vfs) {
@@ -257,7 +257,7 @@ static const vex_vfs fault_table = {
     .dir_remove = fault_dir_remove,
     .dir_sync = fault_dir_sync,
     .dir_list = fault_dir_list,
-    .free_space = fault_free_space,
+    .disk_space = fault_disk_space,
     .clock_ms = fault_clock_ms,
     .sleep_ms = fault_sleep_ms,
     .random_bytes = fault_random_bytes,

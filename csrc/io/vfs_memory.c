@@ -241,10 +241,10 @@ static vex_status memory_dir_list(vex_vfs *vfs, const char *path, vex_list_visit
     return status;
 }
 
-static vex_status memory_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status memory_disk_space(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     (void)vfs;
     (void)path;
-    *bytes = INT64_MAX; /* how much memory there is shows when it is asked for */
+    out->size = out->left = INT64_MAX; /* how much memory there is shows when it is asked for */
     return VEX_OK;
 }
 
@@ -299,7 +299,7 @@ static const vex_vfs memory_table = {
     .dir_remove = memory_dir_remove,
     .dir_sync = memory_dir_sync,
     .dir_list = memory_dir_list,
-    .free_space = memory_free_space,
+    .disk_space = memory_disk_space,
     .clock_ms = vex_system_clock_ms,
     .sleep_ms = vex_system_sleep_ms,
     .random_bytes = vex_system_random_bytes,

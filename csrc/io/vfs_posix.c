@@ -433,7 +433,7 @@ static vex_status posix_dir_list(vex_vfs *vfs, const char *path, vex_list_visito
     return status;
 }
 
-static vex_status posix_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status posix_disk_space(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     (void)vfs;
     struct statvfs found;
     int result;
@@ -441,7 +441,8 @@ static vex_status posix_free_space(vex_vfs *vfs, const char *path, uint64_t *byt
     if (result != 0) {
         return vex_vfs_fail(path, errno, "cannot examine file system");
     }
-    *bytes = (uint64_t)found.f_bavail * found.f_frsize;
+    out->size = (uint64_t)found.f_blocks * found.f_frsize;
+    out->left = (uint64_t)found.f_bavail * found.f_frsize;
     return VEX_OK;
 }
 
@@ -556,7 +557,7 @@ vex_vfs *vex_vfs_posix(void) {
         .dir_remove = posix_dir_remove,
         .dir_sync = posix_dir_sync,
         .dir_list = posix_dir_list,
-        .free_space = posix_free_space,
+        .disk_space = posix_disk_space,
         .clock_ms = vex_system_clock_ms,
         .sleep_ms = vex_system_sleep_ms,
         .random_bytes = vex_system_random_bytes,

@@ -315,10 +315,11 @@ static vex_status small_dir_remove(vex_vfs *vfs, const char *path) {
     return leave(s, status);
 }
 
-static vex_status small_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status small_disk_space(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     (void)path;
     small_vfs *s = enter(vfs);
-    *bytes = s->hidden ? INT64_MAX : left(s);
+    out->size = s->hidden ? INT64_MAX : s->size;
+    out->left = s->hidden ? INT64_MAX : left(s);
     return leave(s, VEX_OK);
 }
 
@@ -343,7 +344,7 @@ vex_status vex_vfs_small_create(vex_vfs *inner, uint64_t bytes, vex_vfs **out) {
     s->vfs.path_remove = small_remove;
     s->vfs.dir_create = small_dir_create;
     s->vfs.dir_remove = small_dir_remove;
-    s->vfs.free_space = small_free_space;
+    s->vfs.disk_space = small_disk_space;
     s->inner = inner;
     s->size = bytes;
     pthread_mutex_init(&s->lock, NULL);

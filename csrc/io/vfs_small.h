@@ -20,7 +20,7 @@ void vex_vfs_small_destroy(vex_vfs *vfs); /* the inner vfs stays */
 
 /* Another size from now on; it may be less than what is used. */
 void vex_vfs_small_resize(vex_vfs *vfs, uint64_t bytes);
-/* free_space() tells of a disk without limit: a quota, which shows only when it is reached. */
+/* disk_space() tells of a disk without limit: a quota, which shows only when it is reached. */
 void vex_vfs_small_hide(vex_vfs *vfs, bool hide);
 
 uint64_t vex_vfs_small_used(vex_vfs *vfs);

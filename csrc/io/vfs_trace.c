@@ -342,9 +342,9 @@ static vex_status trace_dir_list(vex_vfs *vfs, const char *path, vex_list_visito
     return inner_of(vfs)->dir_list(inner_of(vfs), path, visit, context);
 }
 
-static vex_status trace_free_space(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status trace_disk_space(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     VEX_TRY(check_alive(vfs, path));
-    return inner_of(vfs)->free_space(inner_of(vfs), path, bytes);
+    return inner_of(vfs)->disk_space(inner_of(vfs), path, out);
 }
 
 /* ---- the machine ---- */
@@ -397,7 +397,7 @@ static const vex_vfs trace_table = {
     .dir_remove = trace_dir_remove,
     .dir_sync = trace_dir_sync,
     .dir_list = trace_dir_list,
-    .free_space = trace_free_space,
+    .disk_space = trace_disk_space,
     .clock_ms = trace_clock_ms,
     .sleep_ms = trace_sleep_ms,
     .random_bytes = trace_random_bytes,

@@ -291,10 +291,10 @@ static vex_collection *written_meanwhile;
 
 /* Called between the look at the manifest and the first byte: a batch that makes a flush due, and
  * one that only the flush's tombstones tell of. */
-static vex_status write_meanwhile(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status write_meanwhile(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     (void)vfs;
     (void)path;
-    *bytes = UINT64_MAX;
+    out->size = out->left = UINT64_MAX;
     if (written_meanwhile != NULL) {
         vex_collection *collection = written_meanwhile;
         written_meanwhile = NULL;
@@ -309,7 +309,7 @@ static void flush_meanwhile(bool kill_all) {
     CHECK_OK(vex_vfs_memory_create(&memory));
     CHECK_OK(vex_vfs_fault_create(memory, &files));
     files->is_volatile = false;
-    files->free_space = write_meanwhile;
+    files->disk_space = write_meanwhile;
     vex_db_test_files = files;
     vex_db *db = open_db("/db", 50);
     vex_collection *collection = open_collection(db, VEX_SPACE_L2);
@@ -508,10 +508,11 @@ TEST(db_compact_waits_for_a_full_disk) {
     end_stage(&s);
 }
 
-static vex_status no_space_left(vex_vfs *vfs, const char *path, uint64_t *bytes) {
+static vex_status no_space_left(vex_vfs *vfs, const char *path, vex_disk_space *out) {
     (void)vfs;
     (void)path;
-    *bytes = 4096;
+    out->size = (uint64_t)1 << 40;
+    out->left = 4096;
     return VEX_OK;
 }
 
@@ -519,13 +520,13 @@ TEST(db_compact_looks_for_space_first) {
     stage s;
     begin_stage(&s);
     fill_stage(&s);
-    vex_status (*real)(vex_vfs *, const char *, uint64_t *) = s.fault->free_space;
-    s.fault->free_space = no_space_left;
+    vex_status (*real)(vex_vfs *, const char *, vex_disk_space *) = s.fault->disk_space;
+    s.fault->disk_space = no_space_left;
     CHECK_OK(vex_collection_flush(s.collection));
     uint64_t written = vex_stat_get(VEX_STAT_SEGMENT_BYTES);
     CHECK_STATUS(vex_collection_compact(s.collection, 0), VEX_ERR_NO_SPACE);
     CHECK_EQ(vex_stat_get(VEX_STAT_SEGMENT_BYTES), written);
-    s.fault->free_space = real;
+    s.fault->disk_space = real;
     CHECK_OK(vex_collection_compact(s.collection, 0));
     check_wide(s.collection, 100, 1);
     end_stage(&s);

@@ -373,9 +373,9 @@ VFS_TEST(directories) {
     CHECK_OK(vfs->path_remove(vfs, in(root, "b/f")));
     CHECK_OK(vfs->dir_remove(vfs, in(root, "b")));
     CHECK(!exists(vfs, in(root, "b")));
-    uint64_t bytes = 0;
-    CHECK_OK(vfs->free_space(vfs, root, &bytes));
-    CHECK(bytes > 0);
+    vex_disk_space space = {0};
+    CHECK_OK(vfs->disk_space(vfs, root, &space));
+    CHECK(space.size > 0 && space.left > 0 && space.left <= space.size);
 }
 
 VFS_TEST(machine) {

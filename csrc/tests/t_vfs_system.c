@@ -388,7 +388,7 @@ static vex_status call_everything(vex_vfs *vfs, const char *root, vex_file *file
     vex_iovec part = {bytes, 3};
     vex_file_stat found;
     const uint8_t *map = NULL;
-    uint64_t free_bytes;
+    vex_disk_space space;
     bool locked;
     size_t got;
     VEX_TRY(vfs->file_write(vfs, file, &part, 1, 0));
@@ -410,7 +410,7 @@ static vex_status call_everything(vex_vfs *vfs, const char *root, vex_file *file
     VEX_TRY(vfs->dir_list(vfs, root, list_nothing, NULL));
     VEX_TRY(vfs->dir_sync(vfs, root));
     VEX_TRY(vfs->dir_remove(vfs, in(root, "d")));
-    VEX_TRY(vfs->free_space(vfs, root, &free_bytes));
+    VEX_TRY(vfs->disk_space(vfs, root, &space));
     return vfs->random_bytes(vfs, bytes, 3);
 }
 
