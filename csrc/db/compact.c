@@ -263,6 +263,17 @@ static vex_status run_step(step *s) {
                                           "%s", failure.message);
 }
 
+/* On a full disk a graph may hold what the last step freed. */
+static vex_status run_step_in_space(step *s) {
+    const step fresh = *s;
+    vex_status status = run_step(s);
+    if (status == VEX_ERR_NO_SPACE && vex_index_let_go(s->collection)) {
+        *s = fresh;
+        status = run_step(s);
+    }
+    return status;
+}
+
 /* ---- in the background ---- */
 
 void vex_collection_note_files(vex_collection *collection) {
@@ -281,7 +292,7 @@ void vex_collection_compact_step(vex_collection *collection) {
     vex_vfs *vfs = collection->db->vfs;
     step s = {.collection = collection, .plan = vex_plan_background};
     atomic_store(&collection->compact_wanted, false); /* a flush may ask again meanwhile */
-    vex_status status = run_step(&s);
+    vex_status status = run_step_in_space(&s);
     if (status == VEX_OK) {
         collection->compact_failures = 0;
         atomic_store(&collection->compact_after_ms, 0);
@@ -324,7 +335,7 @@ static vex_status vacuum(vex_collection *collection) {
     for (bool more = true; status == VEX_OK && more && steps_left > 0; steps_left--) {
         step s = {.collection = collection, .plan = vex_plan_vacuum};
         VEX_TRY(vex_db_enter(db)); /* a fork comes between steps */
-        status = run_step(&s);
+        status = run_step_in_space(&s);
         vex_db_leave(db);
         more = s.found;
         if (status != VEX_OK && s.interrupted) {

@@ -264,6 +264,9 @@ void vex_index_clear(vex_index *index);
 vex_status vex_index_step(vex_collection *collection, bool *more);
 /* Closing: save what is complete; a failure costs building it again. */
 void vex_index_save(vex_collection *collection);
+/* The disk is full: do without a graph that keeps the space of files which were merged, until it is built
+ * anew.  False: there is none.  MAINT may not be held. */
+bool vex_index_let_go(vex_collection *collection);
 /* Let the worker look what there is to do. */
 void vex_index_want(vex_collection *collection);
 /* A query sees this graph (NULL: none) and these rows: has the worker something to do for it? */

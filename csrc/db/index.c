@@ -249,6 +249,21 @@ void vex_index_save(vex_collection *collection) {
     pthread_mutex_unlock(&index->mu);
 }
 
+bool vex_index_let_go(vex_collection *collection) {
+    vex_index *index = &collection->index;
+    pthread_mutex_lock(&index->mu); /* while it is made anew, that is waited for */
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    bool gone = view != NULL && vex_index_holds_gone(view, snapshot);
+    vex_index_view_release(view);
+    vex_snapshot_release(snapshot);
+    if (gone) {
+        (void)forget(collection);
+    }
+    pthread_mutex_unlock(&index->mu);
+    return gone;
+}
+
 void vex_index_want(vex_collection *collection) {
     if (atomic_load_explicit(&collection->index.rows_min, memory_order_relaxed) != UINT32_MAX &&
         !atomic_exchange(&collection->index_wanted, true)) {

@@ -46,6 +46,8 @@ vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_vie
 /* Are files gone, or too many rows dead? */
 bool vex_index_needs_remap(const vex_index *index, const vex_index_view *view,
                            const vex_snapshot *snapshot);
+/* Does it keep the space of files that are not of the collection any more? */
+bool vex_index_holds_gone(const vex_index_view *view, const vex_snapshot *snapshot);
 /* VEX_ERR_BUSY when it had to give way. */
 vex_status vex_index_remap(vex_collection *collection, const vex_index_view *view,
                            const vex_snapshot *snapshot);

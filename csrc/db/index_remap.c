@@ -10,6 +10,15 @@
 #define DEAD_SHARE 5 /* remap when one row in so many is dead */
 
 /* Dead rows and rows of files that are gone. */
+bool vex_index_holds_gone(const vex_index_view *view, const vex_snapshot *snapshot) {
+    for (uint32_t i = 0; i < view->owner->n_files; i++) {
+        if (vex_index_file_of(snapshot, view->owner->files[i]->container.file_no) == NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool vex_index_needs_remap(const vex_index *index, const vex_index_view *view,
                            const vex_snapshot *snapshot) {
     uint64_t rows = 0, dead = 0;

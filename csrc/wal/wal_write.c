@@ -16,6 +16,7 @@
 /* Space is reserved ahead, so that a sync of a small record need not sync a new file size. */
 #define RESERVE_MIN ((uint64_t)64 << 10)
 #define RESERVE_MAX ((uint64_t)4 << 20)
+#define RESERVE_SHARE 64u /* of the free space, at most */
 
 struct vex_wal_writer {
     vex_vfs *vfs;
@@ -91,6 +92,14 @@ static void remove_quietly(vex_vfs *vfs, const char *path) {
     vex_fail_at(kept.code, kept.path, kept.offset, kept.sys_errno, "%s", kept.message);
 }
 
+/* How much to reserve ahead: less where the disk is short of space. */
+static uint64_t reserve_step(const vex_wal_writer *w) {
+    vex_disk_space space;
+    bool short_of = w->vfs->disk_space(w->vfs, w->path, &space) == VEX_OK &&
+                    space.left / RESERVE_SHARE < w->reserve_step;
+    return short_of ? RESERVE_MIN : w->reserve_step;
+}
+
 static vex_status reserve_to(vex_wal_writer *w, uint64_t target) {
     VEX_TRY(w->vfs->file_allocate(w->vfs, w->file, w->reserved, target - w->reserved));
     w->reserved = target;
@@ -104,7 +113,7 @@ static vex_status reserve(vex_wal_writer *w, uint64_t bytes) {
     if (needed <= before) {
         return VEX_OK;
     }
-    uint64_t target = before + w->reserve_step;
+    uint64_t target = before + reserve_step(w);
     target = vex_align_up(target > needed ? target : needed, 4096);
     if (reserve_to(w, target) == VEX_OK) {
         w->reserve_step = w->reserve_step < RESERVE_MAX ? w->reserve_step * 2 : RESERVE_MAX;
