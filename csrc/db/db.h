@@ -249,7 +249,7 @@ vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t 
 /* Free bytes of the disk; UINT64_MAX when that cannot be told, or does not matter. */
 uint64_t vex_space_free(const vex_db *db);
 /* Is there room for so many bytes of what can be done without? */
-bool vex_space_is_ample(const vex_db *db, uint64_t bytes);
+bool vex_space_is_ample(vex_collection *collection, uint64_t bytes);
 
 /* ---- compact.c ---- */
 /* After files were added or rows died: have the worker merge files, if that pays off. */

@@ -44,7 +44,7 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
     vex_db *db = collection->db;
     graph_files files = {.db = db, .dir = collection->dir};
     vex_file_entry entry;
-    if (!vex_space_is_ample(db, vex_graph_bytes(view->owner->graph))) {
+    if (!vex_space_is_ample(collection, vex_graph_bytes(view->owner->graph))) {
         return VEX_FAIL_AT(VEX_ERR_NO_SPACE, collection->dir, 0, ENOSPC,
                            "the disk is too full to save a graph; free some space");
     }

@@ -101,9 +101,10 @@ static vex_status refuse(const vex_db *db, uint64_t needed, uint64_t there) {
                        (unsigned long long)(there >> 10), (unsigned long long)(needed >> 10));
 }
 
-bool vex_space_is_ample(const vex_db *db, uint64_t bytes) {
-    uint64_t there = vex_space_free(db);
-    return there == UINT64_MAX || (there > KEPT_BYTES && there - KEPT_BYTES > bytes);
+bool vex_space_is_ample(vex_collection *collection, uint64_t bytes) {
+    uint64_t there = vex_space_free(collection->db);
+    uint64_t kept = KEPT_BYTES + kept_bytes(collection);
+    return there > kept && there - kept > bytes;
 }
 
 vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t bytes) {
