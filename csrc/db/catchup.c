@@ -106,7 +106,8 @@ static vex_status torn_in_the_middle(const vex_collection *collection, uint64_t 
     vex_wal_name(name, number);
     VEX_TRY(vex_path_join(path, collection->dir, name));
     return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, vex_wal_reader_offset(collection->tail), 0,
-                       "the log is damaged before its committed end");
+                       "the log is damaged before its committed end; restore the collection "
+                       "from a backup");
 }
 
 static vex_status missing_records(const vex_collection *collection, uint64_t lsn, uint64_t after) {

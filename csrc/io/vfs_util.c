@@ -64,9 +64,10 @@ vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what) {
 }
 
 vex_status vex_vfs_fail_short(const char *path, uint64_t expected, uint64_t found) {
-    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, found, 0,
-                       "file is truncated: %llu bytes expected, %llu found",
-                       (unsigned long long)expected, (unsigned long long)found);
+    return VEX_FAIL_AT(
+        VEX_ERR_CORRUPT, path, found, 0,
+        "file is truncated: %llu bytes expected, %llu found; restore it from a backup",
+        (unsigned long long)expected, (unsigned long long)found);
 }
 
 /* ---- paths and whole files ---- */
@@ -93,9 +94,11 @@ vex_status vex_file_read_exact(vex_vfs *vfs, vex_file *file, const char *path, v
     size_t got;
     VEX_TRY(vfs->file_read(vfs, file, dst, len, offset, &got));
     if (got != len) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, offset + got, 0,
-                           "file is truncated: %zu bytes expected at offset %llu, %zu found", len,
-                           (unsigned long long)offset, got);
+        return VEX_FAIL_AT(
+            VEX_ERR_CORRUPT, path, offset + got, 0,
+            "file is truncated: %zu bytes expected at offset %llu, %zu found; restore "
+            "it from a backup",
+            len, (unsigned long long)offset, got);
     }
     return VEX_OK;
 }

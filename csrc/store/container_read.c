@@ -180,12 +180,15 @@ vex_status vex_container_need(const vex_container *container, uint32_t kind, uin
     const vex_section *section = vex_container_find(container, kind);
     if (section == NULL) {
         return VEX_FAIL_AT(VEX_ERR_CORRUPT, container->path, 0, 0,
-                           "the file is damaged: it has no section %u", kind);
+                           "the file is damaged: it has no section %u; restore it from a backup",
+                           kind);
     }
     if (expected_len != UINT64_MAX && section->len != expected_len) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, container->path, section->offset, 0,
-                           "the file is damaged: section %u has %llu bytes, not %llu", kind,
-                           (unsigned long long)section->len, (unsigned long long)expected_len);
+        return VEX_FAIL_AT(
+            VEX_ERR_CORRUPT, container->path, section->offset, 0,
+            "the file is damaged: section %u has %llu bytes, not %llu; restore it from "
+            "a backup",
+            kind, (unsigned long long)section->len, (unsigned long long)expected_len);
     }
     *out = section;
     return VEX_OK;

@@ -30,9 +30,10 @@ vex_status vex_section_check_seqs(const vex_container *container, const uint64_t
                                   uint32_t n) {
     for (uint32_t i = 1; i < n; i++) {
         if (seqs[i - 1] >= seqs[i]) {
-            return VEX_FAIL_AT(VEX_ERR_CORRUPT, container->path,
-                               (uint64_t)((const uint8_t *)&seqs[i] - container->map), 0,
-                               "the file is damaged: its rows are not in order");
+            return VEX_FAIL_AT(
+                VEX_ERR_CORRUPT, container->path,
+                (uint64_t)((const uint8_t *)&seqs[i] - container->map), 0,
+                "the file is damaged: its rows are not in order; restore it from a backup");
         }
     }
     return VEX_OK;

@@ -278,7 +278,8 @@ static vex_status check_entry(const vex_vecfile *file, const vex_file_entry *ent
     if (file->rows != entry->rows || file->seqs[0] != entry->seq_lo ||
         file->seqs[file->rows - 1] != entry->seq_hi) {
         return VEX_FAIL_AT(VEX_ERR_CORRUPT, file->container.path, 0, 0,
-                           "the file's rows are not those that the manifest lists");
+                           "the file's rows are not those that the manifest lists; restore the "
+                           "collection from a backup");
     }
     return VEX_OK;
 }

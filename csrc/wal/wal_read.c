@@ -318,8 +318,9 @@ static vex_status later_release(const vex_wal_reader *r, uint64_t at) {
 static vex_status add_payload(const vex_wal_reader *r, assembly *so_far, const frame *f,
                               vex_buf *body) {
     if (body->len + f->len > VEX_WAL_RECORD_MAX) {
-        return VEX_FAIL_AT(VEX_ERR_CORRUPT, r->path, so_far->at, 0,
-                           "the log is damaged: a record passes 4 GiB");
+        return VEX_FAIL_AT(
+            VEX_ERR_CORRUPT, r->path, so_far->at, 0,
+            "the log is damaged: a record passes 4 GiB; restore the collection from a backup");
     }
     VEX_TRY(vex_buf_append(body, f->payload, f->len));
     so_far->at += frame_size(f->len);
