@@ -32,10 +32,11 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
         quantization=options.quantization,
     )
     try:
-        catalog = Catalog(path, read_only=options.read_only, busy_timeout=options.busy_timeout)
+        read_only = options.read_only or engine.read_only
+        catalog = Catalog(path, read_only=read_only, busy_timeout=options.busy_timeout)
         try:
             catalog.prepare(engine.list_collections, engine.identity)
-            if not options.read_only and path is not None:
+            if not read_only and path is not None:
                 catalog.reconcile(
                     engine.list_collections,
                     engine.drop_collection,

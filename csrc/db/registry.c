@@ -467,6 +467,10 @@ vex_status vex_db_close(vex_db *db) {
     return VEX_OK;
 }
 
+int32_t vex_db_is_read_only(const vex_db *db) {
+    return db->read_only;
+}
+
 void vex_db_uuid(const vex_db *db, uint8_t *out) {
     memcpy(out, db->uuid, sizeof db->uuid); /* set before the handle was given out */
 }

@@ -214,6 +214,10 @@ vex_status vex_db_close(vex_db *db);
 /* The 16 bytes that tell this database from all others, for files beside the engine's. */
 void vex_db_uuid(const vex_db *db, uint8_t *out);
 
+/* 1 when it takes no writes: opened read-only, on media that cannot be written, or with something of a
+ * later release that only readers may meet. */
+int32_t vex_db_is_read_only(const vex_db *db);
+
 typedef struct vex_stats {
     uint64_t heap_bytes, heap_blocks;      /* small allocations                                 */
     uint64_t bulk_bytes, bulk_maps;        /* large anonymous mappings (huge-page advised)      */

@@ -25,7 +25,11 @@ static vex_status check_header(vex_container *c, const uint8_t uuid[16], vex_fil
         return damaged(c, 0, "bad header");
     }
     if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR) {
-        return later_release(c, AT_MAJOR);
+        return VEX_FAIL_AT(VEX_ERR_VERSION, c->path, AT_MAJOR, 0,
+                           "the file has format %u.%u; this release reads format %d: upgrade "
+                           "vexfs_chroma",
+                           vex_get16(header + AT_MAJOR), vex_get16(header + AT_MINOR),
+                           VEX_FORMAT_MAJOR);
     }
     if ((uuid != NULL && memcmp(header + AT_UUID, uuid, 16) != 0) ||
         vex_get32(header + AT_KIND) != kind || vex_get64(header + AT_FILE_NO) != file_no) {

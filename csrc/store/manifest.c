@@ -239,7 +239,11 @@ static vex_status parse(const char *path, const uint8_t *raw, size_t len, const 
         return damaged(path, AT_CRC, "wrong checksum");
     }
     if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR || vex_get32(header + AT_FLAGS) != 0) {
-        return later_release(path, AT_MAJOR);
+        return VEX_FAIL_AT(VEX_ERR_VERSION, path, AT_MAJOR, 0,
+                           "the manifest has format %u.%u, flags %x; this release reads format %d: "
+                           "upgrade vexfs_chroma",
+                           vex_get16(header + AT_MAJOR), vex_get16(header + AT_MINOR),
+                           vex_get32(header + AT_FLAGS), VEX_FORMAT_MAJOR);
     }
     out->generation = vex_get64(header + AT_GENERATION);
     if (out->generation != generation || memcmp(header + AT_UUID, uuid, 16) != 0) {

@@ -76,7 +76,10 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     }
     if (vex_get16(raw + AT_MAJOR) != WAL_MAJOR || vex_get32(raw + AT_HEADER_FLAGS) != 0) {
         return VEX_FAIL_AT(VEX_ERR_VERSION, path, AT_MAJOR, 0,
-                           "the log was written by a later release; upgrade vexfs_chroma");
+                           "the log has format %u.%u, flags %x; this release reads format %d: "
+                           "upgrade vexfs_chroma",
+                           vex_get16(raw + AT_MAJOR), vex_get16(raw + AT_MINOR),
+                           vex_get32(raw + AT_HEADER_FLAGS), WAL_MAJOR);
     }
     vex_wal_header header = {vex_get32(raw + AT_SALT), vex_get64(raw + AT_NUMBER),
                              vex_get64(raw + AT_FIRST_LSN)};

@@ -1,8 +1,10 @@
 """Makes the golden database of a release: golden/<format>.zip, kept for ever.
 
-    python tests/compat/golden.py NAME
+    python tests/compat/golden.py NAME [FILL]
 
-Holds a database with everything the format has, and expected.json with its records.
+Holds a database with everything the format has, and expected.json with its records.  FILL says what is
+in its collection: "everything" (default), or "graph": a graph with duplicates and upper levels, a text
+index, documents with a dictionary, a record of the log in several frames, all kinds of metadata.
 """
 
 from __future__ import annotations
@@ -56,6 +58,32 @@ def fill(collection: _engine.Collection) -> None:
     collection.delete(["id-059", "late-19"], None)
 
 
+def fill_graph(collection: _engine.Collection) -> None:
+    """What `fill` leaves out."""
+    rng = np.random.default_rng(2)
+    n = 320
+    vectors = rng.standard_normal((n, 24)).astype(np.float32)
+    vectors[100:110] = vectors[50]  # equal rows
+    words = LONG.split()
+    documents = [" ".join(rng.choice(words, 30)) for _ in range(n)]
+    metadata = [
+        {"i": i, "neg": -i, "f": i / 7, "b": i % 3 == 0, "s": f"s{i % 9}", "ls": ["x", f"y{i % 4}"],
+         "li": [i, i + 1], "lf": [i / 2], "lb": [True, False]}
+        for i in range(n)
+    ]  # fmt: skip
+    ids = [f"g{i}" for i in range(n)]
+    collection.write("add", ids, vectors, documents, metadata, None)
+    collection.flush()
+    collection.delete(ids[:40], None)
+    collection.wait_for_index(60)
+    late = rng.standard_normal((20, 24)).astype(np.float32)
+    long = [LONG * 40 + str(i) for i in range(20)]  # more than a frame holds, together
+    collection.write("upsert", [f"late{i}" for i in range(20)], late, long, None, None)
+
+
+FILLS = {"everything": fill, "graph": fill_graph}
+
+
 def fill_catalog(
     catalog: Catalog, make: Callable[[uuid.UUID], None], owner: uuid.UUID
 ) -> CatalogEntry:
@@ -97,18 +125,18 @@ def records_of(collection: _engine.Collection) -> dict[str, list]:
     }
 
 
-def main(name: str) -> None:
+def main(name: str, what: str = "everything") -> None:
     GOLDEN.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
-        database = _engine.Database(str(path))
+        database = _engine.Database(str(path), index_rows=200, index_threads=1)
         catalog = Catalog(str(path))
         entry = fill_catalog(
             catalog, lambda new: database.create_collection(new, "cosine"), database.identity
         )
         catalog.close()
         collection = database.open_collection(entry.id)
-        fill(collection)
+        FILLS[what](collection)
         expected = records_of(collection)
         collection.close()
         database.close()
@@ -119,4 +147,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import zstandard
 
+from .derived_reader import Graph, check_codes, read_graph, read_head
 from .log_reader import Record, replay_logs
 from .primitives import align, check, crc, id_hash, known, u32, u64
 
@@ -135,8 +136,20 @@ def read_manifest(directory: Path, uuid: bytes) -> Manifest:
 # ---- containers ----
 
 
-def read_container(path: Path, uuid: bytes, kind: int, size: int, footer_crc: int) -> dict:
+class Sections(dict[int, bytes]):
+    """The bytes of a container's sections by kind, and their tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: dict[int, int] = {}
+
+
+def read_container(
+    path: Path, uuid: bytes, kind: int, size: int | None = None, footer_crc: int | None = None
+) -> Sections:
+    """Graph files are in no manifest, which would know size and checksum."""
     data = path.read_bytes()
+    size = len(data) if size is None else size
     check(len(data) == size >= 128 and data[:8] == b"VXSG\r\n\x1a\n", "container")
     check(u32(data, 60) == crc(data[:60]), "container header")
     known(data[8:10] == b"\1\0", "container")
@@ -147,7 +160,8 @@ def read_container(path: Path, uuid: bytes, kind: int, size: int, footer_crc: in
         "<QIIQIIQ", footer[:40]
     )
     check(footer[56:] == b"\n\x1a\n\rGSXV" and length == size, "container footer")
-    check(u32(footer, 52) == crc(footer[:52]) == footer_crc, "footer checksum")
+    check(u32(footer, 52) == crc(footer[:52]), "footer checksum")
+    check(footer_crc in {None, u32(footer, 52)}, "it is not the file that the manifest lists")
     check(table % 8 == 0 and chunks == table + 48 * n, "tables")
     check(align(chunks + 4 * n_chunks) == size - 64 and n_chunks == -(-table // 65536), "tables")
     check(crc(data[table:chunks]) == table_crc, "section table")
@@ -155,16 +169,18 @@ def read_container(path: Path, uuid: bytes, kind: int, size: int, footer_crc: in
     for i in range(n_chunks):
         chunk = data[i << 16 : min((i + 1) << 16, table)]
         check(crc(chunk) == u32(data, chunks + 4 * i), f"chunk {i}")
-    sections: dict[int, bytes] = {}
+    sections = Sections()
     end = 64
     for at in range(table, chunks, 48):
-        section, flags, offset, length, _, _, section_crc, _ = struct.unpack(
+        section, flags, offset, length, _, tag, section_crc, _ = struct.unpack(
             "<IIQQQIIQ", data[at : at + 48]
         )
         known(1 <= section <= 11 or flags & 1, f"section {section}")
         check(end <= offset and offset % 64 == 0 and offset + length <= table, "section place")
         end = offset + length
-        sections.setdefault(section, data[offset:end])
+        if section not in sections:
+            sections[section] = data[offset:end]
+            sections.tags[section] = tag
         check(crc(data[offset:end]) == section_crc, f"section {section}")
     return sections
 
@@ -214,7 +230,7 @@ def _unpack_values(raw: bytes, count: int) -> list[bytes | None]:
     return values
 
 
-def read_vectors(sections: dict, entry: Entry) -> dict[int, np.ndarray]:
+def read_vectors(sections: Sections, entry: Entry) -> dict[int, np.ndarray]:
     dimension, element, stride, rows = struct.unpack("<IIII", sections[1])
     dtype = np.dtype({0: "<f4", 1: "<f2", 2: "u1"}[element])
     row_bytes = dtype.itemsize * dimension
@@ -227,6 +243,8 @@ def read_vectors(sections: dict, entry: Entry) -> dict[int, np.ndarray]:
     vectors = np.ascontiguousarray(data).view(dtype).astype(np.float32)
     norms = np.frombuffer(sections[4], "<f4")
     check(np.allclose(norms, (vectors.astype(float) ** 2).sum(axis=1), rtol=1e-4), "norms")
+    if 13 in sections:
+        check_codes(sections[13], sections.tags[13], vectors)
     return dict(zip(map(int, seqs), vectors, strict=True))
 
 
@@ -290,3 +308,27 @@ def read_collection(path: Path, collection: bytes) -> dict[int, Record]:
         records[seq].set_payload(*payload)
     replay_logs(directory, collection, manifest.wal_first, manifest.lsn, records)
     return dict(sorted(records.items()))
+
+
+# ---- what is derived ----
+
+
+def read_graphs(path: Path, collection: bytes) -> list[Graph]:
+    """The graphs of a collection; those of files that are gone count for nothing."""
+    uuid = read_superblock(path)
+    directory = path / "collections" / collection.hex()
+    entries = read_manifest(directory, uuid).entries
+    rows_of = {entry.file_no: entry.rows for entry in entries if entry.kind == 1}
+    return [
+        read_graph(read_container(file, uuid, 4), rows_of)
+        for file in sorted(directory.glob("gra-*.vxg"))
+    ]
+
+
+def check_head(path: Path, collection: bytes) -> None:
+    """The head of a collection that nobody is writing names its newest manifest and log."""
+    directory = path / "collections" / collection.hex()
+    generation, log, end, _ = read_head(directory / "head", collection)
+    check(generation == int(max(directory.glob("manifest-*")).name[9:]), "head")
+    newest = max(directory.glob("wal-*"))
+    check(log == int(newest.name[4:]) and 64 <= end <= newest.stat().st_size, "head")

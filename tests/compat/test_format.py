@@ -9,6 +9,7 @@ import json
 import random
 import shutil
 import sqlite3
+import struct
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from vexfs_chroma._catalog import Catalog
 
 from . import golden
 from .primitives import Corrupt, LaterRelease, crc, id_hash
-from .reader import read_catalog, read_collection, read_superblock
+from .reader import check_head, read_catalog, read_collection, read_graphs, read_superblock
 
 Fill = Callable[[_engine.Collection], None]
 OWNER = uuid.UUID(int=5)
@@ -87,6 +88,43 @@ def several_flushes(collection: _engine.Collection) -> None:
         collection.delete([str(rng.randrange(200)) for _ in range(3)], None)
         if step % 3 == 1:
             collection.flush()
+
+
+def test_the_reader_reads_graphs(tmp_path: Path) -> None:
+    name = uuid.uuid4()
+    path = tmp_path / "database"
+    database = _engine.Database(str(path), index_rows=200)
+    database.create_collection(name, "cosine")
+    collection = database.open_collection(name)
+    golden.fill_graph(collection)
+    expected = golden.records_of(collection)
+    collection.close()
+    database.close()
+    compare(path, name, expected)
+    check_head(path, name.bytes)
+    (graph,) = read_graphs(path, name.bytes)
+    assert graph.linked + graph.duplicates >= len(expected) - 20
+    assert graph.duplicates >= 9
+    assert max(len(lists) for lists in graph.links.values()) > 1
+    assert all(lists[0] for lists in graph.links.values())
+
+
+def test_the_golden_databases_hold_every_kind_of_file_and_section() -> None:
+    kinds, sections = set(), set()
+    for archive in ARCHIVES:
+        with zipfile.ZipFile(archive) as files:
+            for file in files.namelist():
+                kinds.add(Path(file).name.split("-")[0])
+                data = files.read(file)
+                if data[:8] == b"VXSG\r\n\x1a\n":
+                    table, n = struct.unpack_from("<QI", data, len(data) - 64)
+                    sections |= {
+                        struct.unpack_from("<I", data, at)[0]
+                        for at in range(table, table + 48 * n, 48)
+                    }
+    assert kinds >= {"VEXFS", "manifest", "wal", "vec", "pay", "del", "gra", "head"}
+    assert kinds >= {"catalog.sqlite3", "LOCK", "MAINT"}
+    assert sections == {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 32, 33, 34}
 
 
 @pytest.mark.parametrize("fill", [nothing, only_log, golden.fill, many_documents, several_flushes])
@@ -154,19 +192,24 @@ def test_released_formats_open(archive: Path, tmp_path: Path) -> None:
         assert (entry.name, entry.metadata, entry.schema) == (golden.NAME, metadata, schema)
         assert opened.find_collection("elsewhere", "tenant", "database") is not None
     compare(path, collection_uuid, expected)
+    check_head(path, collection_uuid.bytes)
+    read_graphs(path, collection_uuid.bytes)
     pristine = tmp_path / "pristine"
     shutil.copytree(path, pristine)
     for read_only in (True, False):
         database = _engine.Database(str(path), create=False, read_only=read_only)
         collection = database.open_collection(collection_uuid)
         assert golden.records_of(collection) == expected
+        first = next(iter(expected))
+        near = collection.query(np.array([expected[first][0]], np.float32), 1)
+        assert near.distances[0] <= 1e-6
         if not read_only:  # and can be written on
-            collection.delete(["id-000"], None)
+            collection.delete([first], None)
             collection.flush()
         collection.close()
         database.close()
         if read_only:
             left = {p.name: p.read_bytes() for p in path.rglob("*") if p.is_file()}
             assert left == {p.name: p.read_bytes() for p in pristine.rglob("*") if p.is_file()}
-    del expected["id-000"]
+    del expected[first]
     compare(path, collection_uuid, expected)

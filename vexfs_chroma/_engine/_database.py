@@ -84,6 +84,12 @@ class Database:
             lib.vex_db_uuid(db, out)
         return uuid.UUID(bytes=bytes(ffi.buffer(out)))
 
+    @property
+    def read_only(self) -> bool:
+        """Whether it takes no writes, asked for or not: see vex_db_is_read_only."""
+        with self._handle as db:
+            return bool(lib.vex_db_is_read_only(db))
+
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""
         if space not in SPACES:
