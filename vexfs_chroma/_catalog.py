@@ -116,6 +116,10 @@ class Catalog:
         """Finish what a crash interrupted; see the top of this file."""
         if self._file.damage is not None:  # it must not decide what is removed
             return
+        with self._file.reading() as rows:  # usually nothing: then nobody is waited for
+            known = {_uuid(row[1]) for row in rows.all("collections")}
+            if known == set(engine_collections()) and rows.count("dropped") == 0:
+                return
         # A full disk must not keep anybody from opening; the next one to open goes on.
         with contextlib.suppress(StorageFullError), self._file.writing() as rows:
             known = {_uuid(row[1]) for row in rows.all("collections")}

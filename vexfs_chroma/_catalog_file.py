@@ -43,6 +43,7 @@ from urllib.parse import quote
 
 from chromadb.errors import ChromaError, InternalError, VersionMismatchError
 
+from vexfs_chroma import _engine
 from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
@@ -450,9 +451,11 @@ class CatalogFile:
         text = str(error)
         where = self.path or "the catalog in memory"
         if "locked" in text:
+            holder = _engine.lock_holder(where)
             return DatabaseLockedError(
-                f"another process holds {where} for longer than {self._busy_timeout:g} s; "
-                "try again, or raise busy_timeout"
+                f"the database is locked: {holder} has not given {where} free within "
+                f"{self._busy_timeout:g} s; try again, raise busy_timeout, or end that process if "
+                "it hangs"
             )
         if "readonly" in text:
             if not self.read_only and _is_writable(self.path):

@@ -37,8 +37,24 @@ void vex_lock_file_forked(vex_db *db, vex_lock_file *lock) {
     vex_lock_file_init(lock);
 }
 
-static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name,
-                             uint32_t timeout_ms) {
+static vex_status is_locked(vex_db *db, const char *path, uint32_t timeout_ms, bool explain) {
+    vex_lock_holder holder = {0};
+    char who[80] = "another process";
+    if (explain) { /* else nobody reads the message */
+        db->vfs->path_lock_holder(db->vfs, path, &holder);
+    }
+    if (holder.pid != 0) {
+        snprintf(who, sizeof who, "process %lld (%s)", (long long)holder.pid,
+                 holder.name[0] != '\0' ? holder.name : "of unknown name");
+    }
+    return VEX_FAIL_AT(VEX_ERR_BUSY, path, 0, 0,
+                       "the database is locked: %s has not given it free within %u ms; try "
+                       "again, raise busy_timeout, or end that process if it hangs",
+                       who, (unsigned)timeout_ms);
+}
+
+static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name, uint32_t timeout_ms,
+                             bool explain) {
     vex_vfs *vfs = db->vfs;
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, db->path, name));
@@ -53,10 +69,7 @@ static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name,
             return VEX_OK;
         }
         if (vfs->clock_ms(vfs) - start >= timeout_ms) {
-            return VEX_FAIL_AT(VEX_ERR_BUSY, path, 0, 0,
-                               "another process has held the database for %u ms; try again, or "
-                               "raise busy_timeout",
-                               (unsigned)timeout_ms);
+            return is_locked(db, path, timeout_ms, explain);
         }
         vfs->sleep_ms(vfs, pause);
     }
@@ -85,7 +98,7 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
         pthread_cond_wait(&lock->freed, &lock->mutex);
     }
     if (lock->holders == 0 && !vfs->is_volatile) {
-        status = take_flock(db, lock, name, timeout_ms);
+        status = take_flock(db, lock, name, timeout_ms, !only_try);
         lock->since_ms = vfs->clock_ms(vfs);
     }
     if (status == VEX_OK) {

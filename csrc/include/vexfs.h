@@ -238,6 +238,14 @@ typedef struct vex_stats {
 /* Process-wide counters. */
 void vex_get_stats(vex_stats *out);
 
+/* Which other process has a lock on a file, for messages: an error of status VEX_ERR_BUSY names it. */
+typedef struct vex_lock_holder {
+    int64_t pid;            /* 0: none has, or the system does not tell                         */
+    char name[32];          /* of its program, "" when not known                                */
+} vex_lock_holder;
+
+void vex_find_lock_holder(const char *path, vex_lock_holder *out);
+
 /* fork(): call prepare before it (waits until no call is running in any thread, then holds new
  * ones), and afterwards parent or child in the respective process.  The child then goes on with
  * all handles, as a process of its own.  Without them, calls on inherited handles fail with

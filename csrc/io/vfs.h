@@ -76,6 +76,9 @@ struct vex_vfs {
      * Blocks never. */
     vex_status (*file_try_lock)(vex_vfs *vfs, vex_file *file, bool *locked);
     void (*file_unlock)(vex_vfs *vfs, vex_file *file);
+    /* Which other process has a lock on the file, as far as the system tells.  By its path, because to
+     * open and close a file drops the record locks that this process has on it (SQLite's are such). */
+    void (*path_lock_holder)(vex_vfs *vfs, const char *path, vex_lock_holder *out);
     /* Map [0, size) read-only; the mapping outlives file_close and unlinking.  Aligned to 64
      * bytes at least; size 0 maps too.  VEX_ERR_CORRUPT when the file is shorter than size.
      * Writes inside the mapped range may or may not show; the file must not be cut below size. */

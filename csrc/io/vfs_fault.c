@@ -157,6 +157,10 @@ static void fault_unlock(vex_vfs *vfs, vex_file *file) {
     inner_of(vfs)->file_unlock(inner_of(vfs), file->inner);
 }
 
+static void fault_lock_holder(vex_vfs *vfs, const char *path, vex_lock_holder *out) {
+    inner_of(vfs)->path_lock_holder(inner_of(vfs), path, out);
+}
+
 static vex_status fault_map(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out) {
     MAY_FAIL(vfs, OTHER, file->path, "map file");
     return inner_of(vfs)->file_map(inner_of(vfs), file->inner, size, out);
@@ -246,6 +250,7 @@ static const vex_vfs fault_table = {
     .file_stat = fault_file_stat,
     .file_try_lock = fault_try_lock,
     .file_unlock = fault_unlock,
+    .path_lock_holder = fault_lock_holder,
     .file_map = fault_map,
     .file_unmap = fault_unmap,
     .map_advise = fault_advise,

@@ -148,6 +148,13 @@ static void memory_unlock(vex_vfs *vfs, vex_file *file) {
     pthread_mutex_unlock(&m->lock);
 }
 
+/* No other process has it. */
+static void memory_lock_holder(vex_vfs *vfs, const char *path, vex_lock_holder *out) {
+    (void)vfs;
+    (void)path;
+    *out = (vex_lock_holder){0};
+}
+
 /* ---- mappings ---- */
 
 static const uint8_t empty_map[64]; /* what an empty file is mapped to */
@@ -288,6 +295,7 @@ static const vex_vfs memory_table = {
     .file_stat = memory_file_stat,
     .file_try_lock = memory_try_lock,
     .file_unlock = memory_unlock,
+    .path_lock_holder = memory_lock_holder,
     .file_map = memory_map,
     .file_unmap = memory_unmap,
     .map_advise = memory_advise,

@@ -546,6 +546,7 @@ vex_vfs *vex_vfs_posix(void) {
         .file_stat = posix_file_stat,
         .file_try_lock = posix_try_lock,
         .file_unlock = posix_unlock,
+        .path_lock_holder = vex_system_lock_holder,
         .file_map = posix_map,
         .file_unmap = posix_unmap,
         .map_advise = posix_advise,

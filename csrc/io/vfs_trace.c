@@ -251,6 +251,10 @@ static void trace_unlock(vex_vfs *vfs, vex_file *file) {
     inner_of(vfs)->file_unlock(inner_of(vfs), file->inner);
 }
 
+static void trace_lock_holder(vex_vfs *vfs, const char *path, vex_lock_holder *out) {
+    inner_of(vfs)->path_lock_holder(inner_of(vfs), path, out);
+}
+
 static vex_status trace_map(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out) {
     VEX_TRY(check_alive(vfs, file->path));
     return inner_of(vfs)->file_map(inner_of(vfs), file->inner, size, out);
@@ -386,6 +390,7 @@ static const vex_vfs trace_table = {
     .file_stat = trace_file_stat,
     .file_try_lock = trace_try_lock,
     .file_unlock = trace_unlock,
+    .path_lock_holder = trace_lock_holder,
     .file_map = trace_map,
     .file_unmap = trace_unmap,
     .map_advise = trace_advise,

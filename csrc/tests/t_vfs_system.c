@@ -100,6 +100,58 @@ TEST(posix_remove_all_leaves_link_targets_alone) {
     check_content(vfs, in(root, "kept/f"), "kept");
 }
 
+#ifdef __linux__
+/* In a child: lock the file, tell that it is done, and keep the lock until the parent hangs up. */
+static void hold_lock(vex_vfs *vfs, const char *path, int ready, int over) {
+    vex_file *file = NULL;
+    bool locked = false;
+    char byte = 0;
+    if (vfs->file_open(vfs, path, VEX_FILE_WRITE, &file) == VEX_OK &&
+        vfs->file_try_lock(vfs, file, &locked) == VEX_OK && locked && write(ready, "x", 1) == 1) {
+        (void)!read(over, &byte, 1);
+    }
+    _exit(0);
+}
+
+TEST(posix_lock_holder) {
+    vex_vfs *vfs = vex_vfs_posix();
+    const char *path = in(test_directory(), "lock");
+    vex_lock_holder holder = {.pid = 1};
+    vex_find_lock_holder(path, &holder); /* there is no such file */
+    CHECK_EQ(holder.pid, 0);
+    vex_file *file = open_file(vfs, path, VEX_FILE_CREATE);
+    bool locked = false;
+    CHECK_OK(vfs->file_try_lock(vfs, file, &locked));
+    vex_find_lock_holder(path, &holder); /* we have it: no other process */
+    CHECK_EQ(holder.pid, 0);
+    vfs->file_close(vfs, file);
+
+    int ready[2], over[2];
+    CHECK(pipe(ready) == 0 && pipe(over) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        close(over[1]);
+        hold_lock(vfs, path, ready[1], over[0]);
+    }
+    char byte, own_name[sizeof holder.name] = "";
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    vex_find_lock_holder(path, &holder);
+    CHECK_EQ(holder.pid, child);
+    FILE *comm = fopen("/proc/self/comm", "r"); /* the child has our name */
+    CHECK(comm != NULL && fscanf(comm, "%31s", own_name) == 1);
+    fclose(comm);
+    CHECK(strcmp(holder.name, own_name) == 0);
+    close(over[1]);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    vex_find_lock_holder(path, &holder);
+    CHECK_EQ(holder.pid, 0);
+    close(ready[0]);
+    close(ready[1]);
+    close(over[0]);
+}
+#endif
+
 TEST(environment) {
     CHECK_EQ(setenv("VEXFS_TEST_VARIABLE", "value", 1), 0);
     CHECK(strcmp(vex_environment("VEXFS_TEST_VARIABLE"), "value") == 0);

@@ -230,7 +230,12 @@ class Lease:
         if not is_prefix(state.seen, process.shown):
             raise Violation(f"a read gives {process.shown}, others saw {state.seen} before")
         at_work = any(other.at not in {"idle", "away"} for other in state.processes)
-        if self.rules.settles_reading and not at_work and not process.poisoned and process.shown != now:
+        if (
+            self.rules.settles_reading
+            and not at_work
+            and not process.poisoned
+            and process.shown != now
+        ):
             raise Violation(f"all is quiet, a read gives {process.shown}, recovering {now}")
 
     # ---- steps -----------------------------------------------------------------------------------
@@ -342,7 +347,10 @@ class Lease:
     # ---- what a process may begin ----------------------------------------------------------------
 
     def at_away(self, state: State, i: int, process: Process) -> Steps:
-        yield "opens", self._put(state, i, process._replace(at="open", opening=True, floor=state.seen))
+        yield (
+            "opens",
+            self._put(state, i, process._replace(at="open", opening=True, floor=state.seen)),
+        )
 
     def at_idle(self, state: State, i: int, process: Process) -> Steps:
         free = self._is_free(state, i)
@@ -633,7 +641,9 @@ class Lease:
         others = tuple(m for m in state.disk.manifests if m.generation != flush.generation)
         disk = state.disk._replace(manifests=tuple(sorted((*others, manifest))))
         if not self.rules.removes_after_commit:
-            disk = disk.without_leftovers(disk.manifests[-1])._replace(manifests=state.disk.manifests)
+            disk = disk.without_leftovers(disk.manifests[-1])._replace(
+                manifests=state.disk.manifests
+            )
         process = process._replace(at="name_manifest", generation=flush.generation)
         yield "commits a manifest", self._put(state, i, process, disk)
 

@@ -251,6 +251,14 @@ def test_reconciling_waits_for_a_collection_that_is_being_created(opened, engine
     assert opener.count_collections(*HOME) == 1
 
 
+def test_opening_waits_for_nobody_when_there_is_nothing_to_finish(tmp_path, opened, engine):
+    create(opened(), engine)
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    reconcile(opened(busy_timeout=0), engine)
+    other.close()
+
+
 def test_a_new_catalog_beside_collections_is_refused(tmp_path, opened, engine):
     catalog = opened()
     made, _ = create(catalog, engine)

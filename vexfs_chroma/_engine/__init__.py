@@ -74,6 +74,7 @@ __all__ = [
     "Rows",
     "codec_name",
     "format_version",
+    "lock_holder",
     "simd_level",
     "stats",
     "version",
@@ -109,6 +110,16 @@ def format_version() -> tuple[int, int]:
     out = ffi.new("uint16_t[2]")
     lib.vex_format_version(out, out + 1)
     return out[0], out[1]
+
+
+def lock_holder(path: str) -> str:
+    """Which other process has a lock on a file, for messages: "process 4711 (python3)"."""
+    out = ffi.new("vex_lock_holder *")
+    lib.vex_find_lock_holder(os.fsencode(path), out)
+    if out.pid == 0:
+        return "another process"
+    name = ffi.string(out.name).decode("utf-8", "replace")
+    return f"process {out.pid} ({name or 'of unknown name'})"
 
 
 _register_codec(ffi, lib)
