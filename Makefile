@@ -190,8 +190,8 @@ ecosystem: $(EXTENSION) $(ECOSYSTEM_DEPENDENCIES) ## LangChain's own tests and o
 	$(BIN)/python tests/ecosystem/run_ecosystem.py $(ARGS)
 	$(BIN)/pytest -q tests/ecosystem
 
-crash: $(EXTENSION) $(TEST_DEPENDENCIES) ## kill writers again and again (N rounds), check what is left
-	VEXFS_CRASH_ROUNDS=$(N) $(BIN)/pytest -q -m crash tests/crash $(ARGS)
+crash: $(EXTENSION) ## kill writers again and again (N rounds), check what is left (ARGS="--impl chromadb")
+	$(BIN)/python tests/crash/kill_loop.py --rounds $(or $(N),1000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Each fuzz target gets the engine and libFuzzer; its corpus stays in build/fuzz/.
 fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target

@@ -2,7 +2,7 @@
 
     chromadb.errors.ChromaError
      +-- InternalError
-     |    +-- DatabaseLockedError       another process, which it names, keeps writing past busy_timeout
+     |    +-- DatabaseLockedError       another process, which it names, writes past busy_timeout
      |    +-- ReadOnlyError             opened read-only, or on read-only media
      |    +-- StorageFullError          the disk or the quota is full; nothing stored was lost
      |    +-- StoragePermissionError    the operating system refused access; __cause__ says how
