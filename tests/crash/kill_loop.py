@@ -226,7 +226,7 @@ class Child:
 def import_package(name: str) -> Any:
     """The package, in a process that may fork: no library may have threads then."""
     package = importlib.import_module(name)
-    if Path("/proc/self/task").exists() and len(os.listdir("/proc/self/task")) > 1:
+    if len(list(Path("/proc/self/task").glob("*"))) > 1:
         raise SystemExit(f"importing {name} started threads, so it cannot be forked")
     return package
 
@@ -255,9 +255,9 @@ def table(counts: Counts) -> str:
         "databases that could not be opened any more": counts.unopenable,
         "writers that failed by themselves": counts.writers_failed,
         "rounds after which acknowledged records were lost": counts.rounds_with_loss,
-        "... records": counts.lost,
+        "... records lost": counts.lost,
         "rounds after which part of an operation was there": counts.rounds_with_part,
-        "... records": counts.partial,
+        "... records of these parts": counts.partial,
         "records that were there twice": counts.doubled,
         "ids that were not there, and could not be added": counts.add_ignored,
         "records that a query for their vector did not find": counts.not_found,
