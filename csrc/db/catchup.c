@@ -314,6 +314,13 @@ static vex_status load(vex_collection *collection) {
         }
         status = load_once(collection, (vex_replay_limit){valid, valid ? head.wal_number : 0,
                                                           valid ? head.wal_end : 0});
+        if (status == VEX_OK && !valid) { /* another process may have begun to write since */
+            VEX_TRY(vex_collection_open_head(collection, false));
+            VEX_TRY(vex_collection_read_head(collection, &head, &valid));
+            if (valid) {
+                continue;
+            }
+        }
         if (status != VEX_ERR_NOT_FOUND && status != VEX_ERR_CORRUPT) {
             break;
         }
@@ -400,11 +407,13 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
     }
     VEX_TRY(status);
     collection->stale = false;
-    return vex_publish(collection, collection->latest, &collection->known);
+    /* What no head vouches for is shown once it was written again. */
+    return limit.known ? vex_publish(collection, collection->latest, &collection->known) : VEX_OK;
 }
 
+/* A head may tell of an older generation: who flushed was killed before it wrote the head. */
 bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head) {
-    return collection->stale || head->generation != collection->known.generation ||
+    return collection->stale || head->generation > collection->known.generation ||
            head->lsn > collection->known.lsn;
 }
 
@@ -416,11 +425,15 @@ vex_status vex_collection_refresh(vex_collection *collection) {
     bool valid = false;
     VEX_TRY(vex_collection_open_head(collection, false));
     VEX_TRY(vex_collection_read_head(collection, &head, &valid));
+    if (!valid && collection->head_file != NULL) { /* a sync failed: the head is void */
+        (void)vex_collection_settle(collection, false);
+        VEX_TRY(vex_collection_read_head(collection, &head, &valid));
+    }
     if (!valid) {
         return VEX_OK; /* nobody wrote since boot */
     }
     pthread_mutex_lock(&collection->publish_mu);
-    bool current = head.generation == collection->published_head.generation &&
+    bool current = head.generation <= collection->published_head.generation &&
                    head.lsn <= collection->published_head.lsn;
     pthread_mutex_unlock(&collection->publish_mu);
     if (current) {
@@ -428,8 +441,9 @@ vex_status vex_collection_refresh(vex_collection *collection) {
     }
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_read_head(collection, &head, &valid);
-    if (status == VEX_OK && valid && !collection->poisoned &&
-        vex_collection_is_behind(collection, &head)) {
+    bool may_load =
+        !collection->poisoned || collection->syncing == 0; /* threads have the log open */
+    if (status == VEX_OK && valid && may_load && vex_collection_is_behind(collection, &head)) {
         status = vex_collection_follow(collection, head.generation,
                                        (vex_replay_limit){true, head.wal_number, head.wal_end});
     }

@@ -29,7 +29,8 @@ vex_status vex_collection_log_exists(const vex_collection *collection, uint64_t 
 bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head);
 
 /* Under write_mu: move `latest` to what is committed, and publish it.  A failure leaves `known`
- * and the memtable ahead of `latest`, so the next use loads everything anew. */
+ * and the memtable ahead of `latest`, so the next use loads everything anew.  Without a limit it is
+ * not published: first it has to be written again. */
 vex_status vex_collection_follow(vex_collection *collection, uint64_t generation,
                                  vex_replay_limit limit);
 

@@ -223,20 +223,33 @@ static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out
     return VEX_OK;
 }
 
+static vex_status settle_opened(vex_collection *collection) {
+    vex_status status = vex_collection_settle(collection, true);
+    if (status != VEX_OK) {
+        const vex_error failure = *vex_last_error();
+        vex_collection_release(collection);
+        return vex_fail_at(status, failure.path, failure.offset, failure.sys_errno, "%s",
+                           failure.message);
+    }
+    return VEX_OK;
+}
+
 vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out) {
     VEX_TRY(vex_db_enter(db));
     pthread_mutex_lock(&db->collections_mu);
-    vex_collection *there = find_open(db, uuid);
+    vex_collection *there = find_open(db, uuid), *opened = there;
     vex_status status = VEX_OK;
     if (there != NULL) {
         there->handles++;
-        *out = there;
     } else {
-        status = open_new(db, uuid, out);
+        status = open_new(db, uuid, &opened);
     }
     pthread_mutex_unlock(&db->collections_mu);
     if (status == VEX_OK && there == NULL) {
-        vex_collection_settle(*out); /* takes the lease, which comes before collections_mu */
+        status = settle_opened(opened); /* takes the lease, which comes before collections_mu */
+    }
+    if (status == VEX_OK) {
+        *out = opened;
     }
     vex_db_leave(db);
     return status;

@@ -38,13 +38,18 @@ vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const
     return status;
 }
 
-void vex_collection_sync_failed(vex_collection *collection) {
-    collection->poisoned = true;
-    pthread_mutex_lock(&collection->publish_mu);
-    collection->head_void = true;
+void vex_collection_void_head(vex_collection *collection) {
     if (collection->head_file != NULL) {
         (void)vex_head_void(collection->db->vfs, collection->head_file);
     }
+}
+
+void vex_collection_sync_failed(vex_collection *collection) {
+    collection->poisoned = true;
+    collection->stale = true; /* it is ahead of what is published: reading goes on from the files */
+    pthread_mutex_lock(&collection->publish_mu);
+    collection->head_void = true;
+    vex_collection_void_head(collection);
     pthread_mutex_unlock(&collection->publish_mu);
 }
 
@@ -252,7 +257,7 @@ vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *co
     return status;
 }
 
-vex_status vex_collection_sync(vex_collection *collection) {
+static vex_status sync_log(vex_collection *collection) {
     pthread_mutex_lock(&collection->write_mu);
     vex_wal_writer *wal = collection->poisoned ? NULL : collection->wal;
     uint64_t end = wal ? vex_wal_end(wal) : 0;
@@ -273,5 +278,20 @@ vex_status vex_collection_sync(vex_collection *collection) {
         pthread_cond_broadcast(&collection->syncs_done);
     }
     pthread_mutex_unlock(&collection->write_mu);
+    return status;
+}
+
+/* Not the whole busy timeout: what is acknowledged should be on the disk soon. */
+#define SYNC_WAIT_MS 1000
+
+vex_status vex_collection_sync(vex_collection *collection) {
+    vex_db *db = collection->db;
+    /* Nobody else must be between append and publishing: should the sync fail, that head would vouch
+     * for records that the failure took, and the next writer would build on them. */
+    bool lease = vex_lease_acquire_within(db, SYNC_WAIT_MS) == VEX_OK;
+    vex_status status = sync_log(collection);
+    if (lease) {
+        vex_lease_release(db);
+    }
     return status;
 }

@@ -121,6 +121,7 @@ struct vex_collection {
     vex_snapshot *published;
     vex_head published_head;
     bool head_void;            /* by a failed sync: not written any more                          */
+    atomic_bool unsettled;     /* taking a dead writer's log over failed: not tried for reading   */
     _Atomic(vex_file *) head_file; /* set once; NULL until somebody wrote the collection            */
 
     /* worker: what is wanted, and how many jobs run */
@@ -198,8 +199,9 @@ vex_status vex_collection_refresh(vex_collection *collection);
 vex_status vex_collection_take_over(vex_collection *collection);
 /* After opening: a batch that a killed writer logged, but did not acknowledge, counts from the first
  * read on, or never: else get() would miss what an add() then finds there.  Best effort: when it is not
- * possible now (a hung lease holder, a full disk), the next write does it. */
-void vex_collection_settle(vex_collection *collection);
+ * possible now (a hung lease holder, a full disk), the next write does it.  VEX_ERR_IO when the disk
+ * fails: then nobody knows what counts.  `wait`: for the lease. */
+vex_status vex_collection_settle(vex_collection *collection, bool wait);
 /* At a clean close: mark the end of the log, when it is ours, so that damage of its last record is
  * told from a torn write.  Without the mark all is safe, too. */
 void vex_collection_seal_log(vex_collection *collection);
@@ -215,6 +217,8 @@ vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const
  * log is written again before anything is added, by whoever does so.  The head must not vouch for it:
  * in durability normal it is ahead of the syncs. */
 void vex_collection_sync_failed(vex_collection *collection);
+/* Have no head count, until somebody has taken the log over. */
+void vex_collection_void_head(vex_collection *collection);
 /* Sync what is appended (durability normal; closing). */
 vex_status vex_collection_sync(vex_collection *collection);
 

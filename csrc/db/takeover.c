@@ -65,7 +65,11 @@ static vex_status recover_log(vex_collection *collection) {
     VEX_TRY(vex_collection_follow(collection, collection->known.generation, (vex_replay_limit){0}));
     vex_wal_name(name, collection->known.wal_number);
     VEX_TRY(vex_path_join(path, collection->dir, name));
-    return persist_again(collection->db->vfs, path, collection->known.wal_end);
+    vex_status status = persist_again(collection->db->vfs, path, collection->known.wal_end);
+    if (status != VEX_OK) {
+        vex_collection_void_head(collection);
+    }
+    return status;
 }
 
 static vex_status open_log(vex_collection *collection, bool head_valid) {
@@ -97,6 +101,19 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
     return VEX_OK;
 }
 
+/* Whoever flushed may have been killed between the manifest and the head, or the head is void: then
+ * the logs that we know are the past, and nobody would read what is added to them. */
+static vex_status follow_manifest(vex_collection *collection, bool head_valid,
+                                  const vex_head *head) {
+    uint64_t newest = 0;
+    VEX_TRY(vex_manifest_newest(collection->db->vfs, collection->dir, &newest));
+    if (newest == collection->known.generation) {
+        return VEX_OK;
+    }
+    return vex_collection_follow(collection, newest,
+                                 (vex_replay_limit){head_valid, head->wal_number, head->wal_end});
+}
+
 vex_status vex_collection_take_over(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
         return vex_collection_gone(collection);
@@ -121,13 +138,17 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     bool ours = collection->wal != NULL && collection->syncing > 0;
     bool clean = ours, sealed = false;
     if (collection->wal != NULL && !ours && valid) {
-        VEX_TRY(check_end(collection, valid, &clean, &sealed));
+        vex_status status = check_end(collection, valid, &clean, &sealed);
+        if (status != VEX_ERR_NOT_FOUND) { /* else a flush removed the log: see follow_manifest */
+            VEX_TRY(status);
+        }
     }
     if (collection->wal != NULL && clean) {
         return VEX_OK;
     }
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
+    VEX_TRY(follow_manifest(collection, valid, &head));
     /* The head is written when the names of the files that it stands for are durable. */
     if (!valid || head.generation != collection->known.generation ||
         head.wal_number != collection->known.wal_number) {
@@ -135,6 +156,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     }
     VEX_TRY(vex_collection_open_head(collection, true));
     VEX_TRY(open_log(collection, valid));
+    atomic_store(&collection->unsettled, false);
     return vex_publish(collection, collection->latest, &collection->known);
 }
 
@@ -143,30 +165,48 @@ vex_status vex_collection_take_over(vex_collection *collection) {
 /* Whoever has the lease gives it up after some milliseconds, unless it hangs. */
 #define SETTLE_WAIT_MS 100
 
-/* Under write_mu: are there bytes behind the end that the head tells? */
-static bool has_unsettled(vex_collection *collection) {
+/* Under write_mu: are there bytes behind the end that the head tells, or might there be, since no
+ * head does? */
+static bool has_unsettled(vex_collection *collection, bool *head_valid) {
     vex_head head;
-    bool valid = false, clean = true, sealed = false;
-    return vex_collection_read_head(collection, &head, &valid) == VEX_OK && valid &&
-           !vex_collection_is_behind(collection, &head) &&
-           check_end(collection, true, &clean, &sealed) == VEX_OK && !clean;
+    bool clean = true, sealed = false;
+    return !collection->poisoned && !atomic_load(&collection->unsettled) &&
+           vex_collection_read_head(collection, &head, head_valid) == VEX_OK &&
+           !(*head_valid && vex_collection_is_behind(collection, &head)) &&
+           check_end(collection, *head_valid, &clean, &sealed) == VEX_OK && !clean;
 }
 
-void vex_collection_settle(vex_collection *collection) {
+vex_status vex_collection_settle(vex_collection *collection, bool wait) {
     vex_db *db = collection->db;
+    bool head_valid = false;
     if (db->read_only || vex_db_volatile(db)) {
-        return;
+        return VEX_OK;
     }
     pthread_mutex_lock(&collection->write_mu);
-    bool needed = has_unsettled(collection);
+    bool needed = has_unsettled(collection, &head_valid);
     pthread_mutex_unlock(&collection->write_mu);
-    if (!needed || vex_lease_acquire_within(db, SETTLE_WAIT_MS) != VEX_OK) {
-        return;
+    if (!needed) {
+        return VEX_OK;
+    }
+    /* Without a head, whoever has the lease is about to write one: what it has not acknowledged must
+     * not be shown meanwhile. */
+    vex_status status = !wait        ? vex_lease_try(db)
+                        : head_valid ? vex_lease_acquire_within(db, SETTLE_WAIT_MS)
+                                     : vex_lease_acquire(db);
+    if (status != VEX_OK) {
+        return VEX_OK;
     }
     pthread_mutex_lock(&collection->write_mu);
-    (void)vex_collection_take_over(collection);
+    status = vex_collection_take_over(collection);
+    if (status != VEX_OK) {
+        atomic_store(&collection->unsettled, true); /* left to the next write */
+    }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(db);
+    return status != VEX_ERR_IO
+               ? VEX_OK
+               : vex_fail_context(status, "the log of a killed writer cannot be made durable; open "
+                                          "the database read-only to read what is there");
 }
 
 /* ---- closing ---- */
