@@ -1,0 +1,257 @@
+/*
+ * t_db_processes.c - several processes on one database, with one that dies, or whose disk fails, at a
+ * place that no signal would find.
+ *
+ * Each process is a child that does what the test asks it for, over a socket: it has a vfs of real
+ * files that can be told to end the process instead of writing the head, or to fail every sync.
+ */
+#include "db/db.h"
+
+#include "tests/db_kit.h" /* whose type is called like parameters of the engine's headers */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* ---- in the child ---- */
+
+static vex_vfs watched;
+static const vex_file *head;
+static int head_writes_left = -1; /* the one after these ends the process */
+static bool syncs_fail;
+
+static vex_status watched_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
+    VEX_TRY(vex_vfs_posix()->file_open(vfs, path, mode, out));
+    size_t len = strlen(path);
+    if (len > 5 && strcmp(path + len - 5, "/head") == 0) {
+        head = *out;
+    }
+    return VEX_OK;
+}
+
+static vex_status watched_write(vex_vfs *vfs, vex_file *file, const vex_iovec *parts,
+                                uint32_t n_parts, uint64_t offset) {
+    if (file == head && head_writes_left >= 0 && head_writes_left-- == 0) {
+        _exit(0);
+    }
+    return vex_vfs_posix()->file_write(vfs, file, parts, n_parts, offset);
+}
+
+static vex_status watched_sync(vex_vfs *vfs, vex_file *file) {
+    return syncs_fail ? VEX_FAIL_AT(VEX_ERR_IO, "the log", 0, EIO, "injected fault: cannot sync")
+                      : vex_vfs_posix()->file_sync_data(vfs, file);
+}
+
+static vex_db *db;
+static vex_collection *collection;
+
+static const char *open_all(const char *directory) {
+    const vex_db_options options = {.busy_timeout_ms = 5000};
+    vex_status status = vex_db_open(directory, &options, &db);
+    if (status == VEX_OK) {
+        status = vex_collection_create(db, uuid, VEX_SPACE_L2);
+        status = status == VEX_ERR_EXISTS ? VEX_OK : status;
+    }
+    return vex_status_name(status == VEX_OK ? vex_collection_open(db, uuid, &collection) : status);
+}
+
+static const char *close_all(void) {
+    vex_collection_close(collection);
+    return vex_status_name(vex_db_close(db));
+}
+
+static const char *get_ids(void) {
+    vex_result *result = NULL;
+    vex_status status = vex_get(collection, NULL, 0, -1, VEX_INCLUDE_DOCUMENTS, &result);
+    if (status != VEX_OK) {
+        return vex_status_name(status);
+    }
+    const char *ids = ids_of(result);
+    vex_result_free(result);
+    return ids;
+}
+
+static const char *answer(const char *request, const char *directory) {
+    if (strcmp(request, "open") == 0) {
+        return open_all(directory);
+    } else if (strcmp(request, "close") == 0) {
+        return close_all();
+    } else if (strcmp(request, "flush") == 0) {
+        return vex_status_name(vex_collection_flush(collection));
+    } else if (strcmp(request, "get") == 0) {
+        return get_ids();
+    } else if (sscanf(request, "die at head write %d", &head_writes_left) == 1) {
+        return "yes";
+    } else if (strcmp(request, "let syncs fail") == 0) {
+        syncs_fail = true;
+        return "yes";
+    } else if (strcmp(request, "let syncs succeed") == 0) {
+        syncs_fail = false;
+        return "yes";
+    }
+    const row one = {request + strlen("add "), 1, 2, "document", 3};
+    return vex_status_name(write_rows(collection, VEX_WRITE_ADD, &one, 1, true));
+}
+
+static void serve(int requests, const char *directory) {
+    char request[64];
+    watched = *vex_vfs_posix();
+    watched.file_open = watched_open;
+    watched.file_write = watched_write;
+    watched.file_sync = watched_sync;
+    watched.file_sync_data = watched_sync;
+    vex_db_test_files = &watched;
+    for (;;) {
+        ssize_t len = read(requests, request, sizeof request - 1);
+        if (len <= 0) {
+            _exit(0); /* without closing anything, as a killed process does */
+        }
+        request[len] = '\0';
+        const char *text = answer(request, directory);
+        if (write(requests, text, strlen(text)) < 0) {
+            _exit(1);
+        }
+    }
+}
+
+/* ---- in the test ---- */
+
+typedef struct process {
+    pid_t pid;
+    int socket;
+} process;
+
+static process start(void) {
+    int ends[2];
+    const char *directory = test_directory();
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+    process started = {.pid = fork(), .socket = ends[0]};
+    CHECK(started.pid >= 0);
+    if (started.pid == 0) {
+        close(ends[0]);
+        serve(ends[1], directory);
+    }
+    close(ends[1]);
+    return started;
+}
+
+/* What the process answers; "" when it died of it. */
+static const char *ask(const process *p, const char *request) {
+    static char text[4096];
+    CHECK(write(p->socket, request, strlen(request)) > 0);
+    ssize_t len = read(p->socket, text, sizeof text - 1);
+    text[len > 0 ? len : 0] = '\0';
+    return text;
+}
+
+static void end(const process *p) {
+    close(p->socket);
+    kill(p->pid, SIGKILL);
+    waitpid(p->pid, NULL, 0);
+}
+
+#define CHECK_ANSWER(p, request, expected)                                                         \
+    do {                                                                                           \
+        const char *check_answer_ = ask(&(p), request);                                            \
+        if (strcmp(check_answer_, expected) != 0) {                                                \
+            test_failed(__FILE__, __LINE__, "%s: %s, expected %s", request, check_answer_,         \
+                        expected);                                                                 \
+        }                                                                                          \
+    } while (0)
+
+/* Has a flush killed between its manifest and the head, and what it replaced removed by the next who
+ * opens; `a` knows nothing of it. */
+static void flush_and_die(const process *a) {
+    process flushing = start(), opening = start();
+    CHECK_ANSWER(flushing, "open", "VEX_OK");
+    CHECK_ANSWER(flushing, "die at head write 2", "yes"); /* opening the log, sealing it, then */
+    CHECK_ANSWER(flushing, "flush", "");
+    end(&flushing);
+    CHECK_ANSWER(*a, "get", "a");
+    CHECK_ANSWER(opening, "open", "VEX_OK");
+    CHECK_ANSWER(opening, "get", "a");
+    end(&opening);
+}
+
+static void check_from_elsewhere(const char *expected) {
+    process other = start();
+    CHECK_ANSWER(other, "open", "VEX_OK");
+    CHECK_ANSWER(other, "get", expected);
+    CHECK_ANSWER(other, "close", "VEX_OK");
+    end(&other);
+}
+
+TEST(db_processes_a_writer_goes_on_after_a_flush_that_was_killed_elsewhere) {
+    process a = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    flush_and_die(&a);
+    CHECK_ANSWER(a, "add b", "VEX_OK");
+    CHECK_ANSWER(a, "get", "a,b");
+    check_from_elsewhere("a,b");
+    end(&a);
+    check_from_elsewhere("a,b");
+}
+
+TEST(db_processes_a_reader_writes_after_a_flush_that_was_killed_elsewhere) {
+    process first = start(), a = start();
+    CHECK_ANSWER(first, "open", "VEX_OK");
+    CHECK_ANSWER(first, "add a", "VEX_OK");
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "get", "a");
+    end(&first);
+    flush_and_die(&a);
+    CHECK_ANSWER(a, "add b", "VEX_OK"); /* not to the log that the flush has left behind */
+    CHECK_ANSWER(a, "flush", "VEX_OK");
+    check_from_elsewhere("a,b");
+    end(&a);
+    check_from_elsewhere("a,b");
+}
+
+TEST(db_processes_a_failed_sync_hides_nothing) {
+    process a = start(), b = start(), c = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(c, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    CHECK_ANSWER(a, "let syncs fail", "yes");
+    CHECK_ANSWER(a, "add x", "VEX_ERR_IO");
+    CHECK_ANSWER(a, "add y", "VEX_ERR_POISONED");
+    CHECK_ANSWER(a, "get", "a");
+    CHECK_ANSWER(b, "get",
+                 "a,x"); /* no head tells of a; the log holds x, which counts from now on */
+    CHECK_ANSWER(c, "get", "a,x");
+    CHECK_ANSWER(a, "get", "a,x"); /* it does not write, but reads */
+    CHECK_ANSWER(c, "add c", "VEX_OK");
+    CHECK_ANSWER(b, "get", "a,x,c");
+    CHECK_ANSWER(a, "get", "a,x,c");
+    CHECK_ANSWER(a, "let syncs succeed", "yes");
+    CHECK_ANSWER(a, "close", "VEX_OK");
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add d", "VEX_OK");
+    end(&a);
+    CHECK_ANSWER(b, "get", "a,x,c,d");
+    end(&b);
+    end(&c);
+    check_from_elsewhere("a,x,c,d");
+}
+
+TEST(db_processes_what_cannot_be_made_durable_is_not_shown) {
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    CHECK_ANSWER(a, "die at head write 0", "yes");
+    CHECK_ANSWER(a, "add b", ""); /* logged, not acknowledged */
+    end(&a);
+    CHECK_ANSWER(b, "let syncs fail", "yes");
+    CHECK_ANSWER(b, "open", "VEX_ERR_IO");
+    CHECK_ANSWER(b, "let syncs succeed", "yes");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(b, "get", "a,b");
+    CHECK_ANSWER(b, "add c", "VEX_OK");
+    end(&b);
+    check_from_elsewhere("a,b,c");
+}
