@@ -200,8 +200,9 @@ vex_status vex_collection_take_over(vex_collection *collection);
 /* After opening: a batch that a killed writer logged, but did not acknowledge, counts from the first
  * read on, or never: else get() would miss what an add() then finds there.  Best effort: when it is not
  * possible now (a hung lease holder, a full disk), the next write does it.  VEX_ERR_IO when the disk
- * fails: then nobody knows what counts.  `wait`: for the lease. */
-vex_status vex_collection_settle(vex_collection *collection, bool wait);
+ * fails: then nobody knows what counts.  Reading does the same when a failed sync has left no
+ * head that counts. */
+vex_status vex_collection_settle(vex_collection *collection, bool opening);
 /* At a clean close: mark the end of the log, when it is ours, so that damage of its last record is
  * told from a torn write.  Without the mark all is safe, too. */
 void vex_collection_seal_log(vex_collection *collection);

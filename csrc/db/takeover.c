@@ -176,7 +176,7 @@ static bool has_unsettled(vex_collection *collection, bool *head_valid) {
            check_end(collection, *head_valid, &clean, &sealed) == VEX_OK && !clean;
 }
 
-vex_status vex_collection_settle(vex_collection *collection, bool wait) {
+vex_status vex_collection_settle(vex_collection *collection, bool opening) {
     vex_db *db = collection->db;
     bool head_valid = false;
     if (db->read_only || vex_db_volatile(db)) {
@@ -190,9 +190,8 @@ vex_status vex_collection_settle(vex_collection *collection, bool wait) {
     }
     /* Without a head, whoever has the lease is about to write one: what it has not acknowledged must
      * not be shown meanwhile. */
-    vex_status status = !wait        ? vex_lease_try(db)
-                        : head_valid ? vex_lease_acquire_within(db, SETTLE_WAIT_MS)
-                                     : vex_lease_acquire(db);
+    vex_status status = opening && !head_valid ? vex_lease_acquire(db)
+                                               : vex_lease_acquire_within(db, SETTLE_WAIT_MS);
     if (status != VEX_OK) {
         return VEX_OK;
     }
