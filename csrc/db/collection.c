@@ -342,9 +342,7 @@ vex_status vex_collection_drop(vex_db *db, const uint8_t *uuid) {
     VEX_TRY(vex_db_enter(db));
     vex_status status = vex_collection_directory(db, uuid, &dir);
     if (status == VEX_OK) {
-        atomic_fetch_add(&db->droppers, 1);
-        status = vex_maintenance_acquire(db);
-        atomic_fetch_sub(&db->droppers, 1);
+        status = vex_maintenance_acquire_soon(db);
     }
     if (status == VEX_OK) {
         status = vex_lease_acquire(db);

@@ -7,7 +7,7 @@
  * that become due while it writes.  It reserves its file numbers first, and what the flushes
  * change is carried over at the commit (store/compact.h).
  *
- * A step gives up when it stands in somebody's way: fork(), closing, dropping a collection.
+ * A step gives up when it stands in somebody's way: fork(), closing, dropping a collection, a backup.
  */
 #include "db/compact_plan.h"
 #include "db/db.h"
@@ -79,7 +79,7 @@ static void flush_what_is_due(step *s) {
 static vex_status pause_step(void *context) {
     step *s = context;
     vex_db *db = s->collection->db;
-    if (vex_worker_stopping(db) || vex_fork_waits() || atomic_load(&db->droppers) > 0) {
+    if (vex_worker_stopping(db) || vex_fork_waits() || atomic_load(&db->maintenance_wanted) > 0) {
         s->interrupted = true;
         return VEX_FAIL(VEX_ERR_BUSY, "a compaction was interrupted; it is done later");
     }

@@ -53,7 +53,8 @@ typedef struct vex_lock_file {
     vex_file *file;            /* NULL until first needed in this process                         */
     uint32_t holders;          /* threads of this process holding it                              */
     uint64_t since_ms;         /* when the flock was taken                                        */
-    bool draining;             /* held too long: newcomers wait until it was given up once        */
+    bool draining;             /* held too long, or wanted alone: newcomers wait until it was
+                                  given up once                                                   */
 } vex_lock_file;
 
 /* Background threads of a database: making a graph anew must not keep a flush waiting. */
@@ -91,7 +92,7 @@ struct vex_db {
     pthread_cond_t worker_wake;
     vex_worker workers[VEX_WORKERS];
     bool worker_stop;
-    atomic_uint droppers;      /* calls that want MAINT to drop a collection: compaction gives way */
+    atomic_uint maintenance_wanted; /* by calls that compaction gives way to: a drop, a backup     */
 };
 
 struct vex_collection {
@@ -162,10 +163,14 @@ void vex_lock_file_forked(vex_db *db, vex_lock_file *lock);
  * keeps it past the busy timeout; VEX_ERR_READ_ONLY. */
 vex_status vex_lease_acquire(vex_db *db);
 vex_status vex_lease_acquire_within(vex_db *db, uint32_t ms); /* or the timeout, if shorter */
+/* Without other threads of this process: then no write is anywhere between its beginning and its
+ * acknowledgement, in any process. */
+vex_status vex_lease_acquire_alone(vex_db *db);
 vex_status vex_lease_try(vex_db *db); /* without waiting for anybody */
 void vex_lease_release(vex_db *db);
 /* The right to change manifests: one thread of one process. */
 vex_status vex_maintenance_acquire(vex_db *db);
+vex_status vex_maintenance_acquire_soon(vex_db *db); /* a compaction of this process gives way       */
 vex_status vex_maintenance_try(vex_db *db);
 void vex_maintenance_release(vex_db *db);
 

@@ -5,7 +5,8 @@
  * Both are flock() on files that are never written, renamed or removed, so the kernel frees
  * them when a holder dies, however it dies.  Within the process the lease is counted: the first
  * thread takes the flock, the last gives it back.  Threads that keep overlapping would never let
- * another process in; so after LEASE_MAX_MS newcomers wait until it was given back once.
+ * another process in, nor a thread that wants it for itself; so after LEASE_MAX_MS, or while such a
+ * thread waits, newcomers wait until it was given back once.
  */
 #include "db/db.h"
 
@@ -95,6 +96,7 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
             pthread_mutex_unlock(&lock->mutex);
             return VEX_FAIL(VEX_ERR_BUSY, "busy in another thread");
         }
+        lock->draining = lock->draining || !shared;
         pthread_cond_wait(&lock->freed, &lock->mutex);
     }
     if (lock->holders == 0 && !vfs->is_volatile) {
@@ -103,7 +105,8 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
     }
     if (status == VEX_OK) {
         lock->holders++;
-        lock->draining = !vfs->is_volatile && vfs->clock_ms(vfs) - lock->since_ms > LEASE_MAX_MS;
+        lock->draining =
+            !shared || (!vfs->is_volatile && vfs->clock_ms(vfs) - lock->since_ms > LEASE_MAX_MS);
     }
     pthread_mutex_unlock(&lock->mutex);
     return status;
@@ -125,6 +128,10 @@ vex_status vex_lease_acquire(vex_db *db) {
     return acquire(db, &db->lease, "LOCK", true, db->options.busy_timeout_ms, false);
 }
 
+vex_status vex_lease_acquire_alone(vex_db *db) {
+    return acquire(db, &db->lease, "LOCK", false, db->options.busy_timeout_ms, false);
+}
+
 vex_status vex_lease_acquire_within(vex_db *db, uint32_t ms) {
     uint32_t timeout = db->options.busy_timeout_ms;
     return acquire(db, &db->lease, "LOCK", true, ms < timeout ? ms : timeout, false);
@@ -140,6 +147,13 @@ void vex_lease_release(vex_db *db) {
 
 vex_status vex_maintenance_acquire(vex_db *db) {
     return acquire(db, &db->maintenance, "MAINT", false, db->options.busy_timeout_ms, false);
+}
+
+vex_status vex_maintenance_acquire_soon(vex_db *db) {
+    atomic_fetch_add(&db->maintenance_wanted, 1);
+    vex_status status = vex_maintenance_acquire(db);
+    atomic_fetch_sub(&db->maintenance_wanted, 1);
+    return status;
 }
 
 vex_status vex_maintenance_try(vex_db *db) {

@@ -352,6 +352,52 @@ vex_status vex_collection_compact(vex_collection *collection, uint32_t flags);
 vex_status vex_collection_wait_idle(vex_collection *collection, uint32_t timeout_ms);
 vex_status vex_db_wait_idle(vex_db *db, uint32_t timeout_ms);
 
+/* ---- backup ----------------------------------------------------------------------------------
+ *
+ * A backup is a database: the files that the newest manifests list, and the logs up to where they
+ * are committed.  Files that never change are linked where the file system can, so they take no
+ * space, but share their bytes, and later damage of the medium, with the original; the rest is
+ * copied, logs above all, which are written in place.
+ *
+ * It is hot: reads go on, and writes wait for a moment, in which it is noted where every log ends.
+ * So the backup has all collections as of one moment over the whole database, whichever process
+ * writes: everything that was acknowledged before the call, and whole batches only.  Flushes and
+ * merges wait until the logs are copied.  A database that is open read-only takes no locks: each
+ * collection is then as of a moment of its own.
+ *
+ * Names (the catalog of a higher layer) are the caller's: who keeps collections from being made and
+ * dropped during the call has both fit. */
+typedef struct vex_backup_item {
+    uint8_t uuid[16];          /* in: a collection to back up                                   */
+    uint64_t lsn;              /* out: its last batch in the backup                             */
+    uint64_t generation;       /* out: its manifest                                             */
+} vex_backup_item;
+
+#define VEX_BACKUP_COPY 1      /* copy everything, link nothing                                 */
+#define VEX_BACKUP_AHEAD 2     /* files alone, and no lock: what a later call need not do       */
+
+typedef struct vex_backup_options {
+    uint32_t flags;            /* VEX_BACKUP_*                                                  */
+    uint64_t most_bytes;       /* AHEAD: copy no further file when so many bytes are copied;
+                                  0: only count                                                 */
+} vex_backup_options;
+
+typedef struct vex_backup_result {
+    uint64_t linked_files, linked_bytes;
+    uint64_t copied_files, copied_bytes;
+    uint64_t left_bytes;       /* AHEAD: of files that are not in the backup yet                */
+    uint64_t held_ms;          /* how long other writers had to wait                            */
+} vex_backup_result;
+
+/* Make the directory `dest` a backup of these n collections.  Its parent exists; itself too, if it is
+ * empty or what earlier calls for the same backup made, whose files are not made again.  On VEX_OK all
+ * of it is on stable storage, its own name, too; after a failure it is worth nothing: remove it.
+ * `items` in any order.  `options` NULL: all zeros.
+ * Errors: INVALID (in memory), NOT_FOUND (a collection), CORRUPT (a file is missing), BUSY, NO_SPACE,
+ * PERMISSION, IO. */
+vex_status vex_db_backup(vex_db *db, const char *dest, vex_backup_item *items, uint32_t n,
+                         const vex_backup_options *options, vex_backup_result *out);
+
 /* ---- writes ---------------------------------------------------------------------------------- */
 
 #define VEX_WRITE_ADD 0    /* records whose id exists are left alone                            */

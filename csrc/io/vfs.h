@@ -127,6 +127,11 @@ vex_status vex_file_read_exact(vex_vfs *vfs, vex_file *file, const char *path, v
 vex_status vex_file_write_atomic(vex_vfs *vfs, const char *dir, const char *name,
                                  const void *data, size_t len, bool sync);
 
+/* Make `to` a copy of the first `len` bytes of `from`; UINT64_MAX: of all there are.  Durable when
+ * `sync`, but for its name.  VEX_ERR_CORRUPT when `from` is shorter.  What a failure leaves of `to`
+ * is removed, if it can be. */
+vex_status vex_file_copy(vex_vfs *vfs, const char *from, const char *to, uint64_t len, bool sync);
+
 /* Remove a directory with everything in it; a missing one is fine. */
 vex_status vex_dir_remove_all(vex_vfs *vfs, const char *path);
 

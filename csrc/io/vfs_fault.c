@@ -185,7 +185,7 @@ static vex_status fault_rename(vex_vfs *vfs, const char *from, const char *to) {
 }
 
 static vex_status fault_link(vex_vfs *vfs, const char *from, const char *to) {
-    MAY_FAIL(vfs, WRITE, to, "link file");
+    MAY_FAIL(vfs, WRITE | VEX_FAULT_LINK, to, "link file");
     return inner_of(vfs)->path_link(inner_of(vfs), from, to);
 }
 

@@ -25,7 +25,8 @@ void vex_vfs_fault_arm(vex_vfs *vfs, uint64_t nth, int sys_errno, bool persisten
 #define VEX_FAULT_RENAME 4 /* the path is the new name                                             */
 #define VEX_FAULT_REMOVE 8
 #define VEX_FAULT_OTHER 16 /* open what exists, read, examine, list, lock, map                      */
-#define VEX_FAULT_ALL 31
+#define VEX_FAULT_LINK 32  /* link, on its own                                                     */
+#define VEX_FAULT_ALL 63
 void vex_vfs_fault_only(vex_vfs *vfs, uint32_t kinds, const char *part);
 
 /* A fault that is not persistent fails `n` calls in a row instead of one. */

@@ -151,6 +151,50 @@ vex_status vex_file_write_atomic(vex_vfs *vfs, const char *dir, const char *name
     return sync ? vfs->dir_sync(vfs, dir) : VEX_OK;
 }
 
+#define COPY_STEP ((size_t)1 << 20)
+
+/* Read, not mapped: a disk that fails is an error then, and no signal. */
+static vex_status copy_bytes(vex_vfs *vfs, vex_file *from, const char *from_path, vex_file *to,
+                             uint64_t len, uint8_t *step) {
+    for (uint64_t at = 0; at < len;) {
+        size_t wanted = len - at < COPY_STEP ? (size_t)(len - at) : COPY_STEP, got = 0;
+        VEX_TRY(vfs->file_read(vfs, from, step, wanted, at, &got));
+        if (got > 0) {
+            const vex_iovec part = {step, got};
+            VEX_TRY(vfs->file_write(vfs, to, &part, 1, at));
+        }
+        at += got;
+        if (got < wanted) {
+            return len == UINT64_MAX ? VEX_OK : vex_vfs_fail_short(from_path, len, at);
+        }
+    }
+    return VEX_OK;
+}
+
+vex_status vex_file_copy(vex_vfs *vfs, const char *from, const char *to, uint64_t len, bool sync) {
+    vex_file *source = NULL, *target = NULL;
+    vex_status status;
+    uint8_t *step = vex_malloc(COPY_STEP);
+    if (step == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot copy a file");
+    }
+    VEX_TRY_DONE(status, vfs->file_open(vfs, from, VEX_FILE_READ, &source));
+    VEX_TRY_DONE(status, vfs->file_open(vfs, to, VEX_FILE_CREATE, &target));
+    VEX_TRY_DONE(status, vfs->file_truncate(vfs, target, 0));
+    VEX_TRY_DONE(status, copy_bytes(vfs, source, from, target, len, step));
+    if (sync) {
+        status = vfs->file_sync(vfs, target);
+    }
+done:
+    vex_free(step);
+    vfs->file_close(vfs, source);
+    vfs->file_close(vfs, target);
+    if (status != VEX_OK && target != NULL) {
+        remove_quietly(vfs, to);
+    }
+    return status;
+}
+
 /* ---- removing a tree ----
  *
  * Iterative: `path` is the directory being emptied; it grows by one name to descend and shrinks

@@ -62,7 +62,7 @@ vex_status vex_manifest_copy(vex_manifest *to, const vex_manifest *from) {
 
 #define MANIFEST_PREFIX "manifest-"
 
-static void manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation) {
+void vex_manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation) {
     snprintf(out, VEX_FILE_NAME_MAX, MANIFEST_PREFIX "%020" PRIu64, generation);
 }
 
@@ -100,7 +100,7 @@ static bool parse_manifest_name(const char *name, uint64_t *generation) {
     if (!parse_number(name, MANIFEST_PREFIX, generation)) {
         return false;
     }
-    manifest_name(canonical, *generation);
+    vex_manifest_name(canonical, *generation);
     return strcmp(name, canonical) == 0;
 }
 
@@ -273,7 +273,7 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
     vex_buf raw = {0};
     vex_manifest manifest = {0};
-    manifest_name(name, generation);
+    vex_manifest_name(name, generation);
     VEX_TRY(vex_path_join(path, dir, name));
     vex_status status = read_whole(vfs, path, &raw);
     if (status == VEX_OK) {
@@ -382,7 +382,7 @@ vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[
                               const vex_manifest *manifest, bool sync) {
     char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
     vex_buf raw = {0};
-    manifest_name(name, manifest->generation);
+    vex_manifest_name(name, manifest->generation);
     VEX_TRY(vex_path_join(path, dir, name));
     vex_status status = encode(manifest, uuid, &raw);
     if (status == VEX_OK) {
@@ -400,7 +400,7 @@ vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[
 static vex_status look_for_others(void *context, const char *name) {
     char first[VEX_FILE_NAME_MAX];
     bool *only_begun = context;
-    manifest_name(first, 1);
+    vex_manifest_name(first, 1);
     size_t len = strlen(first);
     *only_begun = *only_begun && strncmp(name, first, len) == 0 && strcmp(name + len, ".tmp") == 0;
     return VEX_OK;

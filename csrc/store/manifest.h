@@ -42,6 +42,9 @@ typedef struct vex_manifest {
 void vex_manifest_clear(vex_manifest *manifest);
 vex_status vex_manifest_copy(vex_manifest *to, const vex_manifest *from);
 
+/* "manifest-00000000000000000007". */
+#define VEX_FILE_NAME_MAX 40
+void vex_manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation);
 /* Newest generation present in `dir`; 0 when none. */
 vex_status vex_manifest_newest(vex_vfs *vfs, const char *dir, uint64_t *generation);
 vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
@@ -60,7 +63,6 @@ bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifes
 vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never);
 
 /* "vec-000000000007.vxv" and so on. */
-#define VEX_FILE_NAME_MAX 40
 void vex_file_name(char out[VEX_FILE_NAME_MAX], vex_file_kind kind, uint64_t file_no);
 /* Is this the name of such a file? */
 bool vex_file_number(const char *name, vex_file_kind kind, uint64_t *file_no);

@@ -42,6 +42,9 @@ static uint32_t directory_barrier(const vex_trace *trace, size_t i) {
 
 uint32_t crash_barrier(const vex_trace *trace, size_t i) {
     const vex_trace_op *op = &trace->ops[i];
+    if (op->path != NULL && begins(op->path, CRASH_BACKUP)) {
+        return op->kind == VEX_TRACE_SYNC_DIR ? CRASH_BACKUP_DIR_SYNC : CRASH_BACKUP_SYNC;
+    }
     if (op->kind == VEX_TRACE_SYNC_DIR) {
         return directory_barrier(trace, i);
     }

@@ -290,6 +290,26 @@ static vex_status reopen_collection(crash_world *world, int collection) {
     return vex_collection_open(world->db, crash_uuid(collection), &world->open[collection]);
 }
 
+/* As a careful caller does: ahead without locks, then the rest, then the name that counts. */
+static vex_status back_up(crash_world *world) {
+    static const char temporary[] = CRASH_BACKUP ".tmp";
+    const vex_backup_options ahead = {VEX_BACKUP_AHEAD, UINT64_MAX};
+    vex_vfs *files = world->files;
+    vex_backup_item items[CRASH_COLLECTIONS];
+    vex_backup_result result;
+    uint32_t n = 0;
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        if (world->open[c] != NULL) {
+            memcpy(items[n++].uuid, crash_uuid(c), 16);
+        }
+    }
+    VEX_TRY(vex_dir_remove_all(files, temporary));
+    VEX_TRY(vex_db_backup(world->db, temporary, items, n, &ahead, &result));
+    VEX_TRY(vex_db_backup(world->db, temporary, items, n, NULL, &result));
+    VEX_TRY(files->path_rename(files, temporary, CRASH_BACKUP));
+    return files->dir_sync(files, "/");
+}
+
 /* Steps that change what a collection holds. */
 static vex_status do_event(crash_world *world, const step_request *step) {
     int c = step->collection;
@@ -313,6 +333,12 @@ static vex_status do_event(crash_world *world, const step_request *step) {
             crash_acknowledge(world, c);
         }
         return status;
+    }
+    if (step->letter == 'B') {
+        *next = world->history[0].states[world->history[0].n];
+        VEX_TRY(back_up(world));
+        crash_acknowledge(world, c);
+        return VEX_OK;
     }
     change(next, step);
     status = step->letter == 'X' ? delete_records(world->open[c], step)
@@ -390,7 +416,7 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CDOFVGAUPXRWK", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CDOFVGAUPXRWKB", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }

@@ -7,6 +7,7 @@
  *   Y upsert one record that no other step writes
  *   R close and reopen the database   W wait until the background is idle   S see K
  *   K (durability normal) what was written to the collection is on the disk now
+ *   B back everything up, once: an event of history 2, whose state is then that of collection 0
  * What a record holds follows from its id and the step, so every step leaves a state that is known
  * beforehand: a text with everything in the collection, in order ("absent" when there is none).
  *
@@ -22,6 +23,7 @@
 #include "io/vfs_trace.h"
 
 #define CRASH_PATH "/db"
+#define CRASH_BACKUP "/backup" /* made under another name, and renamed when it is whole           */
 #define CRASH_COLLECTIONS 3
 #define CRASH_EVENTS 40
 #define CRASH_TEXT 2048
@@ -90,6 +92,9 @@ vex_status crash_take_over(vex_collection *collection);
 
 /* The event whose state is `text`, the last one of [low, high]; -1 when it is none of them. */
 int crash_event_of(const crash_history *history, const char *text, uint32_t low, uint32_t high);
+
+/* What collection 0 of the backup holds, or why that cannot be told; "absent" when there is no backup. */
+void crash_look_at_backup(vex_vfs *files, char out[CRASH_TEXT]);
 
 #define CRASH_WHY 10000
 /* Recover the files, look at everything, write, look again.  The texts found come back in

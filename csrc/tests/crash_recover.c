@@ -101,6 +101,37 @@ void crash_leftovers(vex_vfs *files, char *out, size_t size) {
     }
 }
 
+/* ---- the backup ---- */
+
+static vex_status describe_backup(char out[CRASH_TEXT]) {
+    const vex_db_options options = {.flags = VEX_OPEN_READ_ONLY};
+    vex_db *db = NULL;
+    vex_collection *collection = NULL;
+    VEX_TRY(vex_db_open(CRASH_BACKUP, &options, &db));
+    vex_status status = vex_collection_open(db, crash_uuid(0), &collection);
+    if (status == VEX_OK) {
+        status = crash_describe(collection, out);
+        (void)vex_collection_close(collection);
+    }
+    (void)vex_db_close(db);
+    return status;
+}
+
+void crash_look_at_backup(vex_vfs *files, char out[CRASH_TEXT]) {
+    vex_vfs *before = vex_db_test_files;
+    vex_file_stat stat;
+    snprintf(out, CRASH_TEXT, "absent");
+    if (files->path_stat(files, CRASH_BACKUP, &stat) == VEX_ERR_NOT_FOUND) {
+        return;
+    }
+    vex_db_test_files = files;
+    if (describe_backup(out) != VEX_OK) {
+        snprintf(out, CRASH_TEXT, "nothing that can be read: %s: %s", vex_last_error()->path,
+                 vex_last_error()->message);
+    }
+    vex_db_test_files = before;
+}
+
 /* ---- recovering ---- */
 
 static bool fail(char *why, const char *what, const char *detail) {

@@ -142,7 +142,7 @@ static vex_vfs *files_of(const survey *v, const vex_image *image) {
 static bool check_bounds(const survey *v, const outcome *found,
                          char texts[CRASH_COLLECTIONS][CRASH_TEXT]) {
     char why[CRASH_WHY], expected[CRASH_TEXT];
-    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+    for (int c = v->search->plan->only_backup ? 2 : 0; c < CRASH_COLLECTIONS; c++) {
         bool fine = false;
         for (uint32_t event = v->bounds.low[c]; event <= v->bounds.high[c]; event++) {
             fine = fine || v->texts[c][event] == found->texts[c];
@@ -162,13 +162,40 @@ static bool check_bounds(const survey *v, const outcome *found,
 
 static void second_generation(const survey *v, const vex_image *image, const outcome *found);
 
+/* Recover the database, which must leave the backup beside it as it is. */
+static bool recover_files(const survey *v, vex_vfs *files,
+                          char texts[CRASH_COLLECTIONS][CRASH_TEXT], char *why) {
+    static char before[CRASH_TEXT], after[CRASH_TEXT];
+    const crash_plan *plan = v->search->plan;
+    if (plan->backup) {
+        crash_look_at_backup(files, before);
+    }
+    if (plan->only_backup) {
+        memset(texts, 0, CRASH_COLLECTIONS * sizeof texts[0]);
+        memcpy(texts[2], before, sizeof before);
+        return true;
+    }
+    if (!crash_recover(files, &plan->options, texts, why)) {
+        return false;
+    }
+    if (plan->backup) {
+        crash_look_at_backup(files, after);
+        if (strcmp(before, after) != 0) {
+            snprintf(why, CRASH_WHY, "the backup held %s, and after recovery %s", before, after);
+            return false;
+        }
+        memcpy(texts[2], before, sizeof before);
+    }
+    return true;
+}
+
 static bool recover(survey *v, const vex_image *image, outcome *to) {
     char texts[CRASH_COLLECTIONS][CRASH_TEXT], why[CRASH_WHY];
     search *s = v->search;
     uint64_t blocks = vex_stat_get(VEX_STAT_HEAP_BLOCKS);
     vex_vfs *files = files_of(v, image);
     outcome found = {.image = vex_image_hash(image)};
-    bool fine = crash_recover(files, &s->plan->options, texts, why);
+    bool fine = recover_files(v, files, texts, why);
     vex_vfs_memory_destroy(files);
     if (fine && vex_stat_get(VEX_STAT_HEAP_BLOCKS) != blocks) {
         snprintf(why, sizeof why, "recovery leaks memory");
@@ -405,7 +432,9 @@ static bool find_events(survey *v, const crash_bounds *bounds, int events[CRASH_
     crash_world *world = v->world;
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         snprintf(text, sizeof text, "absent");
-        if (world->open[c] != NULL && crash_describe(world->open[c], text) != VEX_OK) {
+        if (v->search->plan->backup && c == 2) {
+            crash_look_at_backup(world->files, text);
+        } else if (world->open[c] != NULL && crash_describe(world->open[c], text) != VEX_OK) {
             tell(v, vex_last_error()->message);
             return false;
         }

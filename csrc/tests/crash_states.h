@@ -35,6 +35,8 @@
 #define CRASH_MANIFEST_SYNC 32u
 #define CRASH_MANIFEST_DIR_SYNC 64u
 #define CRASH_PARENT_SYNC 128u   /* of any other directory                                       */
+#define CRASH_BACKUP_SYNC 2048u  /* of any file of a backup, and no other                         */
+#define CRASH_BACKUP_DIR_SYNC 4096u /* of any directory of a backup                               */
 /* Others. */
 #define CRASH_UNLINK_EARLY 256u  /* what a commit replaces goes before the commit is durable      */
 #define CRASH_NO_FRAME_CHECK 512u /* checksums of log frames fit whatever the bytes               */
@@ -46,6 +48,8 @@ typedef struct crash_plan {
      * text per history, when these are not those of collections. */
     vex_status (*work)(crash_world *world);
     void (*split)(char texts[CRASH_COLLECTIONS][CRASH_TEXT]);
+    bool backup;        /* the script makes one, which is history 2                              */
+    bool only_backup;   /* the database itself promises nothing (durability off)                  */
     vex_db_options options;
     uint64_t exhaustive;
     uint32_t samples;

@@ -22,6 +22,9 @@
 #define NORMAL                                                                                     \
     "C0 A0,0,2 U0,1,2 K0 A0,3,1 X0,0,1 F0 A0,5,1 P0,5,1 K0 U0,1,1 R A0,7,1 U0,0,1 V0 X0,1,1 K0"
 
+#define BACKUP                                                                                     \
+    "C0 C1 A0,0,3 F0 A0,3,2 A1,0,1 U0,0,2 F0 X0,1,1 B2 U0,0,3 A1,1,1 F0 V0 X0,2,1 A0,8,1 R A0,9,1"
+
 static bool is_full(void) {
     return getenv("VEXFS_FAULTS") != NULL;
 }
@@ -60,7 +63,7 @@ static void run(const char *name, const crash_plan *given) {
 /* The first generation, the second, what follows kills and failed syncs. */
 static void run_all(const char *name, const char *script, vex_db_options options) {
     char title[64];
-    crash_plan plan = {.script = script, .options = options};
+    crash_plan plan = {.script = script, .backup = strchr(script, 'B') != NULL, .options = options};
     if (!is_full()) { /* some images, and the recoveries of some */
         plan.sparse = true;
         plan.exhaustive = plan.samples = 2;
@@ -115,6 +118,17 @@ TEST(faults_states_of_the_worker) {
 TEST(faults_states_of_durability_normal) {
     run_all("durability normal", NORMAL, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
 }
+TEST(faults_states_of_backups) {
+    run_all("backups", BACKUP, (vex_db_options){0});
+}
+TEST(faults_states_of_backups_with_durability_off) { /* the backup is safe all the same */
+    run("backups, durability off", &(crash_plan){.script = "C0 A0,0,3 F0 A0,3,2 U0,0,1 B2",
+                                                 .backup = true,
+                                                 .only_backup = true,
+                                                 .options = {.durability = VEX_DURABILITY_OFF},
+                                                 .exhaustive = 20,
+                                                 .samples = is_full() ? 60 : 5});
+}
 
 /* Small, so that each place has its turn in every run of the tests: names that a killed process left
  * for durable, and records that a failed sync did. */
@@ -139,6 +153,7 @@ static void must_fail(const char *script, uint32_t without, uint32_t kill_every)
     static crash_figures figures;
     const crash_plan plan = {.name = "control",
                              .script = script,
+                             .backup = strchr(script, 'B') != NULL,
                              .options = {.busy_timeout_ms = 5000},
                              .exhaustive = 20,
                              .samples = 10,
@@ -181,6 +196,12 @@ TEST(faults_control_other_directories_are_not_synced) {
 TEST(faults_control_unlinked_before_the_commit_is_durable) {
     must_fail(ADDS, CRASH_UNLINK_EARLY, 0);
     must_fail(MERGES, CRASH_UNLINK_EARLY, 0);
+}
+TEST(faults_control_files_of_a_backup_are_not_synced) {
+    must_fail(BACKUP, CRASH_BACKUP_SYNC, 0);
+}
+TEST(faults_control_names_of_a_backup_are_not_synced) {
+    must_fail(BACKUP, CRASH_BACKUP_DIR_SYNC, 0);
 }
 TEST(faults_control_frames_are_not_checked) {
     must_fail(ADDS, CRASH_NO_FRAME_CHECK, 0);

@@ -69,6 +69,9 @@ vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec 
  * then.  Where a file system cannot reserve, this promises nothing. */
 vex_status vex_wal_make_room(vex_wal_writer *writer, uint64_t len, uint64_t spare);
 
+/* The end of a log without records. */
+#define VEX_WAL_EMPTY_END ((uint64_t)64)
+
 /* Offset behind the last appended record, and its lsn. */
 uint64_t vex_wal_end(const vex_wal_writer *writer);
 uint64_t vex_wal_number(const vex_wal_writer *writer);

@@ -9,6 +9,7 @@
 #include "wal/wal.h"
 
 #define HEADER_BYTES 64
+_Static_assert(VEX_WAL_EMPTY_END == HEADER_BYTES, "a log without records is its header");
 #define WAL_MAJOR 1
 #define WAL_MINOR 0
 
