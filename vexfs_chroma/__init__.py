@@ -68,6 +68,7 @@ from chromadb import (
 )
 
 from vexfs_chroma import _aliases, _install
+from vexfs_chroma._backup import BackupReport, backup, restore
 from vexfs_chroma._client import (
     AdminClient,
     Client,
@@ -109,6 +110,7 @@ __all__ = [
     "AdminClient",
     "AsyncClientAPI",
     "AsyncHttpClient",
+    "BackupReport",
     "BoolInvertedIndexConfig",
     "Client",
     "ClientAPI",
@@ -168,6 +170,7 @@ __all__ = [
     "Where",
     "WhereDocument",
     "__version__",
+    "backup",
     "configure",
     "export_chroma",
     "export_jsonl",
@@ -177,6 +180,7 @@ __all__ = [
     "import_chroma",
     "import_files",
     "install",
+    "restore",
     "uninstall",
 ]
 

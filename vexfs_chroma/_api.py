@@ -20,6 +20,7 @@ import os
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -500,6 +501,15 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             with contextlib.suppress(NotFoundError), self._using(id) as collection:  # deleted since
                 collection.engine.compact()
 
+    def storage_on_disk(self) -> tuple[Path, _engine.Database]:
+        """The directory and the engine.  Raises InvalidArgumentError for a database in memory."""
+        engine = self._database
+        if self._path is None:
+            raise InvalidArgumentError(
+                "a database in memory has no files; copy its records to a PersistentClient's"
+            )
+        return Path(self._path), engine
+
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until the background work of this process on the directory is done."""
         self._database.wait_idle(timeout)
@@ -537,6 +547,11 @@ class VexfsAPI(IndexOperations, RefusedOperations):
 def _all_running() -> list[VexfsAPI]:
     # valuerefs() is one atomic step: other threads may start and stop clients meanwhile.
     return [api for reference in _running.valuerefs() if (api := reference()) is not None]
+
+
+def running_on(path: Path) -> VexfsAPI | None:
+    """A client's API in this process that has the directory open; `path` is a real path."""
+    return next((api for api in _all_running() if api._path == str(path)), None)
 
 
 def _stop_all() -> None:

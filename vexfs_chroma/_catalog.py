@@ -267,6 +267,11 @@ class Catalog:
             found = rows.all("collections", _sql_limit(limit), offset, database_id=home.id.bytes)
         return [_collection(row, home) for row in found]
 
+    def list_ids(self) -> list[uuid.UUID]:
+        """The ids of all collections, ascending."""
+        with self._file.reading() as rows:
+            return sorted(_uuid(row[1]) for row in rows.all("collections"))
+
     def count_collections(self, tenant: str, database: str) -> int:
         """How many collections the database has."""
         with self._file.reading() as rows:

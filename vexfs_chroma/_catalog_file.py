@@ -294,6 +294,31 @@ class CatalogFile:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[Rows]:
+        """All reads of the block see one state, and no process commits another one meanwhile."""
+        with self.reading() as rows:
+            db = self._session.connection
+            db.execute("BEGIN")
+            try:
+                db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the lock begins here
+                yield rows
+            finally:
+                db.execute("ROLLBACK")
+
+    def copy_to(self, directory: Path) -> None:
+        """Write a copy of the file into another directory, and have it on the disk."""
+        target = directory / FILE_NAME
+        try:
+            with contextlib.closing(sqlite3.connect(target)) as copy:
+                self._session.connection.backup(copy)
+        except sqlite3.Error as error:
+            if "disk is full" in str(error):
+                raise StorageFullError(f"{target} could not be written: disk full") from error
+            raise self.error(error) from error
+        with target.open("rb") as copied:
+            os.fsync(copied.fileno())
+
     # -- identity and damage ---------------------------------------------------------------------
 
     def check_present(self) -> None:

@@ -12,7 +12,8 @@ from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from chromadb.api.collection_configuration import CreateCollectionConfiguration
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
 
     from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._backup import BackupReport
 
 _DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
     "EmbeddingFunction[Any]", DefaultEmbeddingFunction()
@@ -52,6 +54,22 @@ class LocalClient(Client):
         if timeout is not None:
             _options.check_seconds("timeout", timeout)
         cast("VexfsAPI", self._server).wait_idle(timeout)
+
+    def backup(
+        self,
+        target: str | Path,
+        *,
+        copy: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> BackupReport:
+        """Back up the whole directory, of all tenants, while reads and writes go on.
+
+        The new directory `target` becomes a database with everything that was acknowledged before
+        the call; see vexfs_chroma.backup().
+        """
+        from vexfs_chroma._backup import backup_open
+
+        return backup_open(cast("VexfsAPI", self._server), target, copy=copy, progress=progress)
 
     # -- chromadb's methods, with collections of ours ---------------------------------------------
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
     if path is not None:
-        _check_directory(Path(path), read_only=options.read_only)
+        check_directory(Path(path), read_only=options.read_only)
     engine = _engine.Database(
         path,
         durability=options.durability,
@@ -51,7 +51,7 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
     return catalog, engine
 
 
-def _check_directory(path: Path, *, read_only: bool) -> None:
+def check_directory(path: Path, *, read_only: bool) -> None:
     """Refuse, before anything is written, what is not a place for a database."""
     if path.exists() and not path.is_dir():
         raise ForeignDatabaseError(f"{path} is a file; a database is a directory")

@@ -327,6 +327,7 @@ static vex_status find_ends(backup *b) {
         status = find_end(b, &b->parts[i]);
     }
     vex_lease_release(b->db);
+    b->result.one_moment = 1;
     b->result.held_ms = b->vfs->clock_ms(b->vfs) - start;
     return status;
 }

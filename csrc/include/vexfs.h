@@ -386,7 +386,8 @@ typedef struct vex_backup_result {
     uint64_t linked_files, linked_bytes;
     uint64_t copied_files, copied_bytes;
     uint64_t left_bytes;       /* AHEAD: of files that are not in the backup yet                */
-    uint64_t held_ms;          /* how long other writers had to wait                            */
+    uint64_t held_ms;          /* how long writers had to wait                                  */
+    uint64_t one_moment;       /* 1: of all collections; 0: each of its own, or AHEAD           */
 } vex_backup_result;
 
 /* Make the directory `dest` a backup of these n collections.  Its parent exists; itself too, if it is

@@ -370,14 +370,19 @@ static void look_at_trace(survey *v, size_t from) {
 
 /* ---- second generation ---- */
 
-/* Write to every collection that is there, flush, write; make one when there is none. */
-static void go_on(crash_world *world) {
+/* Write to every collection that is there, flush, write; make one when there is none, but not that
+ * whose history is the backup's. */
+static void go_on(crash_world *world, const crash_plan *plan) {
+    const int last = CRASH_COLLECTIONS - (plan->backup ? 2 : 1);
     bool any = false;
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         char script[64];
         any = any || world->open[c] != NULL;
-        if (world->open[c] != NULL || (c == CRASH_COLLECTIONS - 1 && !any)) {
-            snprintf(script, sizeof script, "%sY%d F%d Y%d", world->open[c] ? "" : "C2 ", c, c, c);
+        if (world->open[c] != NULL || (c == last && !any)) {
+            bool there = world->open[c] != NULL;
+            snprintf(script, sizeof script, there ? "" : "C%d ", c);
+            snprintf(script + strlen(script), sizeof script - strlen(script), "Y%d F%d Y%d", c, c,
+                     c);
             (void)crash_run(world, script, NULL);
         }
     }
@@ -412,7 +417,7 @@ static void second_generation(const survey *v, const vex_image *image, const out
                      .generation = 2};
     CHECK_OK(vex_disk_create(files, &next->disk));
     if (crash_open(world) == VEX_OK) {
-        go_on(world);
+        go_on(world, s->plan);
     }
     crash_close(world);
     next->trace = vex_vfs_trace_get(trace);
@@ -494,7 +499,7 @@ static bool go_on_after(survey *v, size_t killed_at, uint64_t fail_sync) {
         world->history[c].n = (uint32_t)events[c];
         vex_vfs_trace_mark(world->trace, CRASH_BEGUN, (uint64_t)c * 256 + (uint64_t)events[c]);
     }
-    go_on(world);
+    go_on(world, v->search->plan);
     return true;
 }
 

@@ -1,4 +1,4 @@
-"""Progress bars, and the report of an import or an export as a table."""
+"""Progress bars; the report of an import or an export as a table."""
 
 from __future__ import annotations
 
@@ -57,6 +57,34 @@ class CopyProgress:
             self._of = collection
             self._task = self._progress.add_task(_name(collection), total=collection.rows)
         self._progress.update(self._task, completed=done)
+
+
+class StepProgress:
+    """A bar for each step of a job.  Call it with the step, how far it is, and how far it goes."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(step, total=total)
+        self._progress.update(self._tasks[step], completed=done, total=total)
 
 
 def show_report(report: MigrationReport, verb: str) -> None:

@@ -20,7 +20,7 @@ from vexfs_chroma._engine._collection import (
     Plan,
     Rows,
 )
-from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Database
+from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -67,6 +67,7 @@ __all__ = [
     "TAIL_ROWS",
     "Collection",
     "CollectionInfo",
+    "Copied",
     "Database",
     "Filter",
     "IndexCheck",

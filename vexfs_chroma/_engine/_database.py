@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
 
@@ -14,6 +15,9 @@ from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DURABILITIES: dict[str, int] = {
     "full": lib.VEX_DURABILITY_FULL,
@@ -28,6 +32,21 @@ QUANTIZATIONS: dict[str, int] = {
 NO_INDEX: int = 0xFFFFFFFF
 """The value of `index_rows` that means: never build a graph."""
 _UINT32_MAX = 0xFFFFFFFF
+
+
+@dataclass(slots=True, frozen=True)
+class Copied:
+    """What a call of Database.backup did; see vex_backup_result."""
+
+    lsns: dict[uuid.UUID, int]
+    """The last batch of each collection that is in the backup."""
+    linked_files: int
+    linked_bytes: int
+    copied_files: int
+    copied_bytes: int
+    left_bytes: int
+    held_ms: int
+    one_moment: int
 
 
 class Database:
@@ -119,6 +138,30 @@ class Database:
         finally:
             lib.vex_bytes_free(uuids[0])
         return [uuid.UUID(bytes=blob[i : i + 16]) for i in range(0, len(blob), 16)]
+
+    def backup(
+        self,
+        target: str,
+        collections: Sequence[uuid.UUID],
+        *,
+        copy: bool = False,
+        ahead: bool = False,
+        most_bytes: int = 0,
+    ) -> Copied:
+        """Back up collections into the directory `target`; see vex_db_backup.
+
+        `ahead` copies only files, and no more when there are `most_bytes`.
+        """
+        items = ffi.new("vex_backup_item[]", [{"uuid": id.bytes} for id in collections])
+        flags = (lib.VEX_BACKUP_COPY if copy else 0) | (lib.VEX_BACKUP_AHEAD if ahead else 0)
+        options = ffi.new("vex_backup_options *", {"flags": flags, "most_bytes": most_bytes})
+        out = ffi.new("vex_backup_result *")
+        with self._handle as db:
+            check(lib.vex_db_backup(db, _path_bytes(target), items, len(items), options, out))
+        return Copied(
+            {id: item.lsn for id, item in zip(collections, items, strict=True)},
+            **{name: getattr(out, name) for name in Copied.__slots__ if name != "lsns"},
+        )
 
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until no flush or compaction of any open collection is wanted or running.
