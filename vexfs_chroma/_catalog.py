@@ -126,14 +126,15 @@ class Catalog:
             noted = {_uuid(row[0]) for row in rows.all("dropped")}
             held = set(engine_collections())
             for id in held - known:
-                if id in noted or is_empty(id):
-                    drop(id)
-                else:
-                    logger.warning(
-                        "the directory of collection %s holds records, but no catalog entry names "
-                        "it; it was left alone",
-                        id,
-                    )
+                with contextlib.suppress(NotFoundError):  # who deleted it is at it at this moment
+                    if id in noted or is_empty(id):
+                        drop(id)
+                    else:
+                        logger.warning(
+                            "the directory of collection %s holds records, but no catalog entry "
+                            "names it; it was left alone",
+                            id,
+                        )
             for id in known - held:
                 logger.warning(
                     "collection %s has a catalog entry but no directory; restore it from a "

@@ -196,6 +196,21 @@ def test_a_crash_while_deleting_is_finished_later(opened, engine):
     assert engine.list() == [kept.id]
 
 
+def test_a_deletion_that_ends_meanwhile_keeps_nobody_from_opening(opened, engine):
+    """Another process removes directories between our look at them and our removal."""
+    catalog = opened()
+    made, _ = create(catalog, engine)
+    catalog.delete_collection("one", *HOME)
+    seen = [made.id, uuid.uuid4()]  # noted as deleted, and not noted any more
+    engine.held.clear()
+
+    def is_empty(id):
+        raise NotFoundError("gone")
+
+    catalog.reconcile(lambda: seen, engine.drop, is_empty)
+    reconcile(catalog, engine)
+
+
 def test_reset_forgets_everything_and_notes_what_to_drop(opened, engine):
     catalog = opened()
     made, _ = create(catalog, engine)
