@@ -100,6 +100,13 @@ from vexfs_chroma._migrate import (
     import_files,
 )
 from vexfs_chroma._query_plan import QueryPlan
+from vexfs_chroma._stats import (
+    CollectionStats,
+    DatabaseStats,
+    DiskUsage,
+    ProcessStats,
+    stats,
+)
 from vexfs_chroma._version import __version__
 
 __all__ = [
@@ -119,9 +126,12 @@ __all__ = [
     "Collection",
     "CollectionMetadata",
     "CollectionReport",
+    "CollectionStats",
     "ConflictError",
     "CorruptionError",
     "DatabaseLockedError",
+    "DatabaseStats",
+    "DiskUsage",
     "Documents",
     "EmbeddingFunction",
     "Embeddings",
@@ -144,6 +154,7 @@ __all__ = [
     "Metadatas",
     "MigrationReport",
     "PersistentClient",
+    "ProcessStats",
     "QueryPlan",
     "QueryResult",
     "ReadLevel",
@@ -181,6 +192,7 @@ __all__ = [
     "import_files",
     "install",
     "restore",
+    "stats",
     "uninstall",
 ]
 

@@ -501,14 +501,11 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             with contextlib.suppress(NotFoundError), self._using(id) as collection:  # deleted since
                 collection.engine.compact()
 
-    def storage_on_disk(self) -> tuple[Path, _engine.Database]:
-        """The directory and the engine.  Raises InvalidArgumentError for a database in memory."""
-        engine = self._database
-        if self._path is None:
-            raise InvalidArgumentError(
-                "a database in memory has no files; copy its records to a PersistentClient's"
-            )
-        return Path(self._path), engine
+    def storage(self) -> tuple[Catalog, _engine.Database, Path | None, int]:
+        """Catalog, engine, directory (None: in memory), and how many collections are kept open."""
+        catalog, engine = self._opened()
+        path = None if self._path is None else Path(self._path)
+        return catalog, engine, path, len(self._collections)
 
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until the background work of this process on the directory is done."""

@@ -268,6 +268,13 @@ class Catalog:
             found = rows.all("collections", _sql_limit(limit), offset, database_id=home.id.bytes)
         return [_collection(row, home) for row in found]
 
+    def list_all_collections(self) -> list[Collection]:
+        """The collections of all databases and tenants, oldest first."""
+        with self._file.reading() as rows:
+            homes = {row[0]: _database(row) for row in rows.all("databases")}
+            found = rows.all("collections")
+        return [_collection(row, homes[row[2]]) for row in found if row[2] in homes]
+
     def list_ids(self) -> list[uuid.UUID]:
         """The ids of all collections, ascending."""
         with self._file.reading() as rows:

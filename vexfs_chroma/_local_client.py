@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._backup import BackupReport
+    from vexfs_chroma._stats import DatabaseStats
 
 _DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
     "EmbeddingFunction[Any]", DefaultEmbeddingFunction()
@@ -70,6 +71,12 @@ class LocalClient(Client):
         from vexfs_chroma._backup import backup_open
 
         return backup_open(cast("VexfsAPI", self._server), target, copy=copy, progress=progress)
+
+    def stats(self) -> DatabaseStats:
+        """What the directory consists of, of all tenants, and what this process holds of it."""
+        from vexfs_chroma._stats import stats_open
+
+        return stats_open(cast("VexfsAPI", self._server))
 
     # -- chromadb's methods, with collections of ours ---------------------------------------------
 

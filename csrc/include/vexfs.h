@@ -296,6 +296,22 @@ typedef struct vex_collection_info {
 
 vex_status vex_collection_get_info(vex_collection *collection, vex_collection_info *out);
 
+/* What the files of a collection take and hold.  No lock is taken, and no vector, document or graph
+ * read; of a collection that is written meanwhile the numbers are of about one moment. */
+typedef struct vex_collection_usage {
+    uint64_t generation;       /* of the newest manifest                                        */
+    uint64_t vector_bytes, payload_bytes, tombstone_bytes, log_bytes, graph_bytes;
+    uint64_t other_bytes;      /* the manifest and the head                                     */
+    uint64_t leftover_bytes;   /* files that no manifest lists: being made, about to be removed,
+                                  or left by a process that was killed                          */
+    uint64_t vector_rows, dead_vector_rows;     /* in files; the dead among them                */
+    uint64_t payload_rows, dead_payload_rows;
+    uint64_t graph_rows;       /* vector rows that the stored graph has, dead ones too; 0 when there
+                                  is none, or only one of other files                           */
+} vex_collection_usage;
+
+vex_status vex_collection_get_usage(vex_collection *collection, vex_collection_usage *out);
+
 /* The graph of a collection (HNSW, Malkov and Yashunin 2016), which is built in the background once
  * `rows` rows are in files.  Searches use it as far as it is built and search the rest exactly. */
 typedef struct vex_index_options {

@@ -212,6 +212,13 @@ vex_status vex_graph_save(const vex_graph *graph, vex_vfs *vfs, const char *dir,
 /* The code rows of a vector file, which must have `rows` of them; NULL: no such file. */
 typedef const void *(*vex_graph_rows_of)(void *context, uint64_t file_no, uint32_t rows);
 
+/* How many rows the graph in a file has, those included that share the place of an equal row; 0 when
+ * `knows` does not know one of its sources.  Reads no links. */
+typedef bool (*vex_graph_knows)(void *context, uint64_t file_no, uint32_t rows);
+vex_status vex_graph_count_stored(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                  uint64_t file_no, vex_graph_knows knows, void *context,
+                                  uint64_t *rows);
+
 /* Everything is checked: damage is VEX_ERR_CORRUPT, a source that rows_of does not know or a
  * different space, dimension or kind of codes VEX_ERR_NOT_FOUND; either way the graph can be built
  * anew.  A loaded graph can be inserted into.  `codes` is what the rows are; `entry` what the file

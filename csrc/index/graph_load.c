@@ -270,3 +270,29 @@ vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
     *out = l.graph;
     return VEX_OK;
 }
+
+static vex_status count_stored(loading *l, vex_graph_knows knows, void *context, uint64_t *rows) {
+    VEX_TRY(vex_section_need(l->container, VEX_SECTION_INFO, GRAPH_INFO_BYTES, &l->info));
+    const uint8_t *info = l->info->data;
+    const uint32_t n = vex_get32(info + AT_SOURCES);
+    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_SOURCES, (uint64_t)n * GRAPH_SOURCE_BYTES,
+                             &l->sources));
+    bool known = vex_get32(info + AT_VERSION) == GRAPH_VERSION;
+    for (uint32_t i = 0; i < n && known; i++) {
+        const uint8_t *source = l->sources->data + (size_t)i * GRAPH_SOURCE_BYTES;
+        known = knows(context, vex_get64(source), vex_get32(source + 8));
+    }
+    *rows = known ? (uint64_t)vex_get32(info + AT_LINKED) + vex_get32(info + AT_DUPLICATES) : 0;
+    return VEX_OK;
+}
+
+vex_status vex_graph_count_stored(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                  uint64_t file_no, vex_graph_knows knows, void *context,
+                                  uint64_t *rows) {
+    vex_container container;
+    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, NULL, &container));
+    loading l = {.container = &container};
+    const vex_status status = count_stored(&l, knows, context, rows);
+    vex_container_close(&container);
+    return status;
+}

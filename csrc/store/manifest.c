@@ -95,7 +95,7 @@ static bool parse_number(const char *name, const char *prefix, uint64_t *number)
     return digit > name + prefix_len;
 }
 
-static bool parse_manifest_name(const char *name, uint64_t *generation) {
+bool vex_manifest_number(const char *name, uint64_t *generation) {
     char canonical[VEX_FILE_NAME_MAX];
     if (!parse_number(name, MANIFEST_PREFIX, generation)) {
         return false;
@@ -129,7 +129,7 @@ bool vex_file_number(const char *name, vex_file_kind kind, uint64_t *file_no) {
 
 static vex_status keep_newest(void *context, const char *name) {
     uint64_t *newest = context, generation;
-    if (parse_manifest_name(name, &generation) && generation > *newest) {
+    if (vex_manifest_number(name, &generation) && generation > *newest) {
         *newest = generation;
     }
     return VEX_OK;
@@ -431,15 +431,15 @@ static bool is_listed(const vex_manifest *manifest, vex_file_kind kind, uint64_t
     return false;
 }
 
-static bool is_leftover(const cleaning *c, const char *name) {
-    const vex_manifest *manifest = c->manifest;
+bool vex_manifest_is_leftover(const vex_manifest *manifest, const char *name,
+                              bool unfinished_logs) {
     size_t len = strlen(name);
     uint64_t number;
     vex_file_kind kind;
     if (len > 4 && strcmp(name + len - 4, ".tmp") == 0) {
-        return c->unfinished_logs || strncmp(name, "wal-", 4) != 0;
+        return unfinished_logs || strncmp(name, "wal-", 4) != 0;
     }
-    if (parse_manifest_name(name, &number)) {
+    if (vex_manifest_number(name, &number)) {
         return number < manifest->generation;
     }
     if (vex_wal_parse_name(name, &number)) {
@@ -453,7 +453,8 @@ static bool is_leftover(const cleaning *c, const char *name) {
 static vex_status clean(void *context, const char *name) {
     const cleaning *c = context;
     char path[VEX_PATH_MAX];
-    if (is_leftover(c, name) && vex_path_join(path, c->dir, name) == VEX_OK) {
+    if (vex_manifest_is_leftover(c->manifest, name, c->unfinished_logs) &&
+        vex_path_join(path, c->dir, name) == VEX_OK) {
         c->vfs->path_remove(c->vfs, path); /* tried again at the next open */
     }
     return VEX_OK;
@@ -461,7 +462,7 @@ static vex_status clean(void *context, const char *name) {
 
 static vex_status look_for_leftover(void *context, const char *name) {
     cleaning *c = context;
-    c->found = c->found || is_leftover(c, name);
+    c->found = c->found || vex_manifest_is_leftover(c->manifest, name, c->unfinished_logs);
     return VEX_OK;
 }
 

@@ -57,6 +57,8 @@ vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[
  * `unfinished_logs`: wal-*.tmp too; only when nobody can be beginning a log now. */
 void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
                                    bool unfinished_logs);
+/* Is `name` one of them? */
+bool vex_manifest_is_leftover(const vex_manifest *manifest, const char *name, bool unfinished_logs);
 bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest);
 /* Did whoever made `dir` die before its first manifest had its name?  Then `dir` is empty or holds
  * that manifest's .tmp file, and nothing else. */
@@ -64,7 +66,8 @@ vex_status vex_manifest_never_written(vex_vfs *vfs, const char *dir, bool *never
 
 /* "vec-000000000007.vxv" and so on. */
 void vex_file_name(char out[VEX_FILE_NAME_MAX], vex_file_kind kind, uint64_t file_no);
-/* Is this the name of such a file? */
+/* Is this the name of such a file?  Of a manifest? */
+bool vex_manifest_number(const char *name, uint64_t *generation);
 bool vex_file_number(const char *name, vex_file_kind kind, uint64_t *file_no);
 
 #endif

@@ -6,6 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chromadb.errors import InvalidArgumentError
+
 from vexfs_chroma import _engine, _options
 from vexfs_chroma._backup._copy import BackupReport, Source, check_places, copy_database, ignore
 from vexfs_chroma._backup._verify import verify
@@ -62,7 +64,11 @@ def backup_open(
     client: VexfsAPI, target: str | Path, *, copy: bool, progress: Progress | None
 ) -> BackupReport:
     """backup() of a database that is open in this process, on disk."""
-    source, engine = client.storage_on_disk()
+    _, engine, source, _ = client.storage()
+    if source is None:
+        raise InvalidArgumentError(
+            "a database in memory has no files to back up; copy its records to a PersistentClient's"
+        )
     path, made = check_places(source, Path(target))
     options = client.options
     return copy_database(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from vexfs_chroma._cli import _backup, _export, _import
+from vexfs_chroma._cli import _backup, _export, _import, _stats
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.add_typer(_import.app, name="import")
 app.add_typer(_export.app, name="export")
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
+app.command("stats")(_stats.stats)
 
 
 def _show_version(wanted: bool) -> None:

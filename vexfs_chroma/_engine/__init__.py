@@ -19,6 +19,7 @@ from vexfs_chroma._engine._collection import (
     IndexCheck,
     Plan,
     Rows,
+    Usage,
 )
 from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
 from vexfs_chroma._engine._status import check
@@ -73,6 +74,7 @@ __all__ = [
     "IndexCheck",
     "Plan",
     "Rows",
+    "Usage",
     "codec_name",
     "format_version",
     "lock_holder",

@@ -101,6 +101,25 @@ class CollectionInfo:
 
 
 @dataclass(slots=True, frozen=True)
+class Usage:
+    """What the files of a collection take and hold; see vex_collection_usage."""
+
+    generation: int
+    vector_bytes: int
+    payload_bytes: int
+    tombstone_bytes: int
+    log_bytes: int
+    graph_bytes: int
+    other_bytes: int
+    leftover_bytes: int
+    vector_rows: int
+    dead_vector_rows: int
+    payload_rows: int
+    dead_payload_rows: int
+    graph_rows: int
+
+
+@dataclass(slots=True, frozen=True)
 class IndexCheck:
     """What a walk through the whole graph found; see vex_index_check."""
 
@@ -298,6 +317,13 @@ class Collection:
         fields["space"] = _SPACE_NAMES[out.space]
         fields["quantization"] = _QUANTIZATIONS[out.quantization]
         return CollectionInfo(**fields)
+
+    def usage(self) -> Usage:
+        """What its files take and hold, by the newest manifest."""
+        out = ffi.new("vex_collection_usage *")
+        with self._handle as collection:
+            check(lib.vex_collection_get_usage(collection, out))
+        return Usage(**{name: getattr(out, name) for name in Usage.__slots__})
 
     def check_index(self) -> IndexCheck:
         """Walk through the whole graph: is every row in it found?  All zeros without a graph."""
