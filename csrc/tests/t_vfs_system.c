@@ -490,6 +490,55 @@ VFS_TEST(every_call_can_be_failed) {
     vex_vfs_fault_destroy(fault);
 }
 
+VFS_TEST(copy_file) {
+    make(vfs, in(root, "f"), "content");
+    CHECK_OK(vex_file_copy(vfs, in(root, "f"), in(root, "g"), UINT64_MAX, true));
+    check_content(vfs, in(root, "g"), "content");
+    CHECK_OK(
+        vex_file_copy(vfs, in(root, "f"), in(root, "g"), 4, false)); /* in place of the other */
+    check_content(vfs, in(root, "g"), "cont");
+    CHECK_OK(vex_file_copy(vfs, in(root, "f"), in(root, "g"), 0, true));
+    check_content(vfs, in(root, "g"), "");
+    CHECK_STATUS(vex_file_copy(vfs, in(root, "f"), in(root, "g"), 8, true), VEX_ERR_CORRUPT);
+    CHECK(!exists(vfs, in(root, "g")));
+    CHECK_STATUS(vex_file_copy(vfs, in(root, "no"), in(root, "g"), 1, true), VEX_ERR_NOT_FOUND);
+    CHECK(!exists(vfs, in(root, "g")));
+    const size_t large = ((size_t)2 << 20) + 5; /* of several steps */
+    char *text = vex_malloc(large + 1);
+    CHECK(text != NULL);
+    for (size_t i = 0; i < large; i++) {
+        text[i] = (char)('a' + i % 23);
+    }
+    text[large] = '\0';
+    CHECK_OK(vex_file_write_atomic(vfs, root, "f", text, large, false));
+    CHECK_OK(vex_file_copy(vfs, in(root, "f"), in(root, "g"), UINT64_MAX, false));
+    vex_file *file = NULL;
+    const uint8_t *map = NULL;
+    CHECK_OK(vfs->file_open(vfs, in(root, "g"), VEX_FILE_READ, &file));
+    CHECK_OK(vfs->file_map(vfs, file, large, &map));
+    CHECK(memcmp(map, text, large) == 0);
+    vfs->file_unmap(vfs, map, large);
+    vfs->file_close(vfs, file);
+    vex_free(text);
+}
+
+VFS_TEST(copy_file_leaves_nothing_behind) {
+    vex_vfs *fault;
+    CHECK_OK(vex_vfs_fault_create(vfs, &fault));
+    make(vfs, in(root, "f"), "content");
+    /* open, open, truncate, read, write, sync */
+    for (uint64_t nth = 1; nth <= 6; nth++) {
+        vex_vfs_fault_arm(fault, nth, ENOSPC, false, true);
+        CHECK_STATUS(vex_file_copy(fault, in(root, "f"), in(root, "g"), UINT64_MAX, true),
+                     VEX_ERR_NO_SPACE);
+        CHECK(!exists(vfs, in(root, "g")));
+    }
+    vex_vfs_fault_arm(fault, 0, 0, false, false);
+    CHECK_OK(vex_file_copy(fault, in(root, "f"), in(root, "g"), UINT64_MAX, true));
+    CHECK_EQ(vex_vfs_fault_calls(fault), 6);
+    vex_vfs_fault_destroy(fault);
+}
+
 VFS_TEST(write_atomic_is_atomic_under_every_fault) {
     vex_vfs *fault;
     CHECK_OK(vex_vfs_fault_create(vfs, &fault));
