@@ -302,12 +302,9 @@ typedef struct vex_collection_usage {
     uint64_t generation;       /* of the newest manifest                                        */
     uint64_t vector_bytes, payload_bytes, tombstone_bytes, log_bytes, graph_bytes;
     uint64_t other_bytes;      /* the manifest and the head                                     */
-    uint64_t leftover_bytes;   /* files that no manifest lists: being made, about to be removed,
-                                  or left by a process that was killed                          */
-    uint64_t vector_rows, dead_vector_rows;     /* in files; the dead among them                */
-    uint64_t payload_rows, dead_payload_rows;
-    uint64_t graph_rows;       /* vector rows that the stored graph has, dead ones too; 0 when there
-                                  is none, or only one of other files                           */
+    uint64_t leftover_bytes;   /* of files that no manifest lists: in the making, or left over  */
+    uint64_t vector_rows, dead_vector_rows, payload_rows, dead_payload_rows; /* in files        */
+    uint64_t graph_rows;       /* in the stored graph, dead ones too; 0: there is none of these files */
 } vex_collection_usage;
 
 vex_status vex_collection_get_usage(vex_collection *collection, vex_collection_usage *out);
@@ -372,21 +369,16 @@ vex_status vex_db_wait_idle(vex_db *db, uint32_t timeout_ms);
  *
  * A backup is a database: the files that the newest manifests list, and the logs up to where they
  * are committed.  Files that never change are linked where the file system can, so they take no
- * space, but share their bytes, and later damage of the medium, with the original; the rest is
- * copied, logs above all, which are written in place.
- *
- * It is hot: reads go on, and writes wait for a moment, in which it is noted where every log ends.
- * So the backup has all collections as of one moment over the whole database, whichever process
- * writes: everything that was acknowledged before the call, and whole batches only.  Flushes and
- * merges wait until the logs are copied.  A database that is open read-only takes no locks: each
- * collection is then as of a moment of its own.
- *
- * Names (the catalog of a higher layer) are the caller's: who keeps collections from being made and
- * dropped during the call has both fit. */
+ * space, but share their bytes, and later damage of the medium, with the original; logs are copied.
+ * It is hot: writes of all processes wait only for a moment, in which it is noted where every log
+ * ends.  So it has all collections as of one moment: everything that was acknowledged before the
+ * call, and whole batches only.  Flushes and merges wait until the logs are copied.  A database that
+ * is open read-only takes no locks: each collection is then as of a moment of its own.  Names (the
+ * catalog of a higher layer) are the caller's: who keeps collections from being made and dropped
+ * during the call has both fit. */
 typedef struct vex_backup_item {
     uint8_t uuid[16];          /* in: a collection to back up                                   */
-    uint64_t lsn;              /* out: its last batch in the backup                             */
-    uint64_t generation;       /* out: its manifest                                             */
+    uint64_t lsn, generation;  /* out: its last batch in the backup, its manifest               */
 } vex_backup_item;
 
 #define VEX_BACKUP_COPY 1      /* copy everything, link nothing                                 */
@@ -394,13 +386,11 @@ typedef struct vex_backup_item {
 
 typedef struct vex_backup_options {
     uint32_t flags;            /* VEX_BACKUP_*                                                  */
-    uint64_t most_bytes;       /* AHEAD: copy no further file when so many bytes are copied;
-                                  0: only count                                                 */
+    uint64_t most_bytes;       /* AHEAD: copy no further file after so many; 0: only count      */
 } vex_backup_options;
 
 typedef struct vex_backup_result {
-    uint64_t linked_files, linked_bytes;
-    uint64_t copied_files, copied_bytes;
+    uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
     uint64_t left_bytes;       /* AHEAD: of files that are not in the backup yet                */
     uint64_t held_ms;          /* how long writers had to wait                                  */
     uint64_t one_moment;       /* 1: of all collections; 0: each of its own, or AHEAD           */
@@ -409,9 +399,8 @@ typedef struct vex_backup_result {
 /* Make the directory `dest` a backup of these n collections.  Its parent exists; itself too, if it is
  * empty or what earlier calls for the same backup made, whose files are not made again.  On VEX_OK all
  * of it is on stable storage, its own name, too; after a failure it is worth nothing: remove it.
- * `items` in any order.  `options` NULL: all zeros.
- * Errors: INVALID (in memory), NOT_FOUND (a collection), CORRUPT (a file is missing), BUSY, NO_SPACE,
- * PERMISSION, IO. */
+ * `options` NULL: all zeros.  Errors: INVALID (in memory), NOT_FOUND (a collection), CORRUPT (a file
+ * is missing), BUSY, NO_SPACE, PERMISSION, IO. */
 vex_status vex_db_backup(vex_db *db, const char *dest, vex_backup_item *items, uint32_t n,
                          const vex_backup_options *options, vex_backup_result *out);
 
