@@ -1,4 +1,4 @@
-"""Which system calls make writes durable: counts of fsync, fdatasync, msync and their like, per call.
+"""Which system calls make writes durable: fsync, fdatasync, msync and their like, per call.
 
     python tools/count_syncs.py [--calls 50] [--peers vexfs_chroma,chromadb]
 
@@ -33,6 +33,7 @@ def mark(name: str) -> None:
 
 
 def calls_of(collection: Any, calls: int) -> list[tuple[str, Any]]:
+    """Every kind of write, as a function of the number of the call."""
     ids = [str(i) for i in range(calls)]
     return [
         ("add", lambda i: collection.add(ids=[ids[i]], embeddings=[[i, 1.0]], documents=["text"])),
@@ -87,6 +88,7 @@ def trace(peer: str, calls: int) -> dict[str, Counter[str]]:
 
 
 def count(text: str) -> dict[str, Counter[str]]:
+    """Syncs between the marks of a trace."""
     found: dict[str, Counter[str]] = {name: Counter() for name in (*STEPS, *ENDS)}
     step = ""
     for line in text.splitlines():
@@ -98,7 +100,10 @@ def count(text: str) -> dict[str, Counter[str]]:
 
 
 def show(peers: list[str], calls: int) -> None:
-    print(f"syncs of {calls} calls each ('open' and 'close' are one), by fsync + fdatasync + others\n")
+    """Print the table."""
+    print(
+        f"syncs of {calls} calls each ('open' and 'close' are one), by fsync + fdatasync + others\n"
+    )
     results = {peer: trace(peer, calls) for peer in peers}
     print("| |" + "|".join(f" {peer} " for peer in peers) + "|")
     print("|---|" + "---|" * len(peers))
@@ -113,6 +118,7 @@ def show(peers: list[str], calls: int) -> None:
 
 
 def main() -> None:
+    """Trace and print; or, as a child, be traced."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument(

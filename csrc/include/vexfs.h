@@ -71,7 +71,8 @@ typedef int32_t vex_status;
 #define VEX_ERR_FORKED -205      /* handle inherited through a fork() without vex_fork_prepare()*/
 /* operating system */
 #define VEX_ERR_IO -301          /* a system call failed; sys_errno says how                    */
-#define VEX_ERR_NO_SPACE -302    /* the disk or the quota is full; nothing stored was lost      */
+#define VEX_ERR_NO_SPACE -302    /* the disk or the quota is full, or this write would leave too
+                                    little for deleting; nothing stored was lost                */
 #define VEX_ERR_PERMISSION -303  /* EACCES, EPERM                                               */
 /* stored data */
 #define VEX_ERR_CORRUPT -401     /* damaged bytes, or a file that belongs to the database is
@@ -355,8 +356,9 @@ vex_status vex_collection_flush(vex_collection *collection);
 /* Flush, then rewrite all segment files that hold dead rows, and merge the rest into the fewest:
  * afterwards the files hold what is alive and nothing else (vectors up to 1 GiB a file, documents
  * and metadata up to 128 MiB a file before compression).  The background does this by and by, file
- * by file, as it pays off; this does all of it, now.  Needs free space for the largest new file;
- * a failure leaves everything as it was.  Reads and writes go on.  `flags` 0. */
+ * by file, as it pays off; this does all of it, now.  Files stay small in proportion to the disk.
+ * Needs free space for one new file; on a full disk files are rewritten one by one, those that need
+ * the least first, and VEX_ERR_NO_SPACE says that dead rows remain; a failure loses nothing.  Reads and writes go on.  `flags` 0. */
 vex_status vex_collection_compact(vex_collection *collection, uint32_t flags);
 
 /* Wait until no background work (flush, compaction, delayed sync) is wanted or running in this

@@ -1,7 +1,7 @@
 """Reads what is derived by docs/format.md: code rows, graph files, the head.
 
-What the page calls derived and leaves to a table in a header of the engine (COLUMNS, TEXT) is not read:
-a reader may ignore it.
+What the page calls derived and leaves to a table in a header of the engine (COLUMNS, TEXT) is not
+read: a reader may ignore it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python tests/compat/golden.py NAME [FILL]
 
-Holds a database with everything the format has, and expected.json with its records.  FILL says what is
-in its collection: "everything" (default), or "graph": a graph with duplicates and upper levels, a text
-index, documents with a dictionary, a record of the log in several frames, all kinds of metadata.
+Holds a database and expected.json with its records.  FILL says what is in its collection:
+"everything" (default), which was all there was at first, or "graph": a graph with duplicates and
+upper levels, a text index, a record of the log in several frames, all kinds of metadata.
 """
 
 from __future__ import annotations

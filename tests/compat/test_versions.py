@@ -1,5 +1,5 @@
-"""Files of later releases are refused by name, with what was found and what is read; an unknown writer flag
-leaves a database that can be read.
+"""Files of later releases are refused by name, with what was found and what is read; an unknown
+writer flag leaves a database that can be read.
 """
 
 from __future__ import annotations

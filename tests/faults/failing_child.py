@@ -1,6 +1,6 @@
 """What test_failing_calls.py runs in processes of their own, with failing_calls.c preloaded.
 
-    python failing_child.py SCENARIO PATH
+python failing_child.py SCENARIO PATH
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def check_reads(collection: Any) -> None:
     found = collection.get(include=["embeddings", "documents"])
     assert len(found["ids"]) == ROWS - 10 + 1
     near = collection.query(query_embeddings=[found["embeddings"][-1]], n_results=1)
-    assert near["ids"] == [["late"]] and near["distances"][0][0] <= 1e-6
+    assert near["ids"] == [["late"]]
+    assert near["distances"][0][0] <= 1e-6
 
 
 def a_sync_fails(path: str) -> None:
@@ -68,7 +69,7 @@ def a_sync_fails(path: str) -> None:
     check_reads(collection)
     collection.upsert(ids=["late"], embeddings=[[0.5] * 16])
     arm("sync", "/wal-", failures=1)
-    with pytest.raises(InternalError, match="cannot sync file.*wal-") as caught:
+    with pytest.raises(InternalError, match=r"cannot sync file.*wal-") as caught:
         collection.add(ids=["unknown"], embeddings=[[2.0] * 16])
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.EIO
@@ -85,15 +86,16 @@ def a_sync_fails(path: str) -> None:
     collection.add(ids=["after"], embeddings=[[4.0] * 16])
     assert SHIM.shim_calls() > 1
     ids = collection.get()["ids"]
-    assert ids[-1] == "after" and "refused" not in ids
+    assert ids[-1] == "after"
+    assert "refused" not in ids
     assert set(ids[ROWS - 9 :]) <= {"late", "unknown", "after"}
     client.close()
 
 
 def reads_fail(path: str) -> None:
-    """An error that names the file, whichever cannot be read; when the disk is back all is there."""
+    """An error names the file, whichever cannot be read; when the disk is back all is there."""
     directory = next((Path(path) / "collections").iterdir())
-    kinds = {name[:4] for name in os.listdir(directory)}
+    kinds = {file.name[:4] for file in directory.iterdir()}
     assert kinds == {"vec-", "pay-", "del-", "gra-", "wal-", "mani", "head"}, kinds
     for call, part in (
         ("read", "/VEXFS"),
@@ -107,7 +109,7 @@ def reads_fail(path: str) -> None:
     ):
         print(f"{call} of {part} fails", file=sys.stderr)
         arm(call, part, failures=1000)
-        with pytest.raises(InternalError) as caught:  # noqa: PT012
+        with pytest.raises(InternalError) as caught:
             client, collection = open_all(path)
             try:
                 check_reads(collection)

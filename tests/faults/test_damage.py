@@ -1,8 +1,8 @@
 """A changed byte in any region of any file of one collection of three.
 
-The answers of the damaged collection are right, or a CorruptionError that names the file and tells what
-to do; what does not need the damaged part is right (REGIONS says what that is).  The other collections
-go on as if nothing was.  Byte by byte, in C: csrc/tests/t_faults_damage.c; the catalog:
+The answers of the damaged collection are right, or a CorruptionError that names the file and tells
+what to do; what does not need the damaged part is right (REGIONS says what that is).  The other
+collections go on as if nothing was.  Byte by byte, in C: csrc/tests/t_faults_damage.c; the catalog:
 tests/unit/test_catalog_damage.py.
 """
 
@@ -69,8 +69,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 ALL = set(CALLS)
 
-# What still must be answered when a byte in this region is wrong.  The rest is right or refused, and so is
-# everything for other regions: what says where rows are is checked when a collection is opened.
+# What still must be answered when a byte in this region is wrong.  The rest is right or refused,
+# and so is everything for other regions: what says where rows are is checked at opening.
 REGIONS: dict[str, set[str]] = {
     "vec/VECTORS": ALL - {"embeddings", "query"},
     "vec/CODES": ALL,
@@ -109,7 +109,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, small_graphs: None) -> Databa
         client.vacuum()
         for collection in collections:
             collection.delete(ids=IDS[:5])
-            for i in range(most, ROWS):  # the first one flushed with the deletes, the rest in the log
+            for i in range(
+                most, ROWS
+            ):  # the first one flushed with the deletes, the rest in the log
                 collection.add(ids=[IDS[i]], embeddings=VECTORS[i : i + 1],
                                documents=[DOCUMENTS[i]], metadatas=[METADATAS[i]])  # fmt: skip
                 if i == most:
@@ -132,13 +134,23 @@ def places_in(file: Path) -> dict[str, list[int]]:
     if data[:8] != b"VXSG\r\n\x1a\n":
         return {"any": sorted({int(part * (len(data) - 1)) for part in np.linspace(0, 1, 9)})}
     table, n = struct.unpack_from("<QI", data, len(data) - 64)
-    places = {"header": [0, 20, 61], "table": [table + 5], "footer": [len(data) - 60, len(data) - 1]}
+    places = {
+        "header": [0, 20, 61],
+        "table": [table + 5],
+        "footer": [len(data) - 60, len(data) - 1],
+    }
     for at in range(table, table + 48 * n, 48):
         kind, _, offset, length = struct.unpack_from("<IIQQ", data, at)
-        if SECTIONS[kind] in {"DOCUMENTS", "METADATA", "URIS"}:  # columns with a header of their own
+        if SECTIONS[kind] in {
+            "DOCUMENTS",
+            "METADATA",
+            "URIS",
+        }:  # columns with a header of their own
             places[f"{SECTIONS[kind]} header"] = [offset, offset + 62, offset + 70]
             places[SECTIONS[kind]] = [offset + length // 2, offset + length - 1]
-        elif SECTIONS[kind] == "CODES":  # not where they share 64 KiB, and a checksum, with the vectors
+        elif (
+            SECTIONS[kind] == "CODES"
+        ):  # not where they share 64 KiB, and a checksum, with the vectors
             places["CODES"] = [offset + length // 2, offset + length - 1]
         elif length:
             places[SECTIONS[kind]] = sorted({offset, offset + length // 2, offset + length - 1})
@@ -185,13 +197,21 @@ def check_the_damaged(client: Any, made: Database, path: Path, must: set[str]) -
         assert not must
         return len(CALLS)
     for name, call in CALLS.items():
-        try:
-            assert call(collection) == made.answers[name], f"{name}: a wrong answer"
-        except CorruptionError as error:
-            check_error(error, path)
-            assert name not in must, f"{name}: {error}"
+        answer = outcome(call, collection)
+        if isinstance(answer, CorruptionError):
+            check_error(answer, path)
+            assert name not in must, f"{name}: {answer}"
             told += 1
+        else:
+            assert answer == made.answers[name], f"{name}: a wrong answer"
     return told
+
+
+def outcome(call: Callable[[Any], Any], collection: Any) -> Any:
+    try:
+        return call(collection)
+    except CorruptionError as error:
+        return error
 
 
 @pytest.mark.parametrize("kind", ["vec", "pay", "del", "gra", "wal", "manifest", "head"])

@@ -1,7 +1,7 @@
 """System calls that fail, as Python sees it: EIO of syncs and of reading every kind of file.
 
 A library with failing calls is compiled and preloaded into processes of their own
-(failing_calls.c, failing_child.py).  The same in more detail, call by call: csrc/tests/t_faults_*.c.
+(failing_calls.c, failing_child.py).  Call by call, in C: csrc/tests/t_faults_*.c.
 """
 
 from __future__ import annotations

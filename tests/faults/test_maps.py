@@ -65,9 +65,12 @@ def test_a_file_cut_under_its_map_kills_the_process_alone(tmp_path: Path, patter
     done = subprocess.run(program, check=False, capture_output=True, text=True, timeout=100)
     assert done.stdout == "open\n"
     assert done.returncode == -signal.SIGBUS
-    with vexfs_chroma.PersistentClient(tmp_path) as client:  # from then on it is told
-        with pytest.raises(CorruptionError, match=rf"wrong length.*{file.name}, offset 4096"):
-            client.get_collection("mapped", embedding_function=None).count()
+    told = rf"wrong length.*{file.name}, offset 4096"
+    with (
+        vexfs_chroma.PersistentClient(tmp_path) as client,
+        pytest.raises(CorruptionError, match=told),
+    ):
+        client.get_collection("mapped", embedding_function=None).count()
     file.write_bytes(whole)
     with vexfs_chroma.PersistentClient(tmp_path) as client:
         assert read_all(client.get_collection("mapped", embedding_function=None)) == ROWS
