@@ -263,11 +263,12 @@ static vex_status run_step(step *s) {
                                           "%s", failure.message);
 }
 
-/* On a full disk a graph may hold what the last step freed. */
+/* On a full disk what the last step freed may not show yet. */
 static vex_status run_step_in_space(step *s) {
     const step fresh = *s;
     vex_status status = run_step(s);
-    if (status == VEX_ERR_NO_SPACE && vex_index_let_go(s->collection)) {
+    if (status == VEX_ERR_NO_SPACE) {
+        vex_space_settle(s->collection->db, s->collection);
         *s = fresh;
         status = run_step(s);
     }

@@ -258,6 +258,9 @@ void vex_space_set_limits(vex_db *db);
 vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t bytes);
 /* Free bytes of the disk; UINT64_MAX when that cannot be told, or does not matter. */
 uint64_t vex_space_free(const vex_db *db);
+/* On a full disk: have what was removed show as free.  Some file systems count it when the removal is
+ * durable, and a graph keeps the files that were merged.  MAINT may not be held. */
+void vex_space_settle(vex_db *db, vex_collection *collection);
 /* Is there room for so many bytes of what can be done without? */
 bool vex_space_is_ample(vex_collection *collection, uint64_t bytes);
 

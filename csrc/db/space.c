@@ -93,6 +93,16 @@ static uint64_t kept_bytes(vex_collection *collection) {
     return rows / KEPT_PER_ROW + (largest < FILE_KEPT_MAX ? largest : FILE_KEPT_MAX);
 }
 
+void vex_space_settle(vex_db *db, vex_collection *collection) {
+    if (collection != NULL) {
+        (void)vex_index_let_go(collection);
+    }
+    if (vex_db_syncs(db)) {
+        (void)(collection != NULL ? db->vfs->dir_sync(db->vfs, collection->dir)
+                                  : vex_db_sync_collections(db));
+    }
+}
+
 static vex_status refuse(const vex_db *db, uint64_t needed, uint64_t there) {
     return VEX_FAIL_AT(VEX_ERR_NO_SPACE, db->path, 0, ENOSPC,
                        "the disk is full: this write would leave too little for deleting to work "
@@ -114,6 +124,7 @@ vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t 
         return VEX_OK;
     }
     uint64_t kept = KEPT_BYTES + (collection != NULL ? kept_bytes(collection) : 0);
+    bool settled = false;
     for (uint32_t flushes = 0;; flushes++) {
         uint64_t held = 0;
         vex_collection *largest = find_largest(db, &held);
@@ -124,8 +135,12 @@ vex_status vex_space_for_write(vex_db *db, vex_collection *collection, uint64_t 
         if (largest != NULL) {
             vex_collection_release(largest);
         }
-        if (!flushed) {
+        if (fits || (!flushed && settled)) {
             return fits ? VEX_OK : refuse(db, needed, there);
+        }
+        if (!flushed) {
+            vex_space_settle(db, collection);
+            settled = true;
         }
         there = vex_space_free(db);
     }

@@ -169,7 +169,7 @@ static void check_drops_when_full(trial *t) {
     vex_vfs_small_resize(t->disk, vex_vfs_small_used(t->disk));
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         if (t->world->open[c] != NULL) {
-            char step[8];
+            char step[16];
             uint64_t before = vex_vfs_small_used(t->disk);
             snprintf(step, sizeof step, "D%d", c);
             must_run(t, step);

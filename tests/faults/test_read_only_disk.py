@@ -1,4 +1,4 @@
-"""A file system that is mounted read-only, also one that became so: everything is read, nothing written."""
+"""A file system that is, or was, mounted read-only: everything is read, nothing written."""
 
 from __future__ import annotations
 
