@@ -418,21 +418,6 @@ VFS_TEST(wal_reader_follows_a_writer) {
 
 #ifdef VEX_TESTING
 
-static void check_zeros_from(vex_vfs *vfs, uint64_t at) {
-    uint8_t bytes[4096];
-    size_t got = 0;
-    vex_file *file = NULL;
-    CHECK_OK(vfs->file_open(vfs, "/" LOG_NAME, VEX_FILE_READ, &file));
-    do {
-        CHECK_OK(vfs->file_read(vfs, file, bytes, sizeof bytes, at, &got));
-        for (size_t i = 0; i < got; i++) {
-            CHECK_EQ(bytes[i], 0);
-        }
-        at += got;
-    } while (got > 0);
-    vfs->file_close(vfs, file);
-}
-
 /* Append with every call failing in turn: the record is there whole or not at all, and the next
  * one follows. */
 static void fail_appends(int sys_errno, bool persistent, bool short_write, size_t len) {

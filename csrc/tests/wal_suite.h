@@ -117,4 +117,20 @@ static inline void image_forge(log_image *image, size_t at) {
     vex_put32(image->bytes + at, vex_crc32c(image->salt, image->bytes + at + 4, 28 + len));
 }
 
+/* Behind `at` the log holds nothing. */
+static inline void check_zeros_from(vex_vfs *vfs, uint64_t at) {
+    uint8_t bytes[4096];
+    size_t got = 0;
+    vex_file *file = NULL;
+    CHECK_OK(vfs->file_open(vfs, "/" LOG_NAME, VEX_FILE_READ, &file));
+    do {
+        CHECK_OK(vfs->file_read(vfs, file, bytes, sizeof bytes, at, &got));
+        for (size_t i = 0; i < got; i++) {
+            CHECK_EQ(bytes[i], 0);
+        }
+        at += got;
+    } while (got > 0);
+    vfs->file_close(vfs, file);
+}
+
 #endif
