@@ -7,8 +7,8 @@ A log is a row of cells, one per record.  A cell has a fate, which says what a p
     x  a sync failed on it: reading still shows it (the page cache), the disk does not have it, and
        no later sync brings it there, because the page counts as clean
 
-The content of a record is the number of its batch, the state of a collection the row of batches that
-were applied.  Replaying goes by the rules of wal.h, including the tail rule with its witnesses.
+The content of a record is the number of its batch, the state of a collection the row of batches
+that were applied.  Replaying goes by the rules of wal.h, including the tail rule and its witnesses.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ class Disk(NamedTuple):
         )
 
 
-NEW = Disk(logs=(Log(1, 1),), manifests=(Manifest(1, (), 1),), head=Head(1, 1, 0))
-"""An empty collection that was opened for writing once."""
+def begun(batches: Batches) -> Disk:
+    """A collection that holds these batches, in its first log."""
+    log = Log(1, 1, tuple(Cell(batch, "D", 0) for batch in batches))
+    return Disk((log,), (Manifest(1, (), 1),), Head(1, 1, len(batches)))
 
 
 # ---- reading -----------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ def load(disk: Disk, limit: Head | None, generation: int = 0) -> tuple[int, Batc
     """A manifest (0: the newest) and its logs: generation, batches, number of the last log."""
     found = [m for m in disk.manifests if generation in {0, m.generation}]
     if not found:
-        raise Missing(f"manifest {generation}")
+        raise Missing(f"manifest {generation}" if generation else "any manifest")
     manifest = found[-1]
     if limit is not None and limit.log < manifest.wal_first:  # a flush overtook the head
         limit = Head(manifest.generation, manifest.wal_first, len(manifest.batches))

@@ -1,8 +1,9 @@
 """An explicit-state model checker: every state that a model can reach, breadth first.
 
 A model gives its initial states, the steps that are possible in a state, and a check that raises
-Violation in a state that must not be.  States are hashable and compared by value, so each is visited
-once; breadth first, so the way to a violation that is printed is a shortest one.  Nothing is random.
+Violation in a state that must not be.  States are hashable and compared by value, so each is
+visited once; breadth first, so the way to a violation that is printed is a shortest one.  Nothing
+is random.
 """
 
 from __future__ import annotations
