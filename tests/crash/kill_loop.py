@@ -3,10 +3,11 @@
     python tests/crash/kill_loop.py --rounds 1000                       (make crash)
     python tests/crash/kill_loop.py --rounds 200 --impl chromadb        the same on chromadb
 
-After each kill a copy of the database must open, hold everything that was acknowledged, and hold the
-operation that was under way either wholly or not at all; and what get() does not find there, add()
-stores.  The next writer goes on with the database itself, unrecovered.  Two of five kills hit it while
-it opens and reads for the first time, which is when it recovers what the kill before has left.
+After each kill a copy of the database must open, hold everything that was acknowledged, and hold
+the operation that was under way either wholly or not at all; and what get() does not find there,
+add() stores.  The next writer goes on with the database itself, unrecovered.  Two of five kills hit
+it while it opens and reads for the first time, which is when it recovers what the kill before has
+left.
 
 Nothing here stops at the first failure: failures are counted.  Where a database is not what it must
 be, the loop goes on from what is there; where it cannot be opened any more, from a new one.  Exit
