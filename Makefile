@@ -36,7 +36,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash fuzz recall bench load dist clean
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -192,6 +192,9 @@ ecosystem: $(EXTENSION) $(ECOSYSTEM_DEPENDENCIES) ## LangChain's own tests and o
 
 crash: $(EXTENSION) ## kill writers again and again (N rounds), check what is left (ARGS="--impl chromadb")
 	$(BIN)/python tests/crash/kill_loop.py --rounds $(or $(N),1000) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+crowd: $(EXTENSION) ## writers and readers on one directory, killed all the time (ARGS="--seconds 60")
+	$(BIN)/python tests/multiproc/crowd.py $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Each fuzz target gets the engine and libFuzzer; its corpus stays in build/fuzz/.
 fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target

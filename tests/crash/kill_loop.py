@@ -22,20 +22,18 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from dataclasses import asdict, dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads should not fork
-os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
+from forked import Child, check_may_fork  # isort: skip
 from checking import Verdict, look
 from workload import (
     FAILED,
@@ -48,11 +46,8 @@ from workload import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from workload import Contents
 
-START_SECONDS = 60
 MEMTABLE_ROWS = ("40", "400")
 
 
@@ -147,17 +142,20 @@ class Loop:
             os.environ["VEXFS_MEMTABLE_ROWS"] = memtable_rows
             write_until_killed(self.package, self.path, self.progress, self.expected, merges)
 
-        writer = Child(write, self.progress)
-        writer.wait_for(OPENING)
+        writer = Child(write, self._failed)
+        writer.wait_until(lambda: self.progress.phase >= OPENING)
         begun = time.monotonic()
         if not early:
-            writer.wait_for(WRITING)
+            writer.wait_until(lambda: self.progress.phase >= WRITING)
             self.opening_seconds = time.monotonic() - begun
         time.sleep(moment * (self.opening_seconds if early else self.write_seconds))
         phase = self.progress.phase
         self._count_kill(writer.kill(), phase)
         names = ("before it opened", "opening", "in its first calls", "writing", "failed")
         return f"killed {names[phase]}, memtable of {memtable_rows} rows, merging: {merges}"
+
+    def _failed(self, what: str) -> None:
+        self.progress.phase = FAILED
 
     def _count_kill(self, killed: bool, phase: int) -> None:
         recovering = OPENING <= phase < WRITING and self.counts.rounds > 0
@@ -176,7 +174,7 @@ class Loop:
         def answer() -> None:
             theirs.send(look(self.package, copy, self.expected, ordered=self.is_ours))
 
-        looker = Child(answer, self.progress)
+        looker = Child(answer, self._failed)
         theirs.close()
         try:
             verdict: tuple[Verdict, Contents | None] = ours.recv()
@@ -188,47 +186,9 @@ class Loop:
         return verdict
 
 
-class Child:
-    """A forked process: the packages are imported already, and it has what this one knows."""
-
-    def __init__(self, work: Callable[[], object], progress: Progress) -> None:
-        self._progress = progress
-        self._status: int | None = None
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                work()
-            except BaseException:
-                traceback.print_exc()
-                progress.phase = FAILED
-            finally:
-                sys.stderr.flush()
-                os._exit(1)
-
-    def wait_for(self, phase: int) -> None:
-        """Until it is in that phase, or beyond, or gone."""
-        deadline = time.monotonic() + START_SECONDS
-        while self._progress.phase < phase and self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self._status = status if pid else None
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"a process does not get anywhere within {START_SECONDS} s")
-            time.sleep(0.0005)
-
-    def kill(self) -> bool:
-        """False when it had ended by itself."""
-        if self._status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            _, self._status = os.waitpid(self.pid, 0)
-        return os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == signal.SIGKILL
-
-
 def import_package(name: str) -> Any:
-    """The package, in a process that may fork: no library may have threads then."""
     package = importlib.import_module(name)
-    if len(list(Path("/proc/self/task").glob("*"))) > 1:
-        raise SystemExit(f"importing {name} started threads, so it cannot be forked")
+    check_may_fork()
     return package
 
 
