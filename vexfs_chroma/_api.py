@@ -541,6 +541,16 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         return UserIdentity(user_id="", tenant=DEFAULT_TENANT, databases=[DEFAULT_DATABASE])
 
 
+def _after_fork_in_child() -> None:
+    """Threads that have these locks do not exist in the child."""
+    for api in _all_running():
+        api._switching = threading.RLock()
+        api._opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def _all_running() -> list[VexfsAPI]:
     # valuerefs() is one atomic step: other threads may start and stop clients meanwhile.
     return [api for reference in _running.valuerefs() if (api := reference()) is not None]

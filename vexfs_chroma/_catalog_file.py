@@ -23,7 +23,9 @@ a new place (btrfs, ZFS), a file kept for it is no guarantee.
 
 Processes and threads.  The file is in rollback-journal mode with synchronous=FULL.  Nothing is
 cached: each call reads what any process has committed.  A process has one connection, guarded by a
-lock; after a fork the child opens its own.
+lock; after a fork the child opens its own.  A fork waits until no connection is in use: SQLite
+keeps the locks of a process in its memory, and a child would believe for ever that it has those
+which its parent had at that moment.
 """
 
 from __future__ import annotations
@@ -262,6 +264,7 @@ class CatalogFile:
         self._session = self._connect()
         self._identity = self._identify()
         self._finalizer = weakref.finalize(self, _close_session, self._session)
+        _open_files.add(self)
 
     def close(self) -> None:
         """Close the connection of this process.  Idempotent."""
@@ -532,6 +535,33 @@ def _close_session(session: _Session) -> None:
     if session.pid == os.getpid():
         with session.lock:
             session.connection.close()
+
+
+# ---- fork ----------------------------------------------------------------------------------------
+
+_open_files: weakref.WeakSet[CatalogFile] = weakref.WeakSet()
+_held: list[_Session] = []
+"""Sessions whose locks this thread has taken for a fork."""
+
+
+def _before_fork() -> None:
+    # Before the engine's part (hooks run in reverse order): who creates a collection has the
+    # catalog's lock, and calls the engine.
+    for file in tuple(_open_files):
+        session = file._session
+        if session.pid == os.getpid():  # else it is of a parent, and nobody uses it any more
+            session.lock.acquire()
+            _held.append(session)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().lock.release()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_held.clear
+)
 
 
 def _is_writable(path: str | None) -> bool:
