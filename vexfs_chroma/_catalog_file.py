@@ -423,10 +423,8 @@ class CatalogFile:
         uri, options = ":memory:", ""
         if self.path is not None:
             options = "?mode=rwc"
-            if self.read_only:
+            if self.read_only:  # not "immutable": others may write where this medium is a view
                 options = "?mode=ro"
-                if _is_on_read_only_media(self.path):
-                    options += "&immutable=1"  # not even lock files can be made there
             uri = f"file:{quote(os.path.realpath(self.path))}{options}"
         with self._translating():
             connection = sqlite3.connect(
@@ -488,6 +486,11 @@ class CatalogFile:
         if "readonly" in text:
             if not self.read_only and _is_writable(self.path):
                 return self.damaged("its header forbids writing")
+            if self.read_only:  # a statement of ours that reads
+                return ReadOnlyError(
+                    f"a change of {where} was interrupted, and has to be undone before it can be "
+                    "read; open the database once where it can be written"
+                )
             return ReadOnlyError(f"{where} cannot be written ({text})")
         if "disk is full" in text:
             return StorageFullError(f"{where} could not grow: the disk is full")
@@ -567,10 +570,3 @@ os.register_at_fork(
 def _is_writable(path: str | None) -> bool:
     """Whether the operating system lets us write the file and its journal."""
     return path is not None and all(os.access(p, os.W_OK) for p in (path, Path(path).parent))
-
-
-def _is_on_read_only_media(path: str) -> bool:
-    try:
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False

@@ -332,15 +332,24 @@ def test_read_only_does_not_make_a_catalog(tmp_path, opened):
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_read_only_media(tmp_path, opened, engine, monkeypatch):
+def test_read_only_after_an_interrupted_change(tmp_path, opened, engine):
+    """On writable media SQLite undoes it before the file is read."""
     create(opened(), engine)
-    flags = os.statvfs(tmp_path)
-
-    class ReadOnly:
-        f_flag = flags.f_flag | os.ST_RDONLY
-
-    monkeypatch.setattr("vexfs_chroma._catalog_file.os.statvfs", lambda path: ReadOnly)
-    assert opened(read_only=True).count_collections(*HOME) == 1
+    at = tmp_path / "copy"
+    at.mkdir()
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("PRAGMA cache_size = 1")
+    other.execute("BEGIN IMMEDIATE")
+    for number in range(2000):  # more than fits into memory: the file is changed already
+        other.execute("INSERT INTO tenants VALUES (?, 0)", (f"{number:0200}",))
+    for name in (FILE_NAME, f"{FILE_NAME}-journal"):
+        (at / name).write_bytes((tmp_path / name).read_bytes())
+    other.execute("ROLLBACK")
+    other.close()
+    with pytest.raises(ReadOnlyError, match="open the database once where it can be written"):
+        opened(at, read_only=True)
+    assert opened(at).count_collections(*HOME) == 1
+    assert opened(at, read_only=True).count_collections(*HOME) == 1
 
 
 def test_a_busy_catalog_is_waited_for_and_then_an_error(tmp_path, opened):
