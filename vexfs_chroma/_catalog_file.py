@@ -310,7 +310,7 @@ class CatalogFile:
                 db.execute("ROLLBACK")
 
     def copy_to(self, directory: Path) -> None:
-        """Write a copy of the file into another directory, and have it on the disk."""
+        """Write a copy of the file into another directory."""
         target = directory / FILE_NAME
         try:
             with contextlib.closing(sqlite3.connect(target)) as copy:
@@ -319,8 +319,6 @@ class CatalogFile:
             if "disk is full" in str(error):
                 raise StorageFullError(f"{target} could not be written: disk full") from error
             raise self.error(error) from error
-        with target.open("rb") as copied:
-            os.fsync(copied.fileno())
 
     # -- identity and damage ---------------------------------------------------------------------
 

@@ -246,7 +246,11 @@ def _manifest_age(path: Path | None, entry: Entry, generation: int) -> float | N
 
 
 def _catalog_bytes(path: Path | None) -> int:
-    return 0 if path is None else sum(f.stat().st_size for f in path.glob(f"{FILE_NAME}*"))
+    found = 0
+    with contextlib.suppress(FileNotFoundError):  # the journal comes and goes
+        for file in [] if path is None else sorted(path.glob(f"{FILE_NAME}*")):
+            found += file.stat().st_size
+    return found
 
 
 def _sum(parts: list[DiskUsage], catalog: int) -> DiskUsage:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._backup._partial import Partial, check_new, sync_directory
+from vexfs_chroma._backup._partial import Partial, check_new, sync
 from vexfs_chroma._backup._verify import verify
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Rows
 from vexfs_chroma._errors import CorruptionError, StorageFullError
@@ -83,7 +83,8 @@ def copy_database(
             found = [id for id in names if (source.path / "collections" / id.hex).is_dir()]
             lsns = work.finish(found)
             catalog.copy_to(partial.directory)
-        sync_directory(partial.directory)
+        sync(partial.directory / FILE_NAME)
+        sync(partial.directory)
         try:
             n_rows = verify(partial.directory, lsns, report)
         except CorruptionError as error:
@@ -119,7 +120,7 @@ class _Copying:
     def ahead(self, ids: list[uuid.UUID]) -> None:
         """Take the files that are listed now, collection by collection."""
         total = self._take(ids, ahead=True).left_bytes
-        self._check_space(total)
+        self._check_space(total, ids)
         left = total
         for id in ids:
             before = after = self._take([id], ahead=True).left_bytes
@@ -150,11 +151,11 @@ class _Copying:
         self.copied_bytes += done.copied_bytes
         return done
 
-    def _check_space(self, file_bytes: int) -> None:
+    def _check_space(self, file_bytes: int, ids: list[uuid.UUID]) -> None:
         """Linked files need none; whether links can be made is seen from the devices."""
         path = self._source.path
         copied = path.stat().st_dev != self._target.stat().st_dev or self._copy
-        logs = sum(log.stat().st_size for log in path.glob("collections/*/wal-*"))
+        logs = sum(_log_bytes(path / "collections" / id.hex) for id in ids)
         needed = (path / FILE_NAME).stat().st_size + logs + (file_bytes if copied else 0)
         there = shutil.disk_usage(self._target).free
         if there < needed:
@@ -194,6 +195,14 @@ def _open_catalog(source: Source) -> CatalogFile:
         catalog.close()
         raise
     return catalog
+
+
+def _log_bytes(directory: Path) -> int:
+    found = 0
+    with contextlib.suppress(FileNotFoundError):  # flushed, or deleted, at this moment
+        for log in directory.glob("wal-*"):
+            found += log.stat().st_size
+    return found
 
 
 def _collections_of(rows: Rows) -> dict[uuid.UUID, str]:

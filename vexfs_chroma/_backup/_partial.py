@@ -65,7 +65,7 @@ class Partial:
         """Give the directory, whose content is on the disk, its name."""
         check_new(self._target)
         self.directory.rename(self._target)
-        sync_directory(self._target.parent)
+        sync(self._target.parent)
 
     def __exit__(
         self,
@@ -111,10 +111,14 @@ def check_new(target: Path) -> None:
         )
 
 
-def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have a file's content, or a directory's names, on stable storage."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+        if full is None:
+            os.fsync(descriptor)
+        else:  # macOS, whose fsync stops at the drive's cache
+            fcntl.fcntl(descriptor, full)
     finally:
         os.close(descriptor)
