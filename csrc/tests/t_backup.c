@@ -474,13 +474,20 @@ static bool fail_one(const mode *m, uint64_t nth, bool read_only) {
 }
 
 static void sweep(const mode *m) {
-    uint32_t step = getenv("VEXFS_FAULTS") != NULL ? 1 : 7;
+    bool full = getenv("VEXFS_FAULTS") != NULL;
+    uint32_t step = full ? 1 : 7;
+    uint64_t failed = 0;
     for (int read_only = 0; read_only < 2; read_only++) {
         uint64_t nth = 1 + test_random_below(step);
         while (fail_one(m, nth, read_only)) {
             nth += 1 + test_random_below(2 * step - 1);
+            failed++;
         }
         CHECK(nth > 10);
+    }
+    if (full) {
+        printf("backup, errno %d of kinds %u%s: %llu calls failed\n", m->sys_errno,
+               (unsigned)m->kinds, m->persistent ? ", persistent" : "", (unsigned long long)failed);
     }
 }
 
