@@ -31,8 +31,8 @@ from vexfs_chroma._cli._app import app
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from backup_kit import bytes_of, content_of, fill
 from compat import golden
-from kit import bytes_of, content_of, fill
 
 
 def run(*arguments: str | Path, code: int = 0) -> str:

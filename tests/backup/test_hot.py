@@ -21,10 +21,9 @@ import pytest
 import vexfs_chroma
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
 
-from kit import bytes_of, content_of, fill
-from workload import Stored, apply, batch
+from backup_batches import Stored, apply, batch
+from backup_kit import bytes_of, content_of, fill
 
 SEED = int(os.environ.get("VEXFS_BACKUP_SEED", "1"))
 ROUNDS = int(os.environ.get("VEXFS_BACKUP_ROUNDS") or 12)

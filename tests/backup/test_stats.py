@@ -18,7 +18,7 @@ from vexfs_chroma._cli._app import app
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kit import bytes_of, fill
+from backup_kit import bytes_of, fill
 
 
 def run(*arguments: str | Path, code: int = 0) -> str:

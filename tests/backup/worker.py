@@ -4,7 +4,7 @@
     python worker.py merge DATABASE
     python worker.py make DATABASE
 
-The writer applies batch 0, 1, ... of a seed (tests/crash/workload.py) to its collection "a<SEED>"
+The writer applies batch 0, 1, ... of a seed (backup_batches.py) to its collection "a<SEED>"
 and then to "b<SEED>", and appends a line to the file ACKNOWLEDGED after each: "begin N", "a N",
 "b N".  The others merge files, and make and delete collections, all the time.
 """
@@ -14,12 +14,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "crash"))
-
-from workload import batch
+from backup_batches import batch
 
 import vexfs_chroma
 
