@@ -32,7 +32,8 @@ typedef struct backup {
     vex_db *db;
     vex_vfs *vfs;
     const char *dest;
-    vex_backup_options options;
+    uint32_t flags;
+    uint64_t most_bytes;
     part *parts;
     uint32_t n;
     vex_backup_result result;
@@ -83,12 +84,12 @@ static vex_status take_file(backup *b, part *p, const char *name, uint64_t size,
         VEX_TRY(status);
         VEX_TRY(b->vfs->path_remove(b->vfs, to));
     }
-    bool ahead = (b->options.flags & VEX_BACKUP_AHEAD) != 0;
-    if (ahead && b->result.copied_bytes >= b->options.most_bytes) {
+    bool ahead = (b->flags & VEX_BACKUP_AHEAD) != 0;
+    if (ahead && b->result.copied_bytes >= b->most_bytes) {
         b->result.left_bytes += size;
         return VEX_OK;
     }
-    if (may_link && !(b->options.flags & VEX_BACKUP_COPY)) {
+    if (may_link && !(b->flags & VEX_BACKUP_COPY)) {
         VEX_TRY(try_link(b, p, from, to, size, &linked));
     }
     if (!linked) {
@@ -131,7 +132,7 @@ static vex_status sync_linked(backup *b, part *p, const char *name, uint64_t siz
     (void)size;
     VEX_TRY(vex_path_join(path, p->to, name));
     vex_status status = may_link ? sync_file(b->vfs, path) : VEX_OK;
-    bool ahead = (b->options.flags & VEX_BACKUP_AHEAD) != 0;
+    bool ahead = (b->flags & VEX_BACKUP_AHEAD) != 0;
     return ahead && status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
 
@@ -442,7 +443,7 @@ static vex_status finish(backup *b) {
 
 static vex_status run(backup *b, vex_backup_item *items) {
     VEX_TRY(begin(b, items));
-    if (b->options.flags & VEX_BACKUP_AHEAD) {
+    if (b->flags & VEX_BACKUP_AHEAD) {
         return take_ahead(b);
     }
     if (!b->db->read_only) {
@@ -454,11 +455,10 @@ static vex_status run(backup *b, vex_backup_item *items) {
     return finish(b);
 }
 
-vex_status vex_db_backup(vex_db *db, const char *dest, vex_backup_item *items, uint32_t n,
-                         const vex_backup_options *options, vex_backup_result *out) {
-    backup b = {.db = db, .vfs = db->vfs, .dest = dest, .n = n};
-    b.options = options != NULL ? *options : (vex_backup_options){0};
-    if (dest[0] == '\0' || b.options.flags > (VEX_BACKUP_COPY | VEX_BACKUP_AHEAD)) {
+vex_status vex_db_backup(vex_db *db, const char *dest, uint32_t flags, uint64_t most_bytes,
+                         vex_backup_item *items, uint32_t n, vex_backup_result *out) {
+    backup b = {db, db->vfs, dest, flags, most_bytes, .n = n};
+    if (dest[0] == '\0' || flags > (VEX_BACKUP_COPY | VEX_BACKUP_AHEAD)) {
         return VEX_FAIL(VEX_ERR_INVALID,
                         dest[0] ? "unknown flags of a backup" : "the path of the backup is empty");
     }

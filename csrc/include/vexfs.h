@@ -297,13 +297,11 @@ typedef struct vex_collection_info {
 
 vex_status vex_collection_get_info(vex_collection *collection, vex_collection_info *out);
 
-/* What the files of a collection take and hold.  No lock is taken, and no vector, document or graph
- * read; of a collection that is written meanwhile the numbers are of about one moment. */
+/* What the files of a collection take and hold; no lock is taken, no vector or document read. */
 typedef struct vex_collection_usage {
     uint64_t generation;       /* of the newest manifest                                        */
     uint64_t vector_bytes, payload_bytes, tombstone_bytes, log_bytes, graph_bytes;
-    uint64_t other_bytes;      /* the manifest and the head                                     */
-    uint64_t leftover_bytes;   /* of files that no manifest lists: in the making, or left over  */
+    uint64_t other_bytes, leftover_bytes; /* manifest, head; what no manifest lists             */
     uint64_t vector_rows, dead_vector_rows, payload_rows, dead_payload_rows; /* in files        */
     uint64_t graph_rows;       /* in the stored graph, dead ones too; 0: there is none of these files */
 } vex_collection_usage;
@@ -369,15 +367,12 @@ vex_status vex_db_wait_idle(vex_db *db, uint32_t timeout_ms);
 
 /* ---- backup ----------------------------------------------------------------------------------
  *
- * A backup is a database: the files that the newest manifests list, and the logs up to where they
- * are committed.  Files that never change are linked where the file system can, so they take no
- * space, but share their bytes, and later damage of the medium, with the original; logs are copied.
- * It is hot: writes of all processes wait only for a moment, in which it is noted where every log
- * ends.  So it has all collections as of one moment: everything that was acknowledged before the
- * call, and whole batches only.  Flushes and merges wait until the logs are copied.  A database that
- * is open read-only takes no locks: each collection is then as of a moment of its own.  Names (the
- * catalog of a higher layer) are the caller's: who keeps collections from being made and dropped
- * during the call has both fit. */
+ * A backup is a database: the files that the newest manifests list, linked where that is possible
+ * (then they share their bytes, and later damage of the medium), and the logs up to where they are
+ * committed, copied.  All collections are as of one moment, for which writers of all processes have
+ * to wait: everything acknowledged before the call is there, and whole batches only.  Flushes and
+ * merges wait until the logs are copied.  A database that is open read-only takes no locks: each
+ * collection is then as of a moment of its own.  Names (a higher layer's catalog) are the caller's. */
 typedef struct vex_backup_item {
     uint8_t uuid[16];          /* in: a collection to back up                                   */
     uint64_t lsn, generation;  /* out: its last batch in the backup, its manifest               */
@@ -386,25 +381,18 @@ typedef struct vex_backup_item {
 #define VEX_BACKUP_COPY 1      /* copy everything, link nothing                                 */
 #define VEX_BACKUP_AHEAD 2     /* files alone, and no lock: what a later call need not do       */
 
-typedef struct vex_backup_options {
-    uint32_t flags;            /* VEX_BACKUP_*                                                  */
-    uint64_t most_bytes;       /* AHEAD: copy no further file after so many; 0: only count      */
-} vex_backup_options;
-
 typedef struct vex_backup_result {
     uint64_t linked_files, linked_bytes, copied_files, copied_bytes;
     uint64_t left_bytes;       /* AHEAD: of files that are not in the backup yet                */
-    uint64_t held_ms;          /* how long writers had to wait                                  */
-    uint64_t one_moment;       /* 1: of all collections; 0: each of its own, or AHEAD           */
+    uint64_t held_ms, one_moment; /* how long writers had to wait; 0: no moment of all          */
 } vex_backup_result;
 
-/* Make the directory `dest` a backup of these n collections.  Its parent exists; itself too, if it is
- * empty or what earlier calls for the same backup made, whose files are not made again.  On VEX_OK all
- * of it is on stable storage, its own name, too; after a failure it is worth nothing: remove it.
- * `options` NULL: all zeros.  Errors: INVALID (in memory), NOT_FOUND (a collection), CORRUPT (a file
- * is missing), BUSY, NO_SPACE, PERMISSION, IO. */
-vex_status vex_db_backup(vex_db *db, const char *dest, vex_backup_item *items, uint32_t n,
-                         const vex_backup_options *options, vex_backup_result *out);
+/* Make `dest`, whose parent exists, a backup of these n collections.  It may be there, empty or with
+ * what earlier calls for the same backup made, which is not made again.  AHEAD copies no further file
+ * after `most_bytes` (0: only counts).  VEX_OK: all of it is on stable storage, its name, too.  After a
+ * failure it is worth nothing.  INVALID: in memory; CORRUPT: a file of the original is missing. */
+vex_status vex_db_backup(vex_db *db, const char *dest, uint32_t flags, uint64_t most_bytes,
+                         vex_backup_item *items, uint32_t n, vex_backup_result *out);
 
 /* ---- writes ---------------------------------------------------------------------------------- */
 

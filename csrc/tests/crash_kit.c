@@ -293,7 +293,6 @@ static vex_status reopen_collection(crash_world *world, int collection) {
 /* As a careful caller does: ahead without locks, then the rest, then the name that counts. */
 static vex_status back_up(crash_world *world) {
     static const char temporary[] = CRASH_BACKUP ".tmp";
-    const vex_backup_options ahead = {VEX_BACKUP_AHEAD, UINT64_MAX};
     vex_vfs *files = world->files;
     vex_backup_item items[CRASH_COLLECTIONS];
     vex_backup_result result;
@@ -304,8 +303,8 @@ static vex_status back_up(crash_world *world) {
         }
     }
     VEX_TRY(vex_dir_remove_all(files, temporary));
-    VEX_TRY(vex_db_backup(world->db, temporary, items, n, &ahead, &result));
-    VEX_TRY(vex_db_backup(world->db, temporary, items, n, NULL, &result));
+    VEX_TRY(vex_db_backup(world->db, temporary, VEX_BACKUP_AHEAD, UINT64_MAX, items, n, &result));
+    VEX_TRY(vex_db_backup(world->db, temporary, 0, 0, items, n, &result));
     VEX_TRY(files->path_rename(files, temporary, CRASH_BACKUP));
     return files->dir_sync(files, "/");
 }

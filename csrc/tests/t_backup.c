@@ -53,9 +53,8 @@ static uint32_t items_of(const crash_world *world, vex_backup_item items[CRASH_C
 static vex_status back_up_with(const crash_world *world, vex_db *db, uint32_t flags, uint64_t most,
                                vex_backup_result *result) {
     vex_backup_item items[CRASH_COLLECTIONS];
-    const vex_backup_options options = {flags, most};
     uint32_t n = items_of(world, items);
-    return vex_db_backup(db, TO, items, n, &options, result);
+    return vex_db_backup(db, TO, flags, most, items, n, result);
 }
 
 static vex_backup_result back_up(const crash_world *world, uint32_t flags) {
@@ -347,7 +346,7 @@ TEST(backup_is_of_one_moment) {
         uint32_t n = items_of(&world, items);
         uint64_t acknowledged = lsn_of(world.open[1]);
         CHECK_OK(vex_dir_remove_all(files, TO));
-        CHECK_OK(vex_db_backup(world.db, TO, items, n, NULL, &result));
+        CHECK_OK(vex_db_backup(world.db, TO, 0, 0, items, n, &result));
         CHECK(items[1].lsn >= acknowledged);
         CHECK(items[0].lsn >= items[1].lsn && items[0].lsn <= items[1].lsn + WRITERS);
         while (lsn_of(world.open[1]) == items[1].lsn) { /* writers go on */
@@ -391,15 +390,14 @@ TEST(backup_refusals) {
     vex_db *memory = NULL;
     vex_backup_item item = {{9}, 0, 0};
     vex_backup_result result;
-    const vex_backup_options unknown = {.flags = 4};
     CHECK_OK(vex_db_open(NULL, NULL, &memory));
-    CHECK_STATUS(vex_db_backup(memory, TO, &item, 1, NULL, &result), VEX_ERR_INVALID);
+    CHECK_STATUS(vex_db_backup(memory, TO, 0, 0, &item, 1, &result), VEX_ERR_INVALID);
     CHECK_OK(vex_db_close(memory));
     fill(&world, files, FILLED);
-    CHECK_STATUS(vex_db_backup(world.db, TO, &item, 1, &unknown, &result), VEX_ERR_INVALID);
-    CHECK_STATUS(vex_db_backup(world.db, "", &item, 1, NULL, &result), VEX_ERR_INVALID);
-    CHECK_STATUS(vex_db_backup(world.db, TO, &item, 1, NULL, &result), VEX_ERR_NOT_FOUND);
-    CHECK_STATUS(vex_db_backup(world.db, "/no/such", &item, 1, NULL, &result), VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(vex_db_backup(world.db, TO, 4, 0, &item, 1, &result), VEX_ERR_INVALID);
+    CHECK_STATUS(vex_db_backup(world.db, "", 0, 0, &item, 1, &result), VEX_ERR_INVALID);
+    CHECK_STATUS(vex_db_backup(world.db, TO, 0, 0, &item, 1, &result), VEX_ERR_NOT_FOUND);
+    CHECK_STATUS(vex_db_backup(world.db, "/no/such", 0, 0, &item, 1, &result), VEX_ERR_NOT_FOUND);
     CHECK_OK(vex_dir_remove_all(files, TO));
     CHECK_OK(files->path_remove(
         files, CRASH_PATH "/collections/01000000000000000000000000000000/vec-000000000001.vxv"));

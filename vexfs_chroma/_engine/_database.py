@@ -154,10 +154,10 @@ class Database:
         """
         items = ffi.new("vex_backup_item[]", [{"uuid": id.bytes} for id in collections])
         flags = (lib.VEX_BACKUP_COPY if copy else 0) | (lib.VEX_BACKUP_AHEAD if ahead else 0)
-        options = ffi.new("vex_backup_options *", {"flags": flags, "most_bytes": most_bytes})
         out = ffi.new("vex_backup_result *")
         with self._handle as db:
-            check(lib.vex_db_backup(db, _path_bytes(target), items, len(items), options, out))
+            path, n = _path_bytes(target), len(items)
+            check(lib.vex_db_backup(db, path, flags, most_bytes, items, n, out))
         return Copied(
             {id: item.lsn for id, item in zip(collections, items, strict=True)},
             **{name: getattr(out, name) for name in Copied.__slots__ if name != "lsns"},
