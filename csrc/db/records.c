@@ -205,6 +205,10 @@ vex_status vex_records_parse(const vex_write_request *request, vex_record **out)
     if (request->op > VEX_WRITE_UPSERT || request->flags != 0 || request->n > VEX_ROWS_MAX) {
         return VEX_FAIL(VEX_ERR_INVALID, "unknown write operation, flags, or too many records");
     }
+    if (request->n > request->records_len) { /* before memory is asked for: an id has a byte */
+        return VEX_FAIL(VEX_ERR_INVALID, "ids must be an array of %u entries",
+                        (unsigned)request->n);
+    }
     VEX_TRY(check_vectors(request));
     vex_record *records = vex_calloc(request->n ? request->n : 1, sizeof *records);
     if (records == NULL) {
