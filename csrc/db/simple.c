@@ -3,6 +3,7 @@
  */
 #include "base/msgpack.h"
 #include "db/db.h"
+#include "store/section.h"
 
 #include "base/poison.h"
 
@@ -80,15 +81,15 @@ vex_status vex_file_info(const char *path, vexfs_vector_file_info *out) {
     }
     memcpy(dir, slash ? path : ".", len);
     dir[len] = '\0';
-    unsigned long long file_no = 0;
-    if (sscanf(slash ? slash + 1 : path, "vec-%llu.vxv", &file_no) != 1) {
+    uint64_t file_no = 0;
+    if (!vex_file_number(slash ? slash + 1 : path, VEX_KIND_VECTORS, &file_no)) {
         return VEX_FAIL_AT(VEX_ERR_INVALID, path, 0, 0,
                            "not the name of a vector file (vec-*.vxv)");
     }
     vex_container file;
     const vex_section *info = NULL, *vectors = NULL;
     VEX_TRY(vex_container_open(vex_vfs_posix(), dir, NULL, VEX_KIND_VECTORS, file_no, NULL, &file));
-    vex_status status = vex_container_need(&file, VEX_SECTION_INFO, INFO_BYTES, &info);
+    vex_status status = vex_section_need(&file, VEX_SECTION_INFO, INFO_BYTES, &info);
     if (status == VEX_OK) {
         status = vex_container_need(&file, VEX_SECTION_VECTORS, UINT64_MAX, &vectors);
     }

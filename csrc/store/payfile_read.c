@@ -28,6 +28,7 @@ static vex_status read_keys(vex_payfile *file) {
     VEX_TRY(
         vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t), &section));
     file->seqs = (const void *)section->data;
+    VEX_TRY(vex_section_check_seqs(&file->container, file->seqs, file->rows));
     VEX_TRY(
         vex_section_need(&file->container, VEX_SECTION_ID_INDEX, rows * ID_INDEX_BYTES, &section));
     file->id_hashes = (const void *)section->data;

@@ -250,6 +250,7 @@ static vex_status read_sections(vex_vecfile *file) {
     VEX_TRY(
         vex_section_need(&file->container, VEX_SECTION_SEQS, rows * sizeof(uint64_t), &section));
     file->seqs = (const void *)section->data;
+    VEX_TRY(vex_section_check_seqs(&file->container, file->seqs, file->rows));
     VEX_TRY(vex_section_need(&file->container, VEX_SECTION_NORMS, rows * sizeof(float), &section));
     file->norms = (const void *)section->data;
     VEX_TRY(
