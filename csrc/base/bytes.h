@@ -36,6 +36,10 @@ static inline uint64_t vex_get64(const void *p) {
     return (uint64_t)vex_get32(p) | ((uint64_t)vex_get32((const uint8_t *)p + 4) << 32);
 }
 
+/* Numbers that count what ever happened (sequence numbers, log sequence numbers, numbers of files)
+ * stay below this; one in a file that does not is damage, and nothing added to it overflows. */
+#define VEX_COUNTER_END ((uint64_t)1 << 62)
+
 typedef struct vex_cursor {
     const uint8_t *data;
     size_t len, pos;

@@ -304,7 +304,7 @@ static vex_status read_header(encoded *in, vex_batch *out, uint32_t *n_columns) 
     out->next_seq = vex_get64(in->data + AT_NEXT_SEQ);
     out->dimension = in->dimension;
     if (in->n_ops > VEX_ROWS_MAX || in->dimension > VEX_DIMENSION_MAX ||
-        (in->dimension == 0) != (in->n_vectors == 0)) {
+        out->next_seq >= VEX_COUNTER_END || (in->dimension == 0) != (in->n_vectors == 0)) {
         return malformed("impossible counts");
     }
     if (*n_columns > (in->len - HEADER_BYTES) / ENTRY_BYTES) {
@@ -344,7 +344,7 @@ static vex_status read_columns(encoded *in, uint32_t n_columns) {
     return VEX_OK;
 }
 
-static vex_status decode_ops(const encoded *in, vex_op *ops) {
+static vex_status decode_ops(const encoded *in, uint64_t next_seq, vex_op *ops) {
     const uint8_t *kinds = in->columns[COLUMN_OPS], *seqs = in->columns[COLUMN_SEQS];
     const float *vectors = (const void *)in->columns[COLUMN_VECTORS];
     uint32_t n_vectors = 0;
@@ -355,6 +355,9 @@ static vex_status decode_ops(const encoded *in, vex_op *ops) {
         }
         op->kind = (vex_op_kind)kinds[i];
         op->payload.seq = vex_get64(seqs + 8 * (size_t)i);
+        if (op->payload.seq >= next_seq) {
+            return malformed("a record comes after all");
+        }
         if (has_vector(op->kind)) {
             if (n_vectors == in->n_vectors) {
                 return malformed("too few vectors");
@@ -408,7 +411,7 @@ vex_status vex_batch_decode(const void *body, size_t len, vex_batch *out) {
     }
     batch.n_ops = batch.capacity = in.n_ops;
     vex_status status;
-    VEX_TRY_DONE(status, decode_ops(&in, batch.ops));
+    VEX_TRY_DONE(status, decode_ops(&in, batch.next_seq, batch.ops));
     for (size_t c = 0; c < N_STRING_COLUMNS; c++) {
         if (in.columns[string_columns[c]] != NULL) {
             VEX_TRY_DONE(status, decode_strings(&in, string_columns[c], batch.ops));

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/msgpack.h"
 #include "wal/wal.h"
 
 #include <inttypes.h>
@@ -174,6 +175,44 @@ static vex_file_entry parse_entry(vex_cursor *in) {
     return entry;
 }
 
+/* Every live record has a payload row and a vector row. */
+static bool rows_add_up(const vex_manifest *manifest) {
+    uint64_t live[VEX_KIND_PAYLOAD + 1] = {0};
+    for (uint32_t i = 0; i < manifest->n_files; i++) {
+        const vex_file_entry *entry = &manifest->files[i];
+        live[entry->kind] += entry->rows - entry->dead_rows;
+    }
+    return live[VEX_KIND_VECTORS] == manifest->live_rows &&
+           live[VEX_KIND_PAYLOAD] == manifest->live_rows;
+}
+
+static int compare_numbers(const void *a, const void *b) {
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* No number is used for two files. */
+static vex_status check_numbers(const char *path, const vex_manifest *manifest) {
+    size_t n = 0;
+    uint64_t *numbers = vex_malloc(2 * (size_t)manifest->n_files * sizeof *numbers);
+    if (numbers == NULL) {
+        return no_memory();
+    }
+    for (uint32_t i = 0; i < manifest->n_files; i++) {
+        numbers[n++] = manifest->files[i].file_no;
+        if (manifest->files[i].tombs_file_no != 0) {
+            numbers[n++] = manifest->files[i].tombs_file_no;
+        }
+    }
+    qsort(numbers, n, sizeof *numbers, compare_numbers);
+    bool twice = false;
+    for (size_t i = 1; i < n; i++) {
+        twice = twice || numbers[i - 1] == numbers[i];
+    }
+    vex_free(numbers);
+    return twice ? damaged(path, HEADER_BYTES, "two files have one number") : VEX_OK;
+}
+
 static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *out) {
     out->files = vex_calloc(out->n_files > 0 ? out->n_files : 1, sizeof *out->files);
     if (out->files == NULL) {
@@ -190,11 +229,25 @@ static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *
         if (entry->file_no == 0 || entry->file_no >= out->next_file_no ||
             entry->tombs_file_no >= out->next_file_no || entry->rows > VEX_ROWS_MAX ||
             entry->dead_rows > entry->rows || entry->seq_lo > entry->seq_hi ||
-            entry->lsn_lo > entry->lsn_hi) {
+            entry->seq_hi >= out->next_seq || entry->lsn_lo > entry->lsn_hi) {
             return damaged(path, offset, "impossible file entry");
         }
     }
-    return VEX_OK;
+    if (!rows_add_up(out)) {
+        return damaged(path, HEADER_BYTES, "its files have another number of rows");
+    }
+    return check_numbers(path, out);
+}
+
+/* A map from strings to numbers, or nothing at all. */
+static bool are_keys(const uint8_t *bytes, size_t len) {
+    vex_mp_reader reader = vex_mp_reader_make(bytes, len);
+    vex_mp_value map = vex_mp_next(&reader);
+    bool fine = map.kind == VEX_MP_MAP;
+    for (uint32_t i = 0; i < map.count && fine; i++) {
+        fine = vex_mp_next(&reader).kind == VEX_MP_STR && vex_mp_next(&reader).kind == VEX_MP_INT;
+    }
+    return len == 0 || (fine && vex_mp_at_end(&reader));
 }
 
 static vex_status parse_body(const char *path, const uint8_t *body, size_t len, vex_manifest *out) {
@@ -219,7 +272,14 @@ static vex_status parse_body(const char *path, const uint8_t *body, size_t len, 
     if (out->dimension > VEX_DIMENSION_MAX) {
         return damaged(path, HEADER_BYTES, "impossible dimension");
     }
+    if (out->next_file_no == 0 || (out->generation | out->lsn | out->next_seq | out->wal_first |
+                                   out->next_file_no) >= VEX_COUNTER_END) {
+        return damaged(path, HEADER_BYTES, "impossible numbers");
+    }
     VEX_TRY(parse_entries(path, &in, out));
+    if (!are_keys(body + in.pos, keys_len)) {
+        return damaged(path, HEADER_BYTES + in.pos, "its list of metadata keys is malformed");
+    }
     return vex_buf_append(&out->keys, body + in.pos, keys_len);
 }
 

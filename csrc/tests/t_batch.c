@@ -63,7 +63,7 @@ static void random_field(const uint8_t **bytes, uint32_t *len, bool required) {
 }
 
 static vex_batch random_batch(void) {
-    vex_batch batch = {.dimension = 1 + test_random_below(40), .next_seq = test_random()};
+    vex_batch batch = {.dimension = 1 + test_random_below(40), .next_seq = VEX_COUNTER_END - 1};
     uint32_t n_ops = test_random_below(20);
     for (size_t i = 0; i < sizeof vector_pool / sizeof *vector_pool; i++) {
         vector_pool[i] = test_random_float();
@@ -71,7 +71,7 @@ static vex_batch random_batch(void) {
     for (uint32_t i = 0; i < n_ops; i++) {
         vex_op op = {.kind = (vex_op_kind)(1 + test_random_below(4))};
         vex_payload *p = &op.payload;
-        p->seq = test_random();
+        p->seq = test_random() % (VEX_COUNTER_END - 1);
         if (op.kind == VEX_OP_PUT || op.kind == VEX_OP_VECTOR) {
             op.vector = vector_pool + (size_t)(test_random_below(4) ? i : 63 - i) * batch.dimension;
         }

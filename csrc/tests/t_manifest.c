@@ -23,27 +23,30 @@ static vex_file_entry make_entry(uint64_t file_no) {
                             .seq_hi = file_no * 100 + 49,
                             .lsn_lo = file_no,
                             .lsn_hi = file_no + 3,
-                            .tombs_file_no = file_no % 3 ? 0 : file_no + 20,
+                            .tombs_file_no = file_no % 3 ? 0 : file_no + 40,
                             .tombs_size = 77,
                             .tombs_crc = 5,
                             .dead_rows = 4};
 }
 
-/* Files 1..n, keys "\x80". */
+/* Files 1..n, of both kinds in turn; of an odd number the last has no live row.  Keys "\x80". */
 static vex_manifest make_manifest(uint32_t n_files) {
     vex_manifest m = {.generation = 9,
                       .space = VEX_SPACE_COSINE,
                       .dimension = 384,
                       .lsn = 1234,
                       .next_seq = 99999,
-                      .live_rows = 88,
+                      .live_rows = n_files / 2 * 46,
                       .wal_first = 4,
-                      .next_file_no = 60,
+                      .next_file_no = 100,
                       .n_files = n_files};
     memcpy(m.collection, "collection uuid.", 16);
     m.files = vex_calloc(n_files + 1, sizeof *m.files);
     for (uint32_t i = 0; i < n_files; i++) {
         m.files[i] = make_entry(i + 1);
+    }
+    if (n_files % 2) {
+        m.files[n_files - 1].dead_rows = m.files[n_files - 1].rows;
     }
     CHECK_OK(vex_buf_append(&m.keys, "\x80", 1));
     return m;
@@ -126,6 +129,8 @@ VFS_TEST(manifest_bytes_are_as_specified) {
     uint8_t f[64 + 72 + 96 + 1];
     vex_manifest m = make_manifest(1);
     m.files[0].tombs_file_no = 33;
+    m.files[0].dead_rows = 4;
+    m.live_rows = 88;
     CHECK_OK(vex_manifest_write(vfs, root, uuid, &m, true));
     vex_file *file = open_file(vfs, in(root, NAME_9), VEX_FILE_READ);
     CHECK_OK(vex_file_read_exact(vfs, file, "manifest", f, sizeof f, 0));
@@ -136,7 +141,7 @@ VFS_TEST(manifest_bytes_are_as_specified) {
     CHECK_EQ(vex_get32(f + 60), vex_crc32c(vex_crc32c(0, f, 60), f + 64, sizeof f - 64));
     CHECK(vex_get32(f + 64) == 2 && vex_get32(f + 68) == 384 && vex_get64(f + 72) == 1234 &&
           vex_get64(f + 80) == 99999 && vex_get64(f + 88) == 88 && vex_get64(f + 96) == 4 &&
-          vex_get64(f + 104) == 60 && vex_get32(f + 112) == 1 && vex_get32(f + 116) == 1);
+          vex_get64(f + 104) == 100 && vex_get32(f + 112) == 1 && vex_get32(f + 116) == 1);
     CHECK(memcmp(f + 120, m.collection, 16) == 0);
     const uint8_t *e = f + 136;
     CHECK(vex_get32(e) == 1 && vex_get32(e + 4) == 0 && vex_get64(e + 8) == 1 &&
@@ -232,12 +237,16 @@ TEST(manifest_hostile_numbers_are_safe) {
         {116, 2, VEX_ERR_CORRUPT},                                           /* keys */
         {136, 3, VEX_ERR_VERSION},                                           /* kind */
         {140, 1, VEX_ERR_VERSION},                                           /* owner */
-        {144, 60, VEX_ERR_CORRUPT},                                          /* file number */
+        {144, 100, VEX_ERR_CORRUPT},                                         /* file number */
         {144, 0, VEX_ERR_CORRUPT},       {164, 0x80000000, VEX_ERR_CORRUPT}, /* rows */
-        {172, 1, VEX_ERR_CORRUPT},  /* seq_lo past seq_hi */
-        {188, 1, VEX_ERR_CORRUPT},  /* lsn_lo past lsn_hi */
-        {200, 60, VEX_ERR_CORRUPT}, /* number of the tombstones */
-        {220, 51, VEX_ERR_CORRUPT}, /* dead rows */
+        {172, 1, VEX_ERR_CORRUPT},   /* seq_lo past seq_hi */
+        {188, 1, VEX_ERR_CORRUPT},   /* lsn_lo past lsn_hi */
+        {200, 100, VEX_ERR_CORRUPT}, /* number of the tombstones */
+        {220, 51, VEX_ERR_CORRUPT},  /* dead rows */
+        {220, 5, VEX_ERR_CORRUPT},   /* ... that do not add up with the live ones */
+        {88, 1, VEX_ERR_CORRUPT},    /* live rows */
+        {80, 149, VEX_ERR_CORRUPT},  /* next_seq, which a file has */
+        {144, 2, VEX_ERR_CORRUPT},   /* a number that another file has */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         memcpy(bytes, original, len);
@@ -271,7 +280,7 @@ VFS_TEST(manifest_removes_leftovers) {
                                        "pay-000000000002.vxp",
                                        "vec-000000000003.vxv",
                                        "gra-000000000005.vxg",
-                                       "del-000000000023.vxd",
+                                       "del-000000000043.vxd",
                                        "head",
                                        "readme.txt",
                                        "vec-1.vxv",

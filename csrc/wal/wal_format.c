@@ -83,7 +83,8 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     }
     vex_wal_header header = {vex_get32(raw + AT_SALT), vex_get64(raw + AT_NUMBER),
                              vex_get64(raw + AT_FIRST_LSN)};
-    if (header.number != number || header.first_lsn == 0 || memcmp(raw + AT_UUID, uuid, 16) != 0) {
+    if (header.number != number || header.first_lsn == 0 || header.first_lsn >= VEX_COUNTER_END ||
+        memcmp(raw + AT_UUID, uuid, 16) != 0) {
         return VEX_FAIL_AT(
             VEX_ERR_CORRUPT, path, AT_UUID, 0,
             "this is another log under this name: one of another collection or number; "
