@@ -188,6 +188,13 @@ const uint8_t *vex_mp_raw(vex_mp_reader *reader, size_t *len) {
     return reader->in.data + start;
 }
 
+bool vex_mp_is_map(const void *data, size_t len) {
+    vex_mp_reader reader = vex_mp_reader_make(data, len);
+    bool map = vex_mp_peek(&reader) == VEX_MP_MAP;
+    vex_mp_skip(&reader);
+    return map && !reader.in.bad && vex_mp_at_end(&reader);
+}
+
 /* ---- UTF-8 ---- */
 
 /* Length of the well-formed character at `p` (Unicode 15, table 3-7), or 0. */

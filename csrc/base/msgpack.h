@@ -44,6 +44,8 @@ vex_mp_kind vex_mp_peek(const vex_mp_reader *reader);
 void vex_mp_skip(vex_mp_reader *reader);
 /* The bytes of the next whole value (borrowed), which is skipped; NULL when malformed. */
 const uint8_t *vex_mp_raw(vex_mp_reader *reader, size_t *len);
+/* Are these bytes one whole map and nothing else? */
+bool vex_mp_is_map(const void *data, size_t len);
 static inline bool vex_mp_bad(const vex_mp_reader *reader) {
     return reader->in.bad;
 }

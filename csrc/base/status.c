@@ -84,6 +84,13 @@ vex_status vex_fail_context(vex_status code, const char *format, ...) {
     return code;
 }
 
+vex_status vex_fail_place(vex_status code, const char *path, uint64_t offset) {
+    last_error.code = code;
+    last_error.offset = offset;
+    copy_text(last_error.path, sizeof last_error.path, path);
+    return code;
+}
+
 const char *vex_status_name(vex_status status) {
 #define NAME(code)                                                                                 \
     case code:                                                                                     \

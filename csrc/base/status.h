@@ -23,6 +23,10 @@ vex_status vex_fail_at(vex_status code, const char *path, uint64_t offset, int s
 vex_status vex_fail_context(vex_status code, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
 
+/* Say where the error just recorded is, whose finder could not know it; returns `code`. */
+vex_status vex_fail_place(vex_status code, const char *path, uint64_t offset)
+    __attribute__((cold));
+
 #define VEX_FAIL vex_fail
 #define VEX_FAIL_AT vex_fail_at
 

@@ -101,13 +101,17 @@ vex_status vex_collection_log_exists(const vex_collection *collection, uint64_t 
     return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
 
-static vex_status torn_in_the_middle(const vex_collection *collection, uint64_t number) {
-    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
-    vex_wal_name(name, number);
-    VEX_TRY(vex_path_join(path, collection->dir, name));
-    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, vex_wal_reader_offset(collection->tail), 0,
+static vex_status torn_in_the_middle(const vex_wal_reader *log) {
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, vex_wal_reader_path(log), vex_wal_reader_offset(log), 0,
                        "the log is damaged before its committed end; restore the collection "
                        "from a backup");
+}
+
+/* What no writer logs is damage, whatever it is to who finds it; a lack of memory is none. */
+static vex_status refuse_record(vex_status status, const vex_wal_reader *log, uint64_t at) {
+    return status == VEX_ERR_NO_MEMORY || status == VEX_ERR_VERSION
+               ? vex_fail_place(status, vex_wal_reader_path(log), at)
+               : vex_fail_place(VEX_ERR_CORRUPT, vex_wal_reader_path(log), at);
 }
 
 static vex_status missing_records(const vex_collection *collection, uint64_t lsn, uint64_t after) {
@@ -168,6 +172,7 @@ static vex_status replay_log(vex_collection *collection, vex_snapshot *snapshot,
                 status = missing_records(collection, lsn, snapshot->lsn);
             } else if (lsn > snapshot->lsn) { /* else it is in the files already */
                 status = replay_record(collection, snapshot, &body, lsn);
+                status = status ? refuse_record(status, collection->tail, known->wal_end) : status;
             }
             known->wal_end = vex_wal_reader_offset(collection->tail);
             known->lsn = snapshot->lsn;
@@ -198,7 +203,7 @@ static vex_status replay(vex_collection *collection, vex_snapshot *snapshot,
             break;
         }
         if (last_log || step == VEX_WAL_TORN) {
-            return torn_in_the_middle(collection, known->wal_number);
+            return torn_in_the_middle(collection->tail);
         }
         VEX_TRY(next_log(collection, limit));
     }

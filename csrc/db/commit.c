@@ -196,7 +196,7 @@ static vex_status resolve_and_apply(vex_collection *collection, vex_resolver res
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK) {
         batch.next_seq = collection->latest->next_seq;
-        status = resolve(context, collection->latest, &batch);
+        status = vex_collection_place(collection, resolve(context, collection->latest, &batch));
     }
     if (status == VEX_OK && batch.n_ops > 0) {
         status = apply(collection, &batch);

@@ -191,9 +191,12 @@ vex_snapshot *vex_collection_snapshot(vex_collection *collection);
 
 /* ---- read.c ---- */
 /* Every read's frame: enter the database, see what other processes committed, take the snapshot
- * that readers see; and give both back. */
+ * that readers see; and give both back, with the status of what was done in between. */
 vex_status vex_read_begin(vex_collection *collection, vex_snapshot **snapshot);
-void vex_read_end(vex_collection *collection, vex_snapshot *snapshot);
+vex_status vex_read_end(vex_collection *collection, vex_snapshot *snapshot, vex_status status);
+/* Damage of which no single file could be named (files that contradict each other) is in the
+ * collection's directory; returns `status`. */
+vex_status vex_collection_place(const vex_collection *collection, vex_status status);
 
 /* ---- catchup.c, takeover.c ---- */
 /* Load from disk for the first time (write_mu not needed yet). */

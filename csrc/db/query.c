@@ -184,6 +184,5 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
         *run.options.plan = run.plan;
     }
     vex_index_view_release((vex_index_view *)run.view);
-    vex_read_end(collection, snapshot);
-    return status;
+    return vex_read_end(collection, snapshot, status);
 }

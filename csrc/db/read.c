@@ -18,17 +18,24 @@ vex_status vex_read_begin(vex_collection *collection, vex_snapshot **snapshot) {
     return VEX_OK;
 }
 
-void vex_read_end(vex_collection *collection, vex_snapshot *snapshot) {
+vex_status vex_collection_place(const vex_collection *collection, vex_status status) {
+    return status == VEX_ERR_CORRUPT && vex_last_error()->path[0] == '\0'
+               ? vex_fail_place(status, collection->dir, 0)
+               : status;
+}
+
+vex_status vex_read_end(vex_collection *collection, vex_snapshot *snapshot, vex_status status) {
+    status = vex_collection_place(collection, status);
     vex_snapshot_release(snapshot);
     vex_db_leave(collection->db);
+    return status;
 }
 
 vex_status vex_count(vex_collection *collection, const vex_selection *selection, uint64_t *out) {
     vex_snapshot *snapshot = NULL;
     VEX_TRY(vex_read_begin(collection, &snapshot));
     vex_status status = vex_select_count(snapshot, selection, out);
-    vex_read_end(collection, snapshot);
-    return status;
+    return vex_read_end(collection, snapshot, status);
 }
 
 /* ---- get ---- */
@@ -57,6 +64,5 @@ vex_status vex_get(vex_collection *collection, const vex_selection *selection, u
         status = build_get(snapshot, &refs, include, out);
     }
     vex_refs_clear(&refs);
-    vex_read_end(collection, snapshot);
-    return status;
+    return vex_read_end(collection, snapshot, status);
 }

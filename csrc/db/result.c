@@ -44,6 +44,18 @@ static vex_status put_text(vex_buf *out, const uint8_t *text, size_t len) {
     return text ? vex_mp_put_str(out, text, len) : vex_mp_put_nil(out);
 }
 
+/* Anything else would be read together with the records behind it. */
+static vex_status put_metadata(vex_buf *out, const vex_payload *payload) {
+    if (payload->metadata == NULL) {
+        return vex_mp_put_nil(out);
+    }
+    if (!vex_mp_is_map(payload->metadata, payload->metadata_len)) {
+        return VEX_FAIL(VEX_ERR_CORRUPT, "the metadata of record %llu are malformed",
+                        (unsigned long long)payload->seq);
+    }
+    return vex_buf_append(out, payload->metadata, payload->metadata_len);
+}
+
 vex_status vex_result_builder_add(vex_result_builder *builder, const vex_row_ref *ref,
                                   const vex_row_ref *vector, float distance) {
     vex_payload payload;
@@ -57,9 +69,7 @@ vex_status vex_result_builder_add(vex_result_builder *builder, const vex_row_ref
         VEX_TRY(put_text(&builder->documents, payload.document, payload.document_len));
     }
     if (include & VEX_INCLUDE_METADATAS) {
-        VEX_TRY(payload.metadata
-                    ? vex_buf_append(&builder->metadatas, payload.metadata, payload.metadata_len)
-                    : vex_mp_put_nil(&builder->metadatas));
+        VEX_TRY(put_metadata(&builder->metadatas, &payload));
     }
     if (include & VEX_INCLUDE_URIS) {
         VEX_TRY(put_text(&builder->uris, payload.uri, payload.uri_len));

@@ -117,6 +117,7 @@ vex_status vex_wal_check_end(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
                              uint64_t number, uint64_t offset, uint64_t last_lsn, bool *clean,
                              bool *sealed);
 
+const char *vex_wal_reader_path(const vex_wal_reader *reader);
 uint64_t vex_wal_reader_offset(const vex_wal_reader *reader);    /* behind the last record        */
 uint64_t vex_wal_reader_last_lsn(const vex_wal_reader *reader);  /* 0 when none yet               */
 uint64_t vex_wal_reader_synced_lsn(const vex_wal_reader *reader);/* greatest witness seen         */

@@ -81,6 +81,10 @@ vex_status vex_wal_reader_seek(vex_wal_reader *reader, uint64_t offset, uint64_t
     return VEX_OK;
 }
 
+const char *vex_wal_reader_path(const vex_wal_reader *reader) {
+    return reader->path;
+}
+
 uint64_t vex_wal_reader_offset(const vex_wal_reader *reader) {
     return reader->offset;
 }
