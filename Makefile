@@ -7,6 +7,7 @@ CC ?= cc
 CLANG ?= clang
 SEED ?=
 TIME ?= 60
+TARGET ?=
 N ?=
 ARGS ?=
 
@@ -22,8 +23,10 @@ BENCH_DEPENDENCIES := $(VENV)/.bench-dependencies
 
 C_FILES := $(sort $(shell find csrc -name "*.c" -o -name "*.h"))
 ENGINE_C := $(filter-out csrc/tests/%,$(filter %.c,$(C_FILES)))
-TESTS_C := $(filter-out %_driver.c,$(wildcard csrc/tests/*.c))
-FUZZ_C := $(wildcard csrc/tests/fuzz/fuzz_*.c)
+TESTS_C := $(filter-out %_driver.c %/libfuzzer.c,$(wildcard csrc/tests/*.c csrc/tests/fuzz/*.c))
+# What the fuzz targets need, besides the engine, where libFuzzer runs them.
+FUZZ_C := $(filter-out %/t_fuzz.c,$(wildcard csrc/tests/fuzz/*.c)) csrc/tests/filter_world.c \
+	csrc/tests/zstd_provider.c
 # Headers are manuals with comments set as tables, which no formatter can keep.
 FORMAT_C := $(filter %.c,$(C_FILES))
 LINT_PY := $(wildcard vexfs_chroma tests tools examples loadtests setup.py)
@@ -40,8 +43,8 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  Variables: PYTHON, CC, SEED (C tests), TIME (seconds per fuzz target), N (crash rounds),"
-	@echo "  ARGS (for the program that a target runs)"
+	@echo "  Variables: PYTHON, CC, SEED (C tests), TIME (seconds per fuzz target), TARGET (one of"
+	@echo "  them), N (crash rounds), ARGS (for the program that a target runs)"
 
 # ---- set-up ---------------------------------------------------------------------------------
 
@@ -196,20 +199,24 @@ crash: $(EXTENSION) ## kill writers again and again (N rounds), check what is le
 crowd: $(EXTENSION) ## writers and readers on one directory, killed all the time (ARGS="--seconds 60")
 	$(BIN)/python tests/multiproc/crowd.py $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-# Each fuzz target gets the engine and libFuzzer; its corpus stays in build/fuzz/.
-fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target
-	@test -n "$(FUZZ_C)" || { echo "there is no fuzz target in csrc/tests/fuzz"; exit 1; }
-	@mkdir -p build/fuzz
-	@set -e; for source in $(FUZZ_C); do name=$$(basename $$source .c); \
-		echo "$$name: $(TIME) s"; mkdir -p build/fuzz/corpus/$$name; \
-		$(CLANG) -std=gnu11 -O1 -g -fsanitize=fuzzer,$(ASAN) -fno-sanitize-recover=all -Icsrc \
-			$$source $(ENGINE_C) -o build/fuzz/$$name -pthread -lm; \
-		build/fuzz/$$name -max_total_time=$(TIME) -print_final_stats=1 $(ARGS) build/fuzz/corpus/$$name; \
-	done
+# The targets are one program; the corpus of each stays in build/fuzz/corpus/, what was found in
+# build/fuzz/found/.
+fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target, or of TARGET
+	@$(MAKE) --no-print-directory build/fuzz/fuzz
+	@tools/fuzz.sh build/fuzz/fuzz "$(TIME)" "$(TARGET)" $(ARGS)
+
+FUZZ_FLAGS := -O1 -g -fsanitize=$(ASAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
+build/fuzz/%.o: csrc/%.c Makefile
+	@mkdir -p $(@D)
+	@$(CLANG) -std=gnu11 -DVEX_TESTING $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link -MMD -MP -Icsrc -c $< -o $@
+build/fuzz/fuzz: $(patsubst csrc/%.c,build/fuzz/%.o,$(ENGINE_C) $(FUZZ_C))
+	@$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@ -pthread -lm -lzstd
+-include $(patsubst csrc/%.c,build/fuzz/%.d,$(ENGINE_C) $(FUZZ_C))
 
 build/.fuzz-tools:
 	@mkdir -p build
 	@tools/need_program.sh $(CLANG) clang
+	@tools/need_header.sh $(CLANG) zstd.h libzstd-dev
 	@touch $@
 
 # ---- measuring ------------------------------------------------------------------------------

@@ -49,6 +49,21 @@ uint64_t vex_stat_get(vex_counter counter) {
 static _Atomic uint64_t fail_countdown;
 static _Atomic bool fail_persistent, fail_met;
 static _Thread_local bool spared;
+static _Atomic size_t largest;
+
+size_t vex_mem_largest(void) {
+    return atomic_load(&largest);
+}
+
+void vex_mem_largest_reset(void) {
+    atomic_store(&largest, 0);
+}
+
+static void note_size(size_t bytes) {
+    size_t before = atomic_load(&largest);
+    while (bytes > before && !atomic_compare_exchange_weak(&largest, &before, bytes)) {
+    }
+}
 
 void vex_mem_fail_at(uint64_t n, bool persistent) {
     atomic_store(&fail_persistent, persistent);
@@ -64,8 +79,9 @@ void vex_mem_fail_spare(bool on) {
     spared = on;
 }
 
-static bool must_fail(void) {
+static bool must_fail(size_t bytes) {
     uint64_t left = atomic_load(&fail_countdown);
+    note_size(bytes);
     for (;;) {
         if (VEX_LIKELY(left == 0) || spared) {
             return false;
@@ -89,7 +105,8 @@ static void scribble(void *p, size_t bytes) {
 
 #else
 
-static inline bool must_fail(void) {
+static inline bool must_fail(size_t bytes) {
+    (void)bytes;
     return false;
 }
 static inline void scribble(void *p, size_t bytes) {
@@ -107,7 +124,7 @@ static void count_block(void *p) {
 }
 
 void *vex_malloc(size_t bytes) {
-    if (must_fail()) {
+    if (must_fail(bytes)) {
         return NULL;
     }
     void *p = malloc(bytes ? bytes : 1);
@@ -120,7 +137,7 @@ void *vex_malloc(size_t bytes) {
 
 void *vex_calloc(size_t n, size_t bytes_each) {
     size_t bytes;
-    if (__builtin_mul_overflow(n, bytes_each, &bytes) || must_fail()) {
+    if (__builtin_mul_overflow(n, bytes_each, &bytes) || must_fail(bytes)) {
         return NULL;
     }
     void *p = calloc(bytes ? bytes : 1, 1);
@@ -134,7 +151,7 @@ void *vex_realloc(void *p, size_t bytes) {
     if (p == NULL) {
         return vex_malloc(bytes);
     }
-    if (must_fail()) {
+    if (must_fail(bytes)) {
         return NULL;
     }
     size_t before = BLOCK_BYTES(p);
@@ -220,7 +237,7 @@ vex_status vex_bulk_create(vex_bulk *bulk, size_t bytes) {
     size_t unit = mapped ? (size_t)sysconf(_SC_PAGESIZE) : 64;
     size_t usable = vex_align_up(bytes ? bytes : 1, unit);
     void *data = NULL;
-    if (usable >= bytes && !must_fail()) { /* usable < bytes: rounding overflowed */
+    if (usable >= bytes && !must_fail(usable)) { /* usable < bytes: rounding overflowed */
         if (mapped) {
             data = map_aligned(usable);
         } else if (posix_memalign(&data, 64, usable) != 0) {

@@ -37,6 +37,9 @@ void vex_mem_fail_at(uint64_t n, bool persistent);
 uint64_t vex_mem_fail_left(void);
 /* Allocations of this thread are not counted and do not fail meanwhile: a test's own. */
 void vex_mem_fail_spare(bool on);
+/* The largest single allocation asked for since the reset, by any thread; in such builds only. */
+size_t vex_mem_largest(void);
+void vex_mem_largest_reset(void);
 
 /* ---- bulk buffers ---- */
 #define VEX_BULK_MAP_MIN ((size_t)2 << 20)

@@ -1,42 +1,28 @@
 /*
- * fuzz_graph.c - loading graph files whose checksums are right and whose contents are not.
+ * fuzz_graph.c - graph files of any bytes.
  *
- * The input is a list of changes to the sections of a good file: u8 section, u16 offset / 4,
- * u8 byte within, u8 value; the file is written again with fresh checksums.  What loads must be
- * safe to search, to insert into, to repair, to save and to compact.
+ * Target "graph": the input is the file.  What loads must be safe to search, to insert into, to
+ * repair, to save and to compact.
  */
 #include "index/graph.h"
-#include "index/graph_format.h"
 #include "store/container.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define ROWS 90u
 #define DIM 5u
-#define SECTIONS 4u
-#define CHANGE_BYTES 5u
+#define FILE_NO 2u
+#define PATH "/gra-000000000002.vxg"
 
-static const uint8_t uuid[16] = "0123456789abcdef";
-static vex_vfs *vfs;
 static vex_codes codes;
 static uint8_t *rows;
 static float vectors[ROWS][DIM];
-static vex_file_entry good;
-static vex_container container;
 
-static void need(vex_status status) {
-    if (status != VEX_OK) {
-        abort();
-    }
-}
-
-static void build(void) {
-    vex_graph *graph;
-    uint32_t first;
+/* The rows that graphs are of; a third are equal to others. */
+static void prepare(void) {
     uint64_t state = 88172645463325252ULL;
-    need(vex_vfs_memory_create(&vfs));
-    need(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, DIM));
+    CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, DIM));
     rows = calloc(ROWS, codes.stride);
     for (uint32_t i = 0; i < ROWS; i++) {
         for (uint32_t d = 0; d < DIM; d++) {
@@ -48,89 +34,108 @@ static void build(void) {
         vex_codes_encode(&codes, vectors[i], vex_norm2(vectors[i], DIM),
                          rows + (size_t)i * codes.stride);
     }
-    const vex_graph_params params = {.codes = codes, .m = 3, .ef_construction = 10, .seed = 3};
-    need(vex_graph_create(&params, &graph));
-    need(vex_graph_add_source(graph, 7, rows, ROWS, &first));
-    need(vex_graph_insert(graph, first, ROWS - 6, 1));
-    need(vex_graph_save(graph, vfs, "/", uuid, 1, 1, 1, false, &good));
-    vex_graph_destroy(graph);
-    need(vex_container_open(vfs, "/", uuid, VEX_KIND_GRAPH, 1, &good, &container));
 }
+
+/* ---- seeds ---- */
+
+/* A graph of which `inserted` rows are linked. */
+static void seed(const fuzz_seeds *seeds, uint32_t m, uint32_t inserted) {
+    const vex_graph_params params = {.codes = codes, .m = m, .ef_construction = 10, .seed = 3};
+    vex_vfs *files = fuzz_files_create();
+    vex_graph *graph;
+    vex_buf bytes = {0};
+    vex_file_entry entry;
+    uint32_t first;
+    CHECK_OK(vex_graph_create(&params, &graph));
+    CHECK_OK(vex_graph_add_source(graph, 7, rows, ROWS, &first));
+    if (inserted > 0) {
+        CHECK_OK(vex_graph_insert(graph, first, inserted, 1));
+    }
+    CHECK_OK(vex_graph_save(graph, files, "/", FUZZ_DATABASE, FILE_NO, 1, 1, false, &entry));
+    fuzz_file_get(files, PATH, &bytes);
+    seeds->take(seeds->context, bytes.data, bytes.len);
+    vex_buf_clear(&bytes);
+    vex_graph_destroy(graph);
+    vex_vfs_memory_destroy(files);
+}
+
+static void seeds(const fuzz_seeds *seeds) {
+    seed(seeds, 3, 0);
+    seed(seeds, 3, 1);
+    seed(seeds, 2, ROWS);
+    seed(seeds, 3, ROWS - 6);
+}
+
+/* ---- a run ---- */
 
 static const void *rows_of(void *context, uint64_t file_no, uint32_t n) {
     (void)context;
     return file_no == 7 && n == ROWS ? rows : NULL;
 }
 
-static vex_file_entry write_changed(const uint8_t *data, size_t size) {
-    vex_container_writer *writer;
-    vex_file_entry entry = {0};
-    need(vex_container_create(vfs, "/", uuid, VEX_KIND_GRAPH, 2, 1, 1, &writer));
-    for (uint32_t i = 0; i < container.n_sections; i++) {
-        const vex_section *section = &container.sections[i];
-        uint8_t *bytes = malloc(section->len + 1);
-        memcpy(bytes, section->data, section->len);
-        for (size_t at = 0; at + CHANGE_BYTES <= size; at += CHANGE_BYTES) {
-            const size_t offset =
-                4u * ((size_t)data[at + 1] | (size_t)data[at + 2] << 8) + data[at + 3] % 4;
-            if (data[at] % SECTIONS == i && section->len > 0) {
-                bytes[offset % section->len] = data[at + 4];
-            }
-        }
-        need(vex_container_put(writer, section->kind, section->flags, section->rows, section->tag,
-                               bytes, section->len));
-        free(bytes);
-    }
-    need(vex_container_finish(writer, false, &entry));
-    return entry;
-}
-
 static void search(vex_graph *graph) {
     vex_graph_scratch *scratch;
     vex_graph_found found;
     uint64_t allowed[2] = {0x5555, 0x123456789};
-    need(vex_graph_scratch_acquire(graph, &scratch));
+    CHECK_OK(vex_graph_scratch_acquire(graph, &scratch));
     for (uint32_t i = 0; i < 6; i++) {
         const vex_graph_search_args args = {.query = vectors[i * 15],
                                             .ef = 1 + i * 7,
                                             .allowed = i % 2 ? allowed : NULL,
                                             .allowed_end = i * 20,
                                             .n_allowed = i == 3 ? 5 : 60};
-        need(vex_graph_search(graph, scratch, &args, &found));
-        if (found.n > 2 * args.ef || (found.n > 0 && found.hits[found.n - 1].id >= ROWS)) {
-            abort();
-        }
+        CHECK_OK(vex_graph_search(graph, scratch, &args, &found));
+        CHECK(found.n <= 2 * args.ef);
+        CHECK(found.n == 0 || found.hits[found.n - 1].id < ROWS);
     }
     vex_graph_scratch_release(graph, scratch);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    vex_graph *graph, *fresh;
-    vex_graph_repair_stats repair;
-    vex_file_entry saved;
+/* The graph as it is now, with a fourth of the rows gone. */
+static void remap(vex_graph *graph) {
+    vex_graph *fresh;
     uint32_t old_to_new[ROWS], first;
-    if (vfs == NULL) {
-        build();
-    }
-    const vex_file_entry entry = write_changed(data, size);
-    if (vex_graph_load(vfs, "/", uuid, entry.file_no, &entry, &codes, rows_of, NULL, &graph) !=
-        VEX_OK) {
-        return 0;
-    }
-    search(graph);
-    need(vex_graph_insert(graph, 0, ROWS, 1));
-    need(vex_graph_repair(graph, &repair));
-    search(graph);
-    need(vex_graph_save(graph, vfs, "/", uuid, 3, 1, 1, false, &saved));
     for (uint32_t i = 0; i < ROWS; i++) {
         old_to_new[i] = i % 4 == 0 ? VEX_GRAPH_NONE : i;
     }
-    need(vex_graph_create(vex_graph_get_params(graph), &fresh));
-    need(vex_graph_add_source(fresh, 8, rows, ROWS, &first));
-    need(vex_graph_remap(graph, old_to_new, ROWS, &(vex_graph_pace){1, NULL, NULL}, fresh));
+    CHECK_OK(vex_graph_create(vex_graph_get_params(graph), &fresh));
+    CHECK_OK(vex_graph_add_source(fresh, 8, rows, ROWS, &first));
+    CHECK_OK(vex_graph_remap(graph, old_to_new, ROWS, &(vex_graph_pace){1, NULL, NULL}, fresh));
     search(fresh);
     vex_graph_destroy(fresh);
-    vex_graph_destroy(graph);
-    return 0;
 }
+
+static void use(vex_graph *graph, vex_vfs *files) {
+    vex_graph_repair_stats repair;
+    vex_file_entry saved;
+    search(graph);
+    CHECK_OK(vex_graph_insert(graph, 0, ROWS, 1));
+    CHECK_OK(vex_graph_repair(graph, &repair));
+    search(graph);
+    CHECK_OK(vex_graph_save(graph, files, "/", FUZZ_DATABASE, FILE_NO + 1, 1, 1, false, &saved));
+    remap(graph);
+}
+
+static void run(const uint8_t *data, size_t len) {
+    vex_vfs *files = fuzz_files_create();
+    vex_graph *graph = NULL;
+    const vex_file_entry entry = fuzz_entry_of(VEX_KIND_GRAPH, FILE_NO, data, len);
+    fuzz_file_put(files, PATH, data, len);
+    vex_status status =
+        vex_graph_load(files, "/", FUZZ_DATABASE, FILE_NO, &entry, &codes, rows_of, NULL, &graph);
+    if (status == VEX_OK) {
+        use(graph, files);
+        vex_graph_destroy(graph);
+    } else if (status != VEX_ERR_NOT_FOUND) { /* a graph of other rows */
+        fuzz_check_error(status, PATH);
+    }
+    vex_vfs_memory_destroy(files);
+}
+
+const fuzz_target fuzz_graph = {.name = "graph",
+                                .prepare = prepare,
+                                .seeds = seeds,
+                                .run = run,
+                                .change = fuzz_change_container,
+                                .fix = fuzz_fix_container,
+                                .rounds = 400};
