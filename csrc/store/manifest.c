@@ -175,8 +175,7 @@ static vex_file_entry parse_entry(vex_cursor *in) {
     return entry;
 }
 
-/* Every live record has a payload row and a vector row. */
-static bool rows_add_up(const vex_manifest *manifest) {
+bool vex_manifest_adds_up(const vex_manifest *manifest) {
     uint64_t live[VEX_KIND_PAYLOAD + 1] = {0};
     for (uint32_t i = 0; i < manifest->n_files; i++) {
         const vex_file_entry *entry = &manifest->files[i];
@@ -233,7 +232,7 @@ static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *
             return damaged(path, offset, "impossible file entry");
         }
     }
-    if (!rows_add_up(out)) {
+    if (!vex_manifest_adds_up(out)) {
         return damaged(path, HEADER_BYTES, "its files have another number of rows");
     }
     return check_numbers(path, out);

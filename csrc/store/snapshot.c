@@ -228,8 +228,14 @@ vex_status vex_snapshot_apply(vex_snapshot *snapshot, const vex_batch *batch, ui
                         "%u",
                         (unsigned)batch->dimension, (unsigned)snapshot->dimension);
     }
+    uint64_t next_seq = snapshot->next_seq;
     for (size_t i = 0; i < batch->n_ops; i++) {
         const vex_op *op = &batch->ops[i];
+        if (op->kind == VEX_OP_PUT && op->payload.seq < next_seq) {
+            return VEX_FAIL(VEX_ERR_CORRUPT, "record %llu, said to be new, is there already",
+                            (unsigned long long)op->payload.seq);
+        }
+        next_seq = op->kind == VEX_OP_PUT ? op->payload.seq + 1 : next_seq;
         bool deletes = op->kind == VEX_OP_DELETE;
         if (deletes || op->kind == VEX_OP_VECTOR) {
             VEX_TRY(kill_vector(snapshot, op->payload.seq));

@@ -97,8 +97,9 @@ void vex_snapshot_find_payload(const vex_snapshot *snapshot, uint64_t seq, vex_r
 void vex_snapshot_find_vector(const vex_snapshot *snapshot, uint64_t seq, vex_row_ref *out);
 
 /* First step of a batch, on a private snapshot: kill the older versions that it replaces (all its
- * non-PUT ops) in files and sealed memtables.  Unknown seqs are ignored, so that a log can be
- * replayed on any state.  VEX_ERR_DIMENSION when its vectors do not fit.  On failure the snapshot
+ * non-PUT ops) in files and sealed memtables.  Of these, unknown seqs are ignored.
+ * VEX_ERR_DIMENSION when its vectors do not fit; VEX_ERR_CORRUPT when the seq of a PUT does not
+ * come after all others.  On failure the snapshot
  * can only be released. */
 vex_status vex_snapshot_apply(vex_snapshot *snapshot, const vex_batch *batch, uint64_t lsn);
 /* Second step: with the batch prepared in the newest memtable and applied here, make it so. */

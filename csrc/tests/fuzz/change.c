@@ -91,7 +91,9 @@ static void insert(fuzz_input *input) {
     if (room == 0) {
         return;
     }
-    const size_t len = some_length(room), at = test_random() % (input->len + 1);
+    const size_t most = input->len + 64; /* at most twice as long, about */
+    const size_t len = some_length(room < most ? room : most);
+    const size_t at = test_random() % (input->len + 1);
     uint8_t *place = input->data + at;
     memmove(place + len, place, input->len - at);
     input->len += len;

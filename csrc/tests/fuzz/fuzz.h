@@ -56,6 +56,9 @@ const fuzz_target *fuzz_target_named(const char *name); /* or NULL */
 void fuzz_prepare(const fuzz_target *target);
 /* Run one input, with the checks above. */
 void fuzz_run(const fuzz_target *target, const uint8_t *data, size_t len);
+/* To be called by a run that got past the checks of its input. */
+void fuzz_accept(void);
+extern uint64_t fuzz_accepted; /* how often that was */
 /* A few changes, and nearly always right checksums. */
 void fuzz_mutate(const fuzz_target *target, fuzz_input *input);
 

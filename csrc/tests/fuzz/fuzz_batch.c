@@ -140,11 +140,24 @@ static void check_round_trip(const vex_batch *batch) {
     free(bytes);
 }
 
-/* On nothing, and once more on what that gave, as a log may be replayed. */
+/* The seqs of new records ascend. */
+static bool is_in_order(const vex_batch *batch, uint64_t next_seq) {
+    for (size_t i = 0; i < batch->n_ops; i++) {
+        if (batch->ops[i].kind == VEX_OP_PUT) {
+            if (batch->ops[i].payload.seq < next_seq) {
+                return false;
+            }
+            next_seq = batch->ops[i].payload.seq + 1;
+        }
+    }
+    return true;
+}
+
+/* On nothing, and once more on what that gave, where nothing is new. */
 static void apply(const vex_batch *batch) {
     static const uint8_t uuid[16] = {1};
     const vex_manifest manifest = {
-        .generation = 1, .next_seq = 1, .next_file_no = 1, .wal_first = 1};
+        .generation = 1, .next_seq = 0, .next_file_no = 1, .wal_first = 1};
     vex_vfs *files = fuzz_files_create();
     vex_snapshot *snapshot = NULL;
     CHECK_OK(vex_snapshot_open(files, "/", uuid, &manifest, &snapshot));
@@ -154,10 +167,15 @@ static void apply(const vex_batch *batch) {
         vex_snapshot *next = NULL;
         CHECK_OK(vex_memtable_prepare(snapshot->mems[0].table, batch));
         CHECK_OK(vex_snapshot_copy(snapshot, &next));
-        CHECK_OK(vex_snapshot_apply(next, batch, lsn));
-        vex_snapshot_commit(next, batch, lsn);
-        vex_snapshot_release(snapshot);
-        snapshot = next;
+        vex_status status = vex_snapshot_apply(next, batch, lsn);
+        CHECK_EQ(status, is_in_order(batch, snapshot->next_seq) ? VEX_OK : VEX_ERR_CORRUPT);
+        if (status == VEX_OK) {
+            vex_snapshot_commit(next, batch, lsn);
+            vex_snapshot_release(snapshot);
+            snapshot = next;
+        } else {
+            vex_snapshot_release(next);
+        }
     }
     vex_seq_cursor *cursor = NULL;
     vex_row_ref ref;
@@ -181,6 +199,7 @@ static void run(const uint8_t *data, size_t len) {
     memcpy(aligned, data, len);
     vex_status status = vex_batch_decode(aligned, len, &batch);
     if (status == VEX_OK) {
+        fuzz_accept();
         check_round_trip(&batch);
         apply(&batch);
         vex_batch_clear(&batch);
@@ -191,4 +210,4 @@ static void run(const uint8_t *data, size_t len) {
 }
 
 const fuzz_target fuzz_batch = {
-    .name = "batch", .seeds = seeds, .run = run, .change = fuzz_change_batch, .rounds = 2000};
+    .name = "batch", .seeds = seeds, .run = run, .change = fuzz_change_batch, .rounds = 10000};

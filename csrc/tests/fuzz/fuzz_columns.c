@@ -223,6 +223,7 @@ static void run(const uint8_t *data, size_t len) {
         return;
     }
     const vex_columns *columns = state;
+    fuzz_accept();
     CHECK_EQ(columns->n_rows, ROWS);
     for (uint32_t i = 0; i < columns->n_columns && i < 16; i++) {
         match_all(columns, columns->columns[i].key, columns->columns[i].key_len);
@@ -236,4 +237,4 @@ const fuzz_target fuzz_columns = {.name = "columns",
                                   .run = run,
                                   .change = fuzz_change_columns,
                                   .fix = fuzz_fix_columns,
-                                  .rounds = 1500};
+                                  .rounds = 8000};

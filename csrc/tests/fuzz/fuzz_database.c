@@ -456,6 +456,9 @@ static void use(vex_db *db, uint64_t *rows, bool *known) {
         select_some(collection, dimension);
         write_some(collection, dimension);
         *known = read_all(collection, rows, &dimension);
+        if (*known) {
+            fuzz_accept();
+        }
     }
     CHECK_OK(vex_collection_close(collection));
 }
@@ -487,5 +490,5 @@ const fuzz_target fuzz_database = {.name = "database",
                                    .run = run,
                                    .change = change,
                                    .fix = fix,
-                                   .rounds = 400,
+                                   .rounds = 6000,
                                    .expansion = 32768};

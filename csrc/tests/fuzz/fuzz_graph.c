@@ -124,6 +124,7 @@ static void run(const uint8_t *data, size_t len) {
     vex_status status =
         vex_graph_load(files, "/", FUZZ_DATABASE, FILE_NO, &entry, &codes, rows_of, NULL, &graph);
     if (status == VEX_OK) {
+        fuzz_accept();
         use(graph, files);
         vex_graph_destroy(graph);
     } else if (status != VEX_ERR_NOT_FOUND) { /* a graph of other rows */
@@ -138,4 +139,4 @@ const fuzz_target fuzz_graph = {.name = "graph",
                                 .run = run,
                                 .change = fuzz_change_container,
                                 .fix = fuzz_fix_container,
-                                .rounds = 400};
+                                .rounds = 4000};

@@ -187,6 +187,7 @@ static void run(const uint8_t *data, size_t len) {
     vex_status status = vex_manifest_read(files, "/", FUZZ_DATABASE, GENERATION, &manifest);
     if (status == VEX_OK) {
         vex_buf again = {0};
+        fuzz_accept();
         check_entries(&manifest);
         CHECK_OK(vex_manifest_copy(&copy, &manifest));
         CHECK_OK(vex_manifest_write(files, "/", FUZZ_DATABASE, &copy, false));
@@ -207,4 +208,4 @@ const fuzz_target fuzz_manifest = {.name = "manifest",
                                    .run = run,
                                    .change = fuzz_change_manifest,
                                    .fix = fuzz_fix_manifest,
-                                   .rounds = 2000};
+                                   .rounds = 10000};

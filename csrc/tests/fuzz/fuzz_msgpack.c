@@ -108,6 +108,7 @@ static void skip_values(const uint8_t *data, size_t len) {
 }
 
 static void run(const uint8_t *data, size_t len) {
+    fuzz_accept();
     read_values(data, len);
     skip_values(data, len);
 }
@@ -129,4 +130,4 @@ static void seeds(const fuzz_seeds *seeds) {
     seeds->take(seeds->context, text, sizeof text - 1);
 }
 
-const fuzz_target fuzz_msgpack = {.name = "msgpack", .seeds = seeds, .run = run, .rounds = 5000};
+const fuzz_target fuzz_msgpack = {.name = "msgpack", .seeds = seeds, .run = run, .rounds = 10000};

@@ -46,6 +46,7 @@ static void superblock_run(const uint8_t *data, size_t len) {
     fuzz_file_put(files, PATH, data, len);
     vex_status status = vex_superblock_read(files, "/", &block);
     if (status == VEX_OK) {
+        fuzz_accept();
         CHECK_EQ(len, SUPERBLOCK_BYTES);
         CHECK_EQ(block.major, VEX_FORMAT_MAJOR);
         CHECK_EQ(block.reader_flags, 0);
@@ -61,7 +62,7 @@ const fuzz_target fuzz_superblock = {.name = "superblock",
                                      .run = superblock_run,
                                      .change = fuzz_change_superblock,
                                      .fix = fuzz_fix_superblock,
-                                     .rounds = 2000};
+                                     .rounds = 5000};
 
 /* ---- head ---- */
 
@@ -112,6 +113,7 @@ static void head_run(const uint8_t *data, size_t len) {
     CHECK_OK(files->file_open(files, HEAD_PATH, VEX_FILE_WRITE, &file));
     CHECK_OK(vex_head_read(files, file, FUZZ_COLLECTION, &head, &valid));
     if (valid) {
+        fuzz_accept();
         CHECK(len >= HEAD_BYTES);
         CHECK_OK(vex_head_write(files, file, FUZZ_COLLECTION, &head));
         CHECK_OK(vex_head_read(files, file, FUZZ_COLLECTION, &again, &valid));
@@ -129,4 +131,4 @@ const fuzz_target fuzz_head = {.name = "head",
                                .run = head_run,
                                .change = fuzz_change_head,
                                .fix = fuzz_fix_head,
-                               .rounds = 2000};
+                               .rounds = 5000};

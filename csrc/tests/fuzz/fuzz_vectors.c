@@ -144,6 +144,7 @@ static void run(const uint8_t *data, size_t len) {
     fuzz_rows_of(files, &entry);
     vex_status status = vex_vecfile_open(files, "/", FUZZ_DATABASE, &entry, &file);
     if (status == VEX_OK) {
+        fuzz_accept();
         use(file);
         vex_vecfile_release(file);
     } else {
@@ -158,4 +159,4 @@ const fuzz_target fuzz_vectors = {.name = "vectors",
                                   .run = run,
                                   .change = fuzz_change_container,
                                   .fix = fuzz_fix_container,
-                                  .rounds = 1500};
+                                  .rounds = 8000};

@@ -275,6 +275,7 @@ static void run(const uint8_t *data, size_t len) {
     if (status != VEX_OK) {
         fuzz_check_error(status, PATH);
     } else if (end.records > 0) {
+        fuzz_accept();
         look_at_ends(files, &end);
         read_from_first(files, &end);
         if (end.last_lsn < UINT64_MAX - 1) {
@@ -289,4 +290,4 @@ const fuzz_target fuzz_wal = {.name = "wal",
                               .run = run,
                               .change = fuzz_change_wal,
                               .fix = fuzz_fix_wal,
-                              .rounds = 1500};
+                              .rounds = 10000};

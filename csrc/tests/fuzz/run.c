@@ -41,6 +41,12 @@ void fuzz_prepare(const fuzz_target *target) {
     }
 }
 
+uint64_t fuzz_accepted;
+
+void fuzz_accept(void) {
+    fuzz_accepted++;
+}
+
 void fuzz_run(const fuzz_target *target, const uint8_t *data, size_t len) {
     uint64_t before[N_HELD];
     const size_t expansion = target->expansion ? target->expansion : FUZZ_EXPANSION;
@@ -62,7 +68,7 @@ void fuzz_run(const fuzz_target *target, const uint8_t *data, size_t len) {
 }
 
 void fuzz_mutate(const fuzz_target *target, fuzz_input *input) {
-    for (uint32_t n = 1 + test_random_below(test_random_below(3) ? 2 : 6); n > 0; n--) {
+    for (uint32_t n = 1 + test_random_below(test_random_below(4) ? 1 : 5); n > 0; n--) {
         (target->change != NULL ? target->change : fuzz_change)(input);
     }
     if (target->fix != NULL && test_random_below(32) > 0) {
