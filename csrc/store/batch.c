@@ -147,6 +147,9 @@ static bool continues(const vex_op *op, const float *end) {
 
 static vex_status make_plan(const vex_batch *batch, batch_plan *plan) {
     *plan = (batch_plan){0};
+    if (batch->next_seq >= VEX_COUNTER_END) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "no sequence number is left");
+    }
     if (batch->n_ops > VEX_ROWS_MAX || batch->dimension > VEX_DIMENSION_MAX) {
         return VEX_FAIL(VEX_ERR_TOO_BIG,
                         "a batch holds at most %u operations, a vector at most "

@@ -184,6 +184,7 @@ vex_status vex_compact_manifest(vex_compaction *compaction, vex_vfs *vfs, const 
         next.next_file_no = compaction->next_file_no;
     }
     vex_status status = files != NULL ? list_files(&b, compaction, &next) : no_memory();
+    status = status == VEX_OK ? vex_manifest_check(&next, dir) : status;
     if (status != VEX_OK) {
         vex_manifest_clear(&next);
         return status;

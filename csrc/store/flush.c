@@ -202,15 +202,6 @@ static vex_status start_manifest(const flushing *f, const vex_manifest *base, co
     return vex_buf_append(&manifest->keys, keys->data, keys->len);
 }
 
-/* A log that speaks of records that are in no file makes a manifest that no reader would take. */
-static vex_status check_manifest(const flushing *f) {
-    return vex_manifest_adds_up(&f->result->manifest)
-               ? VEX_OK
-               : VEX_FAIL_AT(VEX_ERR_CORRUPT, f->dir, 0, 0,
-                             "the log and the files contradict each other, so nothing was flushed; "
-                             "restore the collection from a backup");
-}
-
 static vex_status check_input(const vex_snapshot *sealed, uint32_t n_flush) {
     bool fine = n_flush <= sealed->n_mems;
     for (uint32_t i = n_flush; i < sealed->n_mems && fine; i++) {
@@ -236,7 +227,7 @@ vex_status vex_flush_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16]
     VEX_TRY_DONE(status, write_vectors(&f, &rows));
     VEX_TRY_DONE(status, write_payloads(&f, &rows));
     VEX_TRY_DONE(status, add_entries(&result));
-    VEX_TRY_DONE(status, check_manifest(&f));
+    VEX_TRY_DONE(status, vex_manifest_check(&result.manifest, dir));
     if (sync) {
         VEX_TRY_DONE(status, vfs->dir_sync(vfs, dir));
     }

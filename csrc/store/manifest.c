@@ -175,7 +175,8 @@ static vex_file_entry parse_entry(vex_cursor *in) {
     return entry;
 }
 
-bool vex_manifest_adds_up(const vex_manifest *manifest) {
+/* Every live record has a payload row and a vector row. */
+static bool rows_add_up(const vex_manifest *manifest) {
     uint64_t live[VEX_KIND_PAYLOAD + 1] = {0};
     for (uint32_t i = 0; i < manifest->n_files; i++) {
         const vex_file_entry *entry = &manifest->files[i];
@@ -183,6 +184,19 @@ bool vex_manifest_adds_up(const vex_manifest *manifest) {
     }
     return live[VEX_KIND_VECTORS] == manifest->live_rows &&
            live[VEX_KIND_PAYLOAD] == manifest->live_rows;
+}
+
+static bool counters_fit(const vex_manifest *m) {
+    const uint64_t all = m->generation | m->lsn | m->next_seq | m->wal_first | m->next_file_no;
+    return m->next_file_no > 0 && all < VEX_COUNTER_END;
+}
+
+vex_status vex_manifest_check(const vex_manifest *manifest, const char *dir) {
+    return rows_add_up(manifest) && counters_fit(manifest)
+               ? VEX_OK
+               : VEX_FAIL_AT(VEX_ERR_CORRUPT, dir, 0, 0,
+                             "the log and the files contradict each other, so nothing was written; "
+                             "restore the collection from a backup");
 }
 
 static int compare_numbers(const void *a, const void *b) {
@@ -232,7 +246,7 @@ static vex_status parse_entries(const char *path, vex_cursor *in, vex_manifest *
             return damaged(path, offset, "impossible file entry");
         }
     }
-    if (!vex_manifest_adds_up(out)) {
+    if (!rows_add_up(out)) {
         return damaged(path, HEADER_BYTES, "its files have another number of rows");
     }
     return check_numbers(path, out);
@@ -271,8 +285,7 @@ static vex_status parse_body(const char *path, const uint8_t *body, size_t len, 
     if (out->dimension > VEX_DIMENSION_MAX) {
         return damaged(path, HEADER_BYTES, "impossible dimension");
     }
-    if (out->next_file_no == 0 || (out->generation | out->lsn | out->next_seq | out->wal_first |
-                                   out->next_file_no) >= VEX_COUNTER_END) {
+    if (!counters_fit(out)) {
         return damaged(path, HEADER_BYTES, "impossible numbers");
     }
     VEX_TRY(parse_entries(path, &in, out));

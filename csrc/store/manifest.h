@@ -49,9 +49,8 @@ void vex_manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation);
 vex_status vex_manifest_newest(vex_vfs *vfs, const char *dir, uint64_t *generation);
 vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t generation, vex_manifest *out);
-/* Has every live record one payload row and one vector row in the files, by their numbers?  What is
- * read does. */
-bool vex_manifest_adds_up(const vex_manifest *manifest);
+/* VEX_ERR_CORRUPT when no reader would take it: to be called before it is written. */
+vex_status vex_manifest_check(const vex_manifest *manifest, const char *dir);
 /* Write manifest->generation durably; this is the commit.  `sync` false for volatile/off. */
 vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                               const vex_manifest *manifest, bool sync);

@@ -154,12 +154,21 @@ static vex_status write_new(vex_wal_writer *w, const uint8_t uuid[16], const cha
     return status;
 }
 
+static vex_status no_lsn_left(void) {
+    return VEX_FAIL(VEX_ERR_TOO_BIG,
+                    "no log sequence number is left; restore the collection from a "
+                    "backup");
+}
+
 vex_status vex_wal_create(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
                           uint64_t first_lsn, bool sync, vex_wal_writer **out) {
     char path[VEX_PATH_MAX], temporary[VEX_PATH_MAX], name[VEX_WAL_NAME_MAX + 4];
     vex_wal_writer *w = NULL;
     if (first_lsn == 0) {
         return VEX_FAIL(VEX_ERR_INVALID, "a log cannot begin at lsn 0");
+    }
+    if (first_lsn >= VEX_COUNTER_END) {
+        return no_lsn_left();
     }
     vex_wal_name(name, number);
     VEX_TRY(vex_path_join(path, dir, name));
@@ -364,6 +373,9 @@ vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec 
         return VEX_FAIL(VEX_ERR_INVALID, "record %llu of %llu bytes after record %llu",
                         (unsigned long long)lsn, (unsigned long long)rest.len,
                         (unsigned long long)writer->last_lsn);
+    }
+    if (lsn >= VEX_COUNTER_END - 1) { /* the next log begins with the next one */
+        return no_lsn_left();
     }
     if (atomic_load(&writer->poisoned)) {
         return poisoned(writer);
