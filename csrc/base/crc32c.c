@@ -169,3 +169,18 @@ uint32_t vex_crc32c_portable(uint32_t seed, const void *data, size_t len) {
     pthread_once(&once, build_tables);
     return ~portable_state(~seed, data, len);
 }
+
+/* A flipped bit changes the register by the polynomial, and every bit behind it shifts that on. */
+uint64_t vex_crc32c_flipped_bit(size_t len, uint32_t difference) {
+    uint32_t change = POLYNOMIAL;
+    if (__builtin_popcount(difference) == 1) {
+        return VEX_CRC32C_ITSELF;
+    }
+    for (uint64_t bit = (uint64_t)len * 8; bit-- > 0;) {
+        if (change == difference) {
+            return bit;
+        }
+        change = change >> 1 ^ (change & 1u ? POLYNOMIAL : 0);
+    }
+    return VEX_CRC32C_NONE;
+}

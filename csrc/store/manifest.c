@@ -360,6 +360,101 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     return VEX_OK;
 }
 
+/* Put one flipped bit right in a manifest of `len` bytes, if that is all that is wrong with it. */
+static vex_status mend(uint8_t *raw, size_t len) {
+    vex_buf covered = {0}; /* the checksum lies between what it covers */
+    vex_status status = vex_buf_append(&covered, raw, AT_CRC);
+    if (status == VEX_OK) {
+        status = vex_buf_append(&covered, raw + HEADER_BYTES, len - HEADER_BYTES);
+    }
+    if (status == VEX_OK) {
+        uint32_t crc = vex_crc32c(0, covered.data, covered.len);
+        uint32_t difference = crc ^ vex_get32(raw + AT_CRC);
+        uint64_t bit =
+            difference == 0 ? VEX_CRC32C_ITSELF : vex_crc32c_flipped_bit(covered.len, difference);
+        if (bit == VEX_CRC32C_ITSELF) {
+            vex_put32(raw + AT_CRC, crc);
+        } else if (bit != VEX_CRC32C_NONE) {
+            raw[bit / 8 < AT_CRC ? bit / 8 : bit / 8 + 4] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+    vex_buf_clear(&covered);
+    return status;
+}
+
+static vex_status parse_damaged(const char *path, vex_buf *raw, const uint8_t uuid[16],
+                                uint64_t generation, vex_manifest *out) {
+    uint64_t said =
+        raw->len >= HEADER_BYTES ? HEADER_BYTES + (uint64_t)vex_get32(raw->data + AT_BODY_LEN) : 0;
+    if (said >= HEADER_BYTES && said < raw->len) { /* something was added behind its end? */
+        vex_status status = parse(path, raw->data, (size_t)said, uuid, generation, out);
+        if (status != VEX_ERR_CORRUPT) {
+            return status;
+        }
+        vex_manifest_clear(out);
+    }
+    if (raw->len >= HEADER_BYTES) {
+        VEX_TRY(mend(raw->data, raw->len));
+    }
+    return parse(path, raw->data, raw->len, uuid, generation, out);
+}
+
+vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                uint64_t generation, vex_manifest *out) {
+    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
+    vex_buf raw = {0};
+    vex_manifest manifest = {0};
+    vex_manifest_name(name, generation);
+    VEX_TRY(vex_path_join(path, dir, name));
+    vex_status status = read_whole(vfs, path, &raw);
+    if (status == VEX_OK) {
+        status = parse_damaged(path, &raw, uuid, generation, &manifest);
+    }
+    vex_buf_clear(&raw);
+    if (status != VEX_OK) {
+        vex_manifest_clear(&manifest);
+        return status;
+    }
+    *out = manifest;
+    return VEX_OK;
+}
+
+vex_status vex_manifest_owner(vex_vfs *vfs, const char *dir, uint8_t uuid[16]) {
+    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
+    vex_buf raw = {0};
+    uint64_t generation = 0;
+    VEX_TRY(vex_manifest_newest(vfs, dir, &generation));
+    if (generation == 0) {
+        return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, dir, 0, 0, "there is no manifest");
+    }
+    vex_manifest_name(name, generation);
+    VEX_TRY(vex_path_join(path, dir, name));
+    vex_status status = read_whole(vfs, path, &raw);
+    if (status == VEX_OK && raw.len < HEADER_BYTES) {
+        status = damaged(path, 0, "no header");
+    }
+    if (status == VEX_OK) {
+        status = mend(raw.data, raw.len);
+    }
+    if (status == VEX_OK) {
+        vex_manifest manifest = {0};
+        memcpy(uuid, raw.data + AT_UUID, 16);
+        status = parse(path, raw.data, raw.len, uuid, generation, &manifest);
+        vex_manifest_clear(&manifest);
+    }
+    vex_buf_clear(&raw);
+    return status;
+}
+
+vex_status vex_manifest_is_foreign(const char *dir, uint64_t generation) {
+    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
+    vex_manifest_name(name, generation);
+    VEX_TRY(vex_path_join(path, dir, name));
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, HEADER_BYTES + 56, 0,
+                       "it is the manifest of another collection; if all of that is in the "
+                       "directory, give the directory its name back");
+}
+
 /* ---- writing ---- */
 
 static uint8_t *put32(uint8_t *at, uint32_t value) {
@@ -538,9 +633,27 @@ static vex_status look_for_leftover(void *context, const char *name) {
     return VEX_OK;
 }
 
+typedef struct leftover_visit {
+    const cleaning *cleaning;
+    vex_list_visitor visit;
+    void *context;
+} leftover_visit;
+
+static vex_status visit_leftover(void *context, const char *name) {
+    const leftover_visit *each = context;
+    return is_leftover(each->cleaning, name) ? each->visit(each->context, name) : VEX_OK;
+}
+
 bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest) {
     cleaning c = {.vfs = vfs, .dir = dir, .manifest = manifest, .unfinished_logs = true};
     return vfs->dir_list(vfs, dir, look_for_leftover, &c) == VEX_OK && c.found;
+}
+
+vex_status vex_manifest_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
+                                  vex_list_visitor visit, void *context) {
+    const cleaning c = {.manifest = manifest, .unfinished_logs = true};
+    leftover_visit each = {&c, visit, context};
+    return vfs->dir_list(vfs, dir, visit_leftover, &each);
 }
 
 void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,

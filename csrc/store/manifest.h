@@ -51,6 +51,14 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
                              uint64_t generation, vex_manifest *out);
 /* VEX_ERR_CORRUPT when no reader would take it: to be called before it is written. */
 vex_status vex_manifest_check(const vex_manifest *manifest, const char *dir);
+/* The same for one that may be damaged: a single flipped bit is put right, and what was added behind its
+ * end is ignored. */
+vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                                uint64_t generation, vex_manifest *out);
+/* The error for one that names another collection than its directory does. */
+vex_status vex_manifest_is_foreign(const char *dir, uint64_t generation);
+/* The database that the newest manifest names.  CORRUPT; NOT_FOUND when there is none. */
+vex_status vex_manifest_owner(vex_vfs *vfs, const char *dir, uint8_t uuid[16]);
 /* Write manifest->generation durably; this is the commit.  `sync` false for volatile/off. */
 vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                               const vex_manifest *manifest, bool sync);
@@ -61,6 +69,9 @@ void vex_manifest_remove_leftovers(vex_vfs *vfs, const char *dir, const vex_mani
                                    bool unfinished_logs);
 /* Is `name` one of them? */
 bool vex_manifest_is_leftover(const vex_manifest *manifest, const char *name, bool unfinished_logs);
+/* The names of what it would remove. */
+vex_status vex_manifest_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest,
+                                  vex_list_visitor visit, void *context);
 bool vex_manifest_has_leftovers(vex_vfs *vfs, const char *dir, const vex_manifest *manifest);
 /* Did whoever made `dir` die before its first manifest had its name?  Then `dir` is empty or holds
  * that manifest's .tmp file, and nothing else. */

@@ -73,6 +73,8 @@ vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
                             const vex_file_entry *entry, vex_payfile **out);
 /* Read the whole file again and check it, decoding every block: VEX_ERR_CORRUPT. */
 vex_status vex_payfile_verify(const vex_payfile *file);
+/* The same without the checksums of the file. */
+vex_status vex_payfile_verify_rows(const vex_payfile *file);
 vex_payfile *vex_payfile_acquire(vex_payfile *file);
 void vex_payfile_release(vex_payfile *file); /* NULL is fine */
 

@@ -247,6 +247,10 @@ static vex_status verify_ids(const vex_payfile *file) {
 
 vex_status vex_payfile_verify(const vex_payfile *file) {
     VEX_TRY(vex_container_verify(&file->container));
+    return vex_payfile_verify_rows(file);
+}
+
+vex_status vex_payfile_verify_rows(const vex_payfile *file) {
     VEX_TRY(vex_section_check_seqs(&file->container, file->seqs, file->rows));
     VEX_TRY(verify_ids(file));
     if (file->has_documents) {

@@ -66,20 +66,23 @@ vex_status vex_superblock_read(vex_vfs *vfs, const char *path, vex_superblock *o
     return VEX_OK;
 }
 
+vex_status vex_superblock_restore(vex_vfs *vfs, const char *path, const uint8_t uuid[16]) {
+    uint8_t raw[SUPERBLOCK_BYTES] = {0};
+    memcpy(raw, magic, sizeof magic);
+    vex_put16(raw + AT_MAJOR, VEX_FORMAT_MAJOR);
+    vex_put16(raw + AT_MINOR, VEX_FORMAT_MINOR);
+    memcpy(raw + AT_UUID, uuid, 16);
+    vex_put32(raw + AT_CRC, vex_crc32c(0, raw, AT_CRC));
+    return vex_file_write_atomic(vfs, path, VEX_SUPERBLOCK_NAME, raw, sizeof raw,
+                                 !vfs->is_volatile);
+}
+
 vex_status vex_superblock_create(vex_vfs *vfs, const char *path, vex_superblock *out) {
     vex_superblock block = {.major = VEX_FORMAT_MAJOR, .minor = VEX_FORMAT_MINOR};
     VEX_TRY(vfs->random_bytes(vfs, block.uuid, sizeof block.uuid));
     block.uuid[6] = (uint8_t)((block.uuid[6] & 0x0f) | 0x40); /* RFC 9562: random, version 4 */
     block.uuid[8] = (uint8_t)((block.uuid[8] & 0x3f) | 0x80);
-
-    uint8_t raw[SUPERBLOCK_BYTES] = {0};
-    memcpy(raw, magic, sizeof magic);
-    vex_put16(raw + AT_MAJOR, block.major);
-    vex_put16(raw + AT_MINOR, block.minor);
-    memcpy(raw + AT_UUID, block.uuid, sizeof block.uuid);
-    vex_put32(raw + AT_CRC, vex_crc32c(0, raw, AT_CRC));
-    VEX_TRY(
-        vex_file_write_atomic(vfs, path, VEX_SUPERBLOCK_NAME, raw, sizeof raw, !vfs->is_volatile));
+    VEX_TRY(vex_superblock_restore(vfs, path, block.uuid));
     *out = block;
     return VEX_OK;
 }

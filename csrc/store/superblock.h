@@ -23,6 +23,8 @@ typedef struct vex_superblock {
 /* VEX_ERR_NOT_FOUND when absent, CORRUPT, VERSION (future major or unknown reader flag),
  * FOREIGN (another magic). */
 vex_status vex_superblock_read(vex_vfs *vfs, const char *path, vex_superblock *out);
+/* Write one with that uuid in the place of whatever is there. */
+vex_status vex_superblock_restore(vex_vfs *vfs, const char *path, const uint8_t uuid[16]);
 vex_status vex_superblock_create(vex_vfs *vfs, const char *path, vex_superblock *out);
 
 #endif

@@ -11,7 +11,6 @@
 
 #define PAGE_WORDS (VEX_TOMBS_PAGE_ROWS / 64)
 
-#define INFO_BYTES 16
 #define AT_FILE_NO 0
 #define AT_ROWS 8
 #define AT_DEAD 12
@@ -174,7 +173,7 @@ vex_status vex_tombs_write(const vex_tombs *tombs, vex_vfs *vfs, const char *dir
                            vex_file_entry *of) {
     vex_container_writer *writer = NULL;
     VEX_TRY(vex_container_create(vfs, dir, uuid, VEX_KIND_TOMBS, file_no, lsn, lsn, &writer));
-    uint8_t info[INFO_BYTES];
+    uint8_t info[VEX_TOMBS_INFO_BYTES];
     vex_put64(info + AT_FILE_NO, of->file_no);
     vex_put32(info + AT_ROWS, tombs->rows);
     vex_put32(info + AT_DEAD, tombs->dead);
@@ -223,7 +222,7 @@ static vex_status fill(const vex_container *container, vex_tombs *tombs) {
 
 static vex_status load(const vex_container *container, const vex_file_entry *of, vex_tombs *tombs) {
     const vex_section *info = NULL;
-    VEX_TRY(vex_section_need(container, VEX_SECTION_INFO, INFO_BYTES, &info));
+    VEX_TRY(vex_section_need(container, VEX_SECTION_INFO, VEX_TOMBS_INFO_BYTES, &info));
     tombs->dead = vex_get32(info->data + AT_DEAD);
     if (vex_get64(info->data + AT_FILE_NO) != of->file_no ||
         vex_get32(info->data + AT_ROWS) != of->rows || tombs->dead != of->dead_rows) {

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #define VEX_TOMBS_PAGE_ROWS 32768u
+#define VEX_TOMBS_INFO_BYTES 16
 
 typedef struct vex_tombs_page {
     atomic_uint refs;

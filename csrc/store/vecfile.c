@@ -229,18 +229,30 @@ vex_status vex_vecfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
 
 /* ---- reading ---- */
 
+bool vex_vec_shape_parse(const uint8_t *info, size_t len, vex_vec_shape *out) {
+    if (len != INFO_BYTES) {
+        return false;
+    }
+    *out = (vex_vec_shape){.rows = vex_get32(info + AT_ROWS),
+                           .dimension = vex_get32(info + AT_DIMENSION),
+                           .element = vex_get32(info + AT_ELEMENT),
+                           .stride = vex_get32(info + AT_STRIDE)};
+    return out->dimension != 0 && out->dimension <= VEX_DIMENSION_MAX && out->rows != 0 &&
+           out->rows <= VEX_ROWS_MAX && element_bytes(out->element) != 0 &&
+           out->stride == stride_of(out->element, out->dimension);
+}
+
 static vex_status read_info(vex_vecfile *file) {
     const vex_section *info = NULL;
+    vex_vec_shape said;
     VEX_TRY(vex_section_need(&file->container, VEX_SECTION_INFO, INFO_BYTES, &info));
-    file->dimension = vex_get32(info->data + AT_DIMENSION);
-    file->element = vex_get32(info->data + AT_ELEMENT);
-    file->stride = vex_get32(info->data + AT_STRIDE);
-    file->rows = vex_get32(info->data + AT_ROWS);
-    if (file->dimension == 0 || file->dimension > VEX_DIMENSION_MAX || file->rows == 0 ||
-        file->rows > VEX_ROWS_MAX || element_bytes(file->element) == 0 ||
-        file->stride != stride_of(file->element, file->dimension)) {
+    if (!vex_vec_shape_parse(info->data, INFO_BYTES, &said)) {
         return vex_section_damaged(&file->container, info, "impossible row size or count");
     }
+    file->dimension = said.dimension;
+    file->element = said.element;
+    file->stride = said.stride;
+    file->rows = said.rows;
     return VEX_OK;
 }
 

@@ -56,6 +56,13 @@ typedef struct vex_vecfile {
     atomic_bool codes_damaged; /* found out when they were used: then they are done without       */
 } vex_vecfile;
 
+/* What the INFO of a file says. */
+typedef struct vex_vec_shape {
+    uint32_t rows, dimension, element, stride;
+} vex_vec_shape;
+/* False: impossible. */
+bool vex_vec_shape_parse(const uint8_t *info, size_t len, vex_vec_shape *out);
+
 /* A row to write: float32, or as another vector file stores it. */
 struct vex_vector_row {
     uint64_t seq;

@@ -84,3 +84,25 @@ TEST(crc_continues) {
         CHECK_EQ(vex_crc32c(head, bytes + cut, sizeof bytes - cut), whole);
     }
 }
+
+/* A flipped bit is found where it is; in the stored checksum, too; two are not taken for one. */
+TEST(crc_flipped_bit) {
+    uint8_t bytes[5000];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)test_random();
+    }
+    for (uint32_t i = 0; i < 300; i++) {
+        size_t len = 1 + test_random_below((uint32_t)sizeof bytes);
+        uint32_t crc = vex_crc32c(0, bytes, len);
+        uint64_t bit = test_random_below((uint32_t)len * 8), other = (bit + 77) % (len * 8);
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        CHECK_EQ(vex_crc32c_flipped_bit(len, crc ^ vex_crc32c(0, bytes, len)), bit);
+        bytes[other / 8] ^= (uint8_t)(1u << other % 8);
+        if (other != bit) {
+            CHECK_EQ(vex_crc32c_flipped_bit(len, crc ^ vex_crc32c(0, bytes, len)), VEX_CRC32C_NONE);
+        }
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        bytes[other / 8] ^= (uint8_t)(1u << other % 8);
+        CHECK_EQ(vex_crc32c_flipped_bit(len, 1u << test_random_below(32)), VEX_CRC32C_ITSELF);
+    }
+}

@@ -124,4 +124,34 @@ uint64_t vex_wal_reader_synced_lsn(const vex_wal_reader *reader);/* greatest wit
 bool vex_wal_reader_sealed(const vex_wal_reader *reader);        /* ended by a CLOSE frame        */
 void vex_wal_reader_close(vex_wal_reader *reader);
 
+/* ---- salvaging ---- */
+
+/* Everything whole in a log that may be damaged. */
+typedef struct vex_wal_found {
+    uint64_t lsn;
+    vex_buf body;
+} vex_wal_found;
+
+/* A damaged place: from here to where the next whole record begins, or to the end.  The batches from
+ * lsn_from up to, not including, lsn_to were there; lsn_to 0: nobody knows how many. */
+typedef struct vex_wal_gap {
+    uint64_t offset, lsn_from, lsn_to;
+} vex_wal_gap;
+
+typedef struct vex_wal_survey {
+    vex_wal_found *records;
+    size_t n_records, records_capacity;
+    vex_wal_gap *gaps;
+    size_t n_gaps, gaps_capacity;
+    uint64_t bytes;            /* read                                                            */
+    bool header_damaged;
+} vex_wal_survey;
+
+/* Read all of a log, beyond damaged places, too.  `newest`: it may end torn (the tail rule); an older
+ * one may not.  A log whose header is lost is read by the salt that its frames carry.
+ * VEX_ERR_VERSION, VEX_ERR_NOT_FOUND, VEX_ERR_NO_MEMORY. */
+vex_status vex_wal_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
+                           bool newest, vex_wal_survey *out);
+void vex_wal_survey_clear(vex_wal_survey *survey);
+
 #endif

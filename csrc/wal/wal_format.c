@@ -1,5 +1,5 @@
 /*
- * wal_format.c - names and headers of log files.
+ * wal_format.c - names, headers and frames of log files.
  */
 #include "wal/wal_format.h"
 
@@ -92,4 +92,28 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     }
     *out = header;
     return VEX_OK;
+}
+
+bool vex_frame_parse(uint32_t salt, const uint8_t *bytes, size_t got, vex_frame *out) {
+    out->crc = vex_get32(bytes + AT_CRC);
+    out->len = vex_get32(bytes + AT_LEN);
+    out->lsn = vex_get64(bytes + AT_LSN);
+    out->synced_lsn = vex_get64(bytes + AT_SYNCED_LSN);
+    out->link_value = vex_get32(bytes + AT_LINK);
+    out->type = bytes[AT_TYPE];
+    out->payload = bytes + FRAME_BYTES;
+    if (out->len == 0 || out->len > PAYLOAD_MAX || got < frame_size(out->len)) {
+        return false;
+    }
+    if (vex_crc32c(salt, bytes + AT_LEN, FRAME_BYTES - AT_LEN + out->len) != out->crc) {
+        return false;
+    }
+    for (uint64_t i = FRAME_BYTES + out->len; i < frame_size(out->len); i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    out->unknown = out->type < FRAME_FULL || out->type > FRAME_CLOSE || bytes[AT_FLAGS] != 0 ||
+                   vex_get16(bytes + AT_ZERO) != 0;
+    return true;
 }

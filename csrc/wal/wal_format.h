@@ -32,6 +32,17 @@ static inline uint64_t frame_size(uint64_t payload_len) {
     return FRAME_BYTES + vex_align_up(payload_len, 8);
 }
 
+typedef struct vex_frame {
+    uint64_t lsn, synced_lsn;
+    uint32_t len, crc, link_value;
+    uint8_t type;
+    bool unknown;           /* type or flags of a later release                                */
+    const uint8_t *payload; /* in the bytes it was parsed from                                  */
+} vex_frame;
+
+/* Is this a whole, valid frame of the log with that salt?  `bytes` are `got` >= FRAME_BYTES of it. */
+bool vex_frame_parse(uint32_t salt, const uint8_t *bytes, size_t got, vex_frame *out);
+
 typedef struct vex_wal_header {
     uint32_t salt;
     uint64_t number, first_lsn;

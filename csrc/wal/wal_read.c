@@ -8,8 +8,6 @@
  */
 #include "wal/wal_format.h"
 
-#include "base/crc32c.h"
-
 #include "base/poison.h"
 
 #define WINDOW_BYTES ((uint64_t)PAYLOAD_MAX + 4096)
@@ -130,41 +128,7 @@ static vex_status fetch(vex_wal_reader *r, uint64_t at, size_t wanted, uint64_t 
     return VEX_OK;
 }
 
-typedef struct frame {
-    uint64_t lsn, synced_lsn;
-    uint32_t len, crc, link_value;
-    uint8_t type;
-    bool unknown;           /* type or flags of a later release                                */
-    const uint8_t *payload; /* in the window                                                   */
-} frame;
-
 typedef enum verdict { FRAME_GOOD, FRAME_BAD, FRAME_BEHIND_LIMIT } verdict;
-
-/* Is this a whole, valid frame?  `bytes` are `got` of it. */
-static bool parse_frame(const vex_wal_header *header, const uint8_t *bytes, size_t got,
-                        frame *out) {
-    out->crc = vex_get32(bytes + AT_CRC);
-    out->len = vex_get32(bytes + AT_LEN);
-    out->lsn = vex_get64(bytes + AT_LSN);
-    out->synced_lsn = vex_get64(bytes + AT_SYNCED_LSN);
-    out->link_value = vex_get32(bytes + AT_LINK);
-    out->type = bytes[AT_TYPE];
-    out->payload = bytes + FRAME_BYTES;
-    if (out->len == 0 || out->len > PAYLOAD_MAX || got < frame_size(out->len)) {
-        return false;
-    }
-    if (vex_crc32c(header->salt, bytes + AT_LEN, FRAME_BYTES - AT_LEN + out->len) != out->crc) {
-        return false;
-    }
-    for (uint64_t i = FRAME_BYTES + out->len; i < frame_size(out->len); i++) {
-        if (bytes[i] != 0) {
-            return false;
-        }
-    }
-    out->unknown = out->type < FRAME_FULL || out->type > FRAME_CLOSE || bytes[AT_FLAGS] != 0 ||
-                   vex_get16(bytes + AT_ZERO) != 0;
-    return true;
-}
 
 /* The record being put together. */
 typedef struct assembly {
@@ -174,7 +138,7 @@ typedef struct assembly {
 } assembly;
 
 /* May this (valid) frame come next? */
-static bool is_in_turn(const vex_wal_reader *r, const assembly *so_far, const frame *f) {
+static bool is_in_turn(const vex_wal_reader *r, const assembly *so_far, const vex_frame *f) {
     if (f->unknown) {
         return true; /* who wrote it knows */
     }
@@ -191,8 +155,8 @@ static bool is_in_turn(const vex_wal_reader *r, const assembly *so_far, const fr
     return (f->type == FRAME_FULL || f->type == FRAME_FIRST) && f->lsn == r->next_lsn;
 }
 
-static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t limit, frame *out,
-                             verdict *found) {
+static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t limit,
+                             vex_frame *out, verdict *found) {
     const uint8_t *bytes = NULL;
     size_t got = 0;
     *found = FRAME_BEHIND_LIMIT;
@@ -213,7 +177,7 @@ static vex_status read_frame(vex_wal_reader *r, const assembly *so_far, uint64_t
         return VEX_OK;
     }
     VEX_TRY(fetch(r, so_far->at, (size_t)size, limit, &bytes, &got));
-    if (parse_frame(&r->header, bytes, got, out) && is_in_turn(r, so_far, out)) {
+    if (vex_frame_parse(r->header.salt, bytes, got, out) && is_in_turn(r, so_far, out)) {
         *found = FRAME_GOOD;
     }
     return VEX_OK;
@@ -247,7 +211,7 @@ static bool may_be_witness(const vex_wal_reader *r, const search *s, const uint8
 
 static vex_status check_witness(const vex_wal_reader *r, search *s, uint64_t at, size_t len) {
     size_t got = 0;
-    frame f;
+    vex_frame f;
     uint64_t size = frame_size(len);
     if (s->budget < size) {
         s->witness = true; /* so much of this log behind the place: it did not end there */
@@ -258,7 +222,7 @@ static vex_status check_witness(const vex_wal_reader *r, search *s, uint64_t at,
     VEX_TRY(r->vfs->file_read(r->vfs, r->file, s->frame.data, (size_t)size, at, &got));
     /* The prefilter looked at other bytes when the file changes meanwhile: look again. */
     s->witness = got == size && may_be_witness(r, s, s->frame.data) &&
-                 parse_frame(&r->header, s->frame.data, got, &f);
+                 vex_frame_parse(r->header.salt, s->frame.data, got, &f);
     return VEX_OK;
 }
 
@@ -319,7 +283,7 @@ static vex_status later_release(const vex_wal_reader *r, uint64_t at) {
                        "the log holds a record of a later release; upgrade vexfs_chroma");
 }
 
-static vex_status add_payload(const vex_wal_reader *r, assembly *so_far, const frame *f,
+static vex_status add_payload(const vex_wal_reader *r, assembly *so_far, const vex_frame *f,
                               vex_buf *body) {
     if (body->len + f->len > VEX_WAL_RECORD_MAX) {
         return VEX_FAIL_AT(
@@ -335,7 +299,7 @@ static vex_status add_payload(const vex_wal_reader *r, assembly *so_far, const f
 
 /* Put the frames from r->offset together until a record is whole (FRAME_GOOD; *last is its last
  * frame, or a CLOSE), or one is bad or behind the limit. */
-static vex_status assemble(vex_wal_reader *r, uint64_t limit, assembly *so_far, frame *last,
+static vex_status assemble(vex_wal_reader *r, uint64_t limit, assembly *so_far, vex_frame *last,
                            verdict *found, vex_buf *body) {
     *so_far = (assembly){.at = r->offset};
     body->len = 0;
@@ -357,7 +321,7 @@ static vex_status assemble(vex_wal_reader *r, uint64_t limit, assembly *so_far, 
     }
 }
 
-static void finish(vex_wal_reader *r, const assembly *whole, const frame *last,
+static void finish(vex_wal_reader *r, const assembly *whole, const vex_frame *last,
                    vex_wal_step *step) {
     if (last->synced_lsn > r->synced_lsn) {
         r->synced_lsn = last->synced_lsn;
@@ -378,7 +342,7 @@ static void finish(vex_wal_reader *r, const assembly *whole, const frame *last,
 static vex_status next_record(vex_wal_reader *r, uint64_t limit, vex_wal_step *step,
                               vex_buf *body) {
     assembly so_far;
-    frame last;
+    vex_frame last;
     verdict found;
     bool witness = false, blank = false;
     *step = VEX_WAL_END;
@@ -453,8 +417,8 @@ vex_status vex_wal_check_end(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     vfs->file_close(vfs, file);
     VEX_TRY(status);
     if (!blank) {
-        frame f;
-        closes = parse_frame(&header, bytes, got < CLOSE_SIZE ? got : CLOSE_SIZE, &f) &&
+        vex_frame f;
+        closes = vex_frame_parse(header.salt, bytes, got < CLOSE_SIZE ? got : CLOSE_SIZE, &f) &&
                  !f.unknown && f.type == FRAME_CLOSE && f.link_value == header.salt &&
                  f.lsn == last_lsn && is_blank(bytes + CLOSE_SIZE, FRAME_BYTES);
     }
