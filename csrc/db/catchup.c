@@ -47,8 +47,9 @@ vex_status vex_collection_read_head(vex_collection *collection, vex_head *head, 
     }
     VEX_TRY(vex_head_read(vfs, collection->head_file, collection->uuid, head, valid));
     if (*valid && head->generation == VEX_HEAD_DROPPED) {
-        vex_file_stat stat;
-        if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
+        bool replaced = false;
+        VEX_TRY(vex_head_is_replaced(vfs, collection->head_file, collection->dir, &replaced));
+        if (replaced) {
             return vex_collection_gone(collection);
         }
         *valid = false; /* about to be removed, or its remover died before it could */
@@ -258,8 +259,7 @@ static vex_status load_once(vex_collection *collection, vex_replay_limit limit) 
     VEX_TRY_DONE(status,
                  vex_manifest_read(db->vfs, collection->dir, db->uuid, generation, &manifest));
     if (memcmp(manifest.collection, collection->uuid, sizeof collection->uuid) != 0) {
-        status = VEX_FAIL_AT(VEX_ERR_CORRUPT, collection->dir, 0, 0,
-                             "the directory holds another collection; give it its name back");
+        status = vex_manifest_is_foreign(collection->dir, generation);
         goto done;
     }
     VEX_TRY_DONE(status,

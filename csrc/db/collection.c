@@ -10,7 +10,7 @@
 
 #define NEW_BYTES ((uint64_t)8 << 10) /* of a collection: a directory and a manifest */
 
-vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out) {
+vex_status vex_collection_path(const char *path, const uint8_t uuid[16], char *out) {
     static const char digits[] = "0123456789abcdef";
     char name[48] = "collections/";
     size_t at = strlen(name);
@@ -19,8 +19,12 @@ vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], ch
         name[at++] = digits[uuid[i] & 15];
     }
     name[at] = '\0';
+    return vex_path_join(out, path, name);
+}
+
+vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out) {
     char path[VEX_PATH_MAX];
-    VEX_TRY(vex_path_join(path, db->path, name));
+    VEX_TRY(vex_collection_path(db->path, uuid, path));
     *out = vex_strdup(path);
     return *out ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a path");
 }
@@ -267,18 +271,17 @@ vex_status vex_collection_close(vex_collection *collection) {
 
 /* ---- drop ---- */
 
-/* Tell other processes that have the collection open. */
-static vex_status announce_drop(vex_db *db, const uint8_t uuid[16], const char *dir) {
+vex_status vex_collection_announce_gone(vex_vfs *vfs, const uint8_t uuid[16], const char *dir) {
     char path[VEX_PATH_MAX];
     vex_file *head = NULL;
     VEX_TRY(vex_path_join(path, dir, "head"));
-    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_WRITE, &head);
+    vex_status status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &head);
     if (status == VEX_ERR_NOT_FOUND) {
         return VEX_OK; /* never written: who has it open looks for the directory */
     }
     VEX_TRY(status);
-    status = vex_head_write(db->vfs, head, uuid, &(vex_head){.generation = VEX_HEAD_DROPPED});
-    db->vfs->file_close(db->vfs, head);
+    status = vex_head_write(vfs, head, uuid, &(vex_head){.generation = VEX_HEAD_DROPPED});
+    vfs->file_close(vfs, head);
     /* On a full disk it was never written whole; then nobody goes by it either. */
     return status == VEX_ERR_NO_SPACE ? VEX_OK : status;
 }
@@ -309,7 +312,7 @@ static vex_status drop_in(vex_db *db, const uint8_t uuid[16], const char *dir) {
     memcpy(aside, dir, len);
     memcpy(aside + len, VEX_DROPPED_SUFFIX, sizeof VEX_DROPPED_SUFFIX);
     VEX_TRY(remove_aside(db, aside));
-    VEX_TRY(announce_drop(db, uuid, dir));
+    VEX_TRY(vex_collection_announce_gone(db->vfs, uuid, dir));
     /* Renamed it is gone, however far the removal gets; opening the database finishes it. */
     VEX_TRY(db->vfs->path_rename(db->vfs, dir, aside));
     return remove_aside(db, aside);

@@ -138,6 +138,10 @@ struct vex_collection {
 #ifdef VEX_TESTING
 extern vex_vfs *vex_db_test_files; /* opened instead of real files when not NULL                  */
 #endif
+/* Real files, but in tests. */
+vex_vfs *vex_db_files(void);
+/* Register what the layers above store know of its files; once per process. */
+void vex_db_set_up_process(void);
 /* Enter and leave an API call on a database. */
 vex_status vex_db_enter(vex_db *db);
 void vex_db_leave(vex_db *db);
@@ -176,7 +180,13 @@ void vex_maintenance_release(vex_db *db);
 
 /* ---- collection.c ---- */
 #define VEX_DROPPED_SUFFIX ".dropped" /* of directories whose removal has begun                   */
+/* The directory of a collection of the database in `path`, into out[VEX_PATH_MAX]. */
+vex_status vex_collection_path(const char *path, const uint8_t uuid[16], char *out);
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out);
+/* of a repaired copy, whole and durable, that takes the place of its collection when that was moved away */
+#define VEX_REPAIRED_SUFFIX ".repaired"
+/* By the head, tell who has the collection open that its directory goes. */
+vex_status vex_collection_announce_gone(vex_vfs *vfs, const uint8_t uuid[16], const char *dir);
 /* Make the names in collections/ durable. */
 vex_status vex_db_sync_collections(vex_db *db);
 /* Make the names of a collection's files, and its own, durable: a writer may have been killed between

@@ -38,6 +38,21 @@ vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[
     return VEX_OK;
 }
 
+vex_status vex_head_check(vex_vfs *vfs, vex_file *file, const uint8_t collection[16], bool *sound) {
+    static const uint8_t zeros[HEAD_BYTES];
+    uint8_t raw[HEAD_BYTES + 1];
+    *sound = false;
+    for (int attempt = 0; attempt < HEAD_READ_TRIES && !*sound; attempt++) {
+        size_t got = 0;
+        VEX_TRY(vfs->file_read(vfs, file, raw, sizeof raw, 0, &got));
+        *sound =
+            got == 0 || (got == HEAD_BYTES && (memcmp(raw, zeros, HEAD_BYTES) == 0 ||
+                                               (memcmp(raw, head_magic, sizeof head_magic) == 0 &&
+                                                vex_get32(raw + 60) == checksum(collection, raw))));
+    }
+    return VEX_OK;
+}
+
 vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection[16],
                           const vex_head *head) {
     uint8_t raw[HEAD_BYTES] = {0};
@@ -56,4 +71,15 @@ vex_status vex_head_void(vex_vfs *vfs, vex_file *file) {
     static const uint8_t zeros[HEAD_BYTES];
     const vex_iovec part = {zeros, sizeof zeros};
     return vfs->file_write(vfs, file, &part, 1, 0);
+}
+
+vex_status vex_head_is_replaced(vex_vfs *vfs, vex_file *file, const char *dir, bool *replaced) {
+    char path[VEX_PATH_MAX];
+    vex_file_stat ours, there;
+    VEX_TRY(vex_path_join(path, dir, "head"));
+    VEX_TRY(vfs->file_stat(vfs, file, &ours));
+    vex_status status = vfs->path_stat(vfs, path, &there);
+    *replaced = status == VEX_ERR_NOT_FOUND ||
+                (status == VEX_OK && (there.device != ours.device || there.inode != ours.inode));
+    return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }

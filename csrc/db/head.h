@@ -11,8 +11,8 @@
  * Readers in other processes stop at its end, so they never see a record that its writer has
  * not acknowledged.  A writer that finds bytes behind the end knows that another one died there.
  *
- * Generation VEX_HEAD_DROPPED announces that the directory is about to be removed: who still has
- * the file open looks whether it is gone.
+ * Generation VEX_HEAD_DROPPED announces that the directory is about to be removed, or replaced by a
+ * repaired one: who still has the file open looks whether it is gone.
  */
 #ifndef VEX_DB_HEAD_H
 #define VEX_DB_HEAD_H
@@ -34,8 +34,12 @@ static inline bool vex_head_equal(const vex_head *a, const vex_head *b) {
  * collection's or from before the last boot. */
 vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[16], vex_head *out,
                          bool *valid);
+/* *sound: whole, from whatever boot, or void, or not written yet. */
+vex_status vex_head_check(vex_vfs *vfs, vex_file *file, const uint8_t collection[16], bool *sound);
 vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection[16],
                           const vex_head *head);
+/* Is the head of directory `dir` another file than this one by now, or gone? */
+vex_status vex_head_is_replaced(vex_vfs *vfs, vex_file *file, const char *dir, bool *replaced);
 /* Have it count no longer: who writes next then reads the logs to their end and writes them again. */
 vex_status vex_head_void(vex_vfs *vfs, vex_file *file);
 

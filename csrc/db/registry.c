@@ -35,6 +35,10 @@ static void set_up_process(void) {
     vex_vecfile_register(vex_code_rows_plugin());
 }
 
+void vex_db_set_up_process(void) {
+    pthread_once(&registry_once, set_up_process);
+}
+
 static void init_gate(vex_db *db) {
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
@@ -105,7 +109,7 @@ void vex_db_leave(vex_db *db) {
 vex_vfs *vex_db_test_files;
 #endif
 
-static vex_vfs *real_files(void) {
+vex_vfs *vex_db_files(void) {
 #ifdef VEX_TESTING
     if (vex_db_test_files != NULL) {
         return vex_db_test_files;
@@ -236,13 +240,31 @@ typedef struct cleanup {
     bool needed;
 } cleanup;
 
-static bool is_dropped(const char *name) {
-    size_t len = strlen(name), suffix = strlen(VEX_DROPPED_SUFFIX);
-    return len > suffix && strcmp(name + len - suffix, VEX_DROPPED_SUFFIX) == 0;
+static bool ends_with(const char *name, const char *suffix) {
+    size_t len = strlen(name), suffix_len = strlen(suffix);
+    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
 }
 
 static bool is_collection(const char *name) {
     return strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
+}
+
+/* A repair was killed between moving a collection away and moving its copy here?  Where the collection
+ * is in its place, the copy is for the next repair to judge. */
+static vex_status finish_repair(cleanup *c, const char *name, const char *copy) {
+    char place[VEX_PATH_MAX];
+    vex_file_stat stat;
+    size_t len = strlen(copy) - strlen(VEX_REPAIRED_SUFFIX);
+    if (!ends_with(name, VEX_REPAIRED_SUFFIX)) {
+        return VEX_OK;
+    }
+    memcpy(place, copy, len);
+    place[len] = '\0';
+    if (c->db->vfs->path_stat(c->db->vfs, place, &stat) != VEX_ERR_NOT_FOUND) {
+        return VEX_OK;
+    }
+    c->needed = true;
+    return c->remove ? c->db->vfs->path_rename(c->db->vfs, copy, place) : VEX_OK;
 }
 
 /* One entry of collections/: something whose removal, or whose creation, was interrupted? */
@@ -252,10 +274,11 @@ static vex_status clean_up_entry(void *context, const char *name) {
     char relative[VEX_PATH_MAX], path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(relative, "collections", name));
     VEX_TRY(vex_path_join(path, c->db->path, relative));
-    bool interrupted = is_dropped(name);
+    bool interrupted = ends_with(name, VEX_DROPPED_SUFFIX);
     if (is_collection(name) && vex_manifest_never_written(vfs, path, &interrupted) != VEX_OK) {
         return VEX_OK; /* gone, or unreadable */
     }
+    VEX_TRY(finish_repair(c, name, path));
     c->needed = c->needed || interrupted;
     return interrupted && c->remove ? vex_dir_remove_all(vfs, path) : VEX_OK;
 }
@@ -284,6 +307,7 @@ static vex_status read_or_create(vex_db *db) {
     vex_status status = vex_superblock_read(db->vfs, db->path, &super);
     if (status == VEX_ERR_NOT_FOUND) {
         if (db->read_only || (db->options.flags & VEX_OPEN_NO_CREATE)) {
+            VEX_TRY(refuse_orphans(db));
             return VEX_FAIL_AT(VEX_ERR_NOT_FOUND, db->path, 0, 0,
                                "there is no vexfs database in this directory");
         }
@@ -350,7 +374,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         db->read_only = false;
         status = vex_vfs_memory_create(&db->vfs);
     } else {
-        db->vfs = real_files();
+        db->vfs = vex_db_files();
         vex_file_stat identity;
         status = db->vfs->path_stat(db->vfs, path, &identity);
         db->device = identity.device;
@@ -391,7 +415,7 @@ static vex_db *find_open(const vex_file_stat *identity, bool read_only) {
 }
 
 static vex_status open_path(const char *path, const vex_db_options *options, vex_db **out) {
-    vex_vfs *vfs = real_files();
+    vex_vfs *vfs = vex_db_files();
     bool read_only = (options->flags & VEX_OPEN_READ_ONLY) != 0;
     vex_file_stat identity;
     vex_status status = vfs->path_stat(vfs, path, &identity);
@@ -430,7 +454,7 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
     chosen.index_rows = chosen.index_rows ? chosen.index_rows : DEFAULT_INDEX_ROWS;
     chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
     chosen.memtable_bytes = chosen.memtable_bytes ? chosen.memtable_bytes : DEFAULT_MEMTABLE_BYTES;
-    pthread_once(&registry_once, set_up_process);
+    vex_db_set_up_process();
     pthread_mutex_lock(&registry_mu);
     vex_status status = path == NULL ? open_new(NULL, &chosen, out) : open_path(path, &chosen, out);
     pthread_mutex_unlock(&registry_mu);

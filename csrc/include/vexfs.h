@@ -549,6 +549,58 @@ void vex_result_free(vex_result *result);
 /* One distance by the kernels in use (VEX_SPACE_*); for tests and reference. */
 float vex_distance(uint32_t space, const float *x, const float *y, uint32_t dimension);
 
+/* ---- checking and repairing ------------------------------------------------------------------
+ * What `vexctl check` and `vexctl repair` are made of; both see to names, locks and renames
+ * themselves.  Files are read one by one, whatever is damaged; nothing is written.  `path` is the
+ * database, `database` and `collection` are 16-byte uuids.  Reports are MessagePack, to be given
+ * back with vex_bytes_free(). */
+
+typedef struct vex_check vex_check;
+#define VEX_CHECK_DEEP 1       /* every byte that has a checksum, and every row                  */
+
+typedef struct vex_check_progress {
+    uint64_t files, bytes, rows;   /* examined so far; rows: living records                       */
+    uint64_t expected_bytes;       /* of all files, as far as it is known                         */
+    uint64_t lsn;                  /* batches ever committed: 0: nothing was ever written         */
+    uint32_t more;                 /* there is more to do                                         */
+    uint32_t gone;                 /* the collection was deleted meanwhile: nothing was found     */
+} vex_check_progress;
+
+/* The database uuid by the superblock; by the newest manifest of a collection; and a new superblock. */
+vex_status vex_check_superblock(const char *path, uint8_t *database);
+vex_status vex_check_owner(const char *path, const uint8_t *collection, uint8_t *database);
+vex_status vex_repair_superblock(const char *path, const uint8_t *database);
+
+/* Examine a collection, beside writers, too: each step a file or so, until there is no `more`.
+ * take_findings: array of [damage, file, offset, text], and forgets them. */
+vex_status vex_check_open(const char *path, const uint8_t *database, const uint8_t *collection,
+                          uint32_t flags, vex_check **out);
+vex_status vex_check_step(vex_check *check, vex_check_progress *progress);
+vex_status vex_check_take_findings(vex_check *check, uint8_t **msgpack, size_t *len);
+void vex_check_close(vex_check *check); /* NULL is fine */
+
+typedef struct vex_salvage vex_salvage;
+
+typedef struct vex_salvage_info {
+    uint64_t records, bytes;   /* that can be read, in part at least; bytes of files read         */
+    uint32_t dimension, space; /* 0: no vectors; space UINT32_MAX: not known                      */
+    uint32_t manifest_lost;
+} vex_salvage_info;
+
+/* Find out what can be read of a collection that nobody has open. */
+vex_status vex_salvage_open(const char *path, const uint8_t *database, const uint8_t *collection,
+                            vex_salvage **out);
+void vex_salvage_get_info(const vex_salvage *salvage, vex_salvage_info *out);
+/* The next records in order of insertion, at most n, as vex_write takes them; fewer when some turn
+ * out to be lost; *more 0: these were the last. */
+vex_status vex_salvage_next(vex_salvage *salvage, uint32_t n, vex_result **out, uint32_t *more);
+/* What is lost as found so far: array of [what, id | nil, count, file, offset, why], and forgets it.
+ * what: "record", "document", "metadata", "uri", "batch", "deletion"; count 0: not known. */
+vex_status vex_salvage_take_losses(vex_salvage *salvage, uint8_t **msgpack, size_t *len);
+void vex_salvage_close(vex_salvage *salvage); /* NULL is fine */
+/* Have who has the collection open notice that its directory is another one from now on. */
+vex_status vex_salvage_announce(const char *path, const uint8_t *collection);
+
 /* ---- fixed-layout requests --------------------------------------------------------------------
  * Thin doors to the functions above, for callers that want flat structs.  Sizes and offsets are
  * part of the ABI and checked at compile time.  Ids are the u64 numbers that

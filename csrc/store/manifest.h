@@ -49,8 +49,6 @@ void vex_manifest_name(char out[VEX_FILE_NAME_MAX], uint64_t generation);
 vex_status vex_manifest_newest(vex_vfs *vfs, const char *dir, uint64_t *generation);
 vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t generation, vex_manifest *out);
-/* VEX_ERR_CORRUPT when no reader would take it: to be called before it is written. */
-vex_status vex_manifest_check(const vex_manifest *manifest, const char *dir);
 /* The same for one that may be damaged: a single flipped bit is put right, and what was added behind its
  * end is ignored. */
 vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
@@ -59,6 +57,8 @@ vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uui
 vex_status vex_manifest_is_foreign(const char *dir, uint64_t generation);
 /* The database that the newest manifest names.  CORRUPT; NOT_FOUND when there is none. */
 vex_status vex_manifest_owner(vex_vfs *vfs, const char *dir, uint8_t uuid[16]);
+/* VEX_ERR_CORRUPT when no reader would take it: to be called before it is written. */
+vex_status vex_manifest_check(const vex_manifest *manifest, const char *dir);
 /* Write manifest->generation durably; this is the commit.  `sync` false for volatile/off. */
 vex_status vex_manifest_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                               const vex_manifest *manifest, bool sync);

@@ -46,6 +46,12 @@ vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]) {
     vex_result *result = NULL;
     VEX_TRY(vex_get(collection, NULL, 0, -1,
                     VEX_INCLUDE_METADATAS | VEX_INCLUDE_VECTORS | VEX_INCLUDE_DOCUMENTS, &result));
+    crash_text_of(result, out);
+    vex_result_free(result);
+    return VEX_OK;
+}
+
+void crash_text_of(const vex_result *result, char out[CRASH_TEXT]) {
     vex_mp_reader ids = vex_mp_reader_make(result->records, result->records_len);
     (void)vex_mp_next(&ids);
     (void)vex_mp_next(&ids);
@@ -71,8 +77,6 @@ vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]) {
         }
         append(out, CRASH_TEXT, "%s ", is_vector_of(result, i, number) ? "" : "!vector");
     }
-    vex_result_free(result);
-    return VEX_OK;
 }
 
 static int row_of(const crash_state *state, const char *id) {

@@ -65,6 +65,9 @@ void crash_text(const crash_state *state, char out[CRASH_TEXT]);
 /* What the open collection holds, as such a text. */
 vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]);
 
+/* A result of whole records as such a text. */
+void crash_text_of(const vex_result *result, char out[CRASH_TEXT]);
+
 /* Open the database and all collections that are there. */
 vex_status crash_open(crash_world *world);
 /* Close everything; statuses do not matter. */
