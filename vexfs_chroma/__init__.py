@@ -86,6 +86,7 @@ from vexfs_chroma._errors import (
     StoragePermissionError,
 )
 from vexfs_chroma._install import install, uninstall
+from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
 from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._migrate import (
     CollectionReport,
@@ -119,6 +120,7 @@ __all__ = [
     "AsyncHttpClient",
     "BackupReport",
     "BoolInvertedIndexConfig",
+    "CheckReport",
     "Client",
     "ClientAPI",
     "CloudClient",
@@ -136,6 +138,7 @@ __all__ = [
     "EmbeddingFunction",
     "Embeddings",
     "EphemeralClient",
+    "Finding",
     "FloatInvertedIndexConfig",
     "ForeignDatabaseError",
     "FtsIndexConfig",
@@ -150,6 +153,7 @@ __all__ = [
     "Knn",
     "LocalClient",
     "LocalCollection",
+    "Loss",
     "Metadata",
     "Metadatas",
     "MigrationReport",
@@ -159,6 +163,7 @@ __all__ = [
     "QueryResult",
     "ReadLevel",
     "ReadOnlyError",
+    "RepairReport",
     "Rrf",
     "RustClient",
     "Schema",
@@ -182,6 +187,7 @@ __all__ = [
     "WhereDocument",
     "__version__",
     "backup",
+    "check",
     "configure",
     "export_chroma",
     "export_jsonl",
@@ -191,6 +197,7 @@ __all__ = [
     "import_chroma",
     "import_files",
     "install",
+    "repair",
     "restore",
     "stats",
     "uninstall",

@@ -200,6 +200,15 @@ class Rows:
         """The rows that have their checksum, which in a damaged catalog need not be all."""
         return list(self._walk(table))
 
+    def undamaged_by_id(self, table: str, id: bytes) -> Row | None:
+        """The row with that id, found by an index, if it has its checksum: behind a damaged page
+        `undamaged` does not come to it.
+        """
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, _DamagedRowError):
+            for stored in self._db.execute(f"SELECT * FROM {table} WHERE id = ?", (id,)):  # noqa: S608
+                return _verified(table, stored)
+        return None
+
     def count(self, table: str, **equal: Value) -> int:
         """How many rows `all` would give."""
         self._file.check_sound()
@@ -386,6 +395,14 @@ class CatalogFile:
             return Path(f"{self.path}-journal").stat().st_size
         except FileNotFoundError:
             return 0
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with the structure or with a row."""
+        try:
+            with self.reading():
+                return _problems(self._session.connection)
+        except CorruptionError as error:  # so bad that SQLite gave up
+            return [str(error)]
 
     def check(self) -> None:
         """Look for damage in the whole file.  What is found is in `damage` then, and in the log."""

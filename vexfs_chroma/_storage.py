@@ -12,7 +12,7 @@ from chromadb.errors import NotFoundError
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog_file import FILE_NAME as CATALOG_FILE
-from vexfs_chroma._errors import ForeignDatabaseError
+from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
 
 if TYPE_CHECKING:
     from vexfs_chroma import _options
@@ -62,6 +62,11 @@ def check_directory(path: Path, *, read_only: bool) -> None:
             f"{path} holds a Chroma database (chroma.sqlite3), which vexfs_chroma does not open; "
             "nothing was changed. Copy it to another path, which works even when Chroma cannot "
             f"open it any more: vexctl import chroma {path} --to NEW_PATH"
+        )
+    if read_only and any((path / "collections").glob("*/manifest-*")):
+        raise CorruptionError(
+            f"the catalog {path / CATALOG_FILE} is missing, but there are collections; restore it "
+            "from a backup, or have `vexctl repair` make a new one"
         )
     if read_only:
         raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from vexfs_chroma._cli import _backup, _export, _import, _stats
+from vexfs_chroma._cli import _backup, _export, _import, _integrity, _stats
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app.add_typer(_export.app, name="export")
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
 app.command("stats")(_stats.stats)
+app.command("check")(_integrity.check)
+app.command("repair")(_integrity.repair)
 
 
 def _show_version(wanted: bool) -> None:

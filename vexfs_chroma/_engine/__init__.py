@@ -22,6 +22,16 @@ from vexfs_chroma._engine._collection import (
     Usage,
 )
 from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
+from vexfs_chroma._engine._integrity import (
+    Batch,
+    Check,
+    RawLoss,
+    Salvage,
+    announce_replacement,
+    read_owner,
+    read_superblock,
+    write_superblock,
+)
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -66,6 +76,8 @@ __all__ = [
     "NO_INDEX",
     "QUANTIZATIONS",
     "TAIL_ROWS",
+    "Batch",
+    "Check",
     "Collection",
     "CollectionInfo",
     "Copied",
@@ -73,14 +85,20 @@ __all__ = [
     "Filter",
     "IndexCheck",
     "Plan",
+    "RawLoss",
     "Rows",
+    "Salvage",
     "Usage",
+    "announce_replacement",
     "codec_name",
     "format_version",
     "lock_holder",
+    "read_owner",
+    "read_superblock",
     "simd_level",
     "stats",
     "version",
+    "write_superblock",
 ]
 
 

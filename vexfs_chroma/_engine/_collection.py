@@ -430,20 +430,25 @@ def _limit(limit: int | None) -> int:
 def _take_rows(result: Any) -> Rows:
     """Copy a vex_result out and free it."""
     try:
-        n, include = result.n_rows, result.include
-        ids, documents, metadatas, uris = _wire.decode_records(
-            ffi.buffer(result.records, result.records_len)
-        )
-        vectors = distances = None
-        if include & lib.VEX_INCLUDE_VECTORS:
-            flat = _copy_floats(result.vectors, n * result.dimension)
-            vectors = flat.reshape(n, result.dimension)
-        if result.distances != ffi.NULL:
-            distances = _copy_floats(result.distances, n)
-        counts = ffi.unpack(result.row_counts, result.n_queries) if result.n_queries else []
-        return Rows(counts, ids, documents, metadatas, uris, vectors, distances)
+        return copy_rows(result)
     finally:
         lib.vex_result_free(result)
+
+
+def copy_rows(result: Any) -> Rows:
+    """The content of a vex_result."""
+    n, include = result.n_rows, result.include
+    ids, documents, metadatas, uris = _wire.decode_records(
+        ffi.buffer(result.records, result.records_len)
+    )
+    vectors = distances = None
+    if include & lib.VEX_INCLUDE_VECTORS:
+        flat = _copy_floats(result.vectors, n * result.dimension)
+        vectors = flat.reshape(n, result.dimension)
+    if result.distances != ffi.NULL:
+        distances = _copy_floats(result.distances, n)
+    counts = ffi.unpack(result.row_counts, result.n_queries) if result.n_queries else []
+    return Rows(counts, ids, documents, metadatas, uris, vectors, distances)
 
 
 def _copy_floats(source: Any, n: int) -> NDArray[np.float32]:

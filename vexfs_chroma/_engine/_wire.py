@@ -79,6 +79,12 @@ def decode_map(blob: Any) -> dict[str, int]:
     return result
 
 
+def decode_items(blob: Any) -> list[Any]:
+    """A report: an array of arrays."""
+    result: list[Any] = _decoder.decode(blob)
+    return result
+
+
 def _holds_sparse_vector(metadatas: Sequence[Metadata | None]) -> bool:
     # All of it runs in C: about 20 ns per value.
     values = chain.from_iterable(m.values() for m in metadatas if m)
