@@ -88,10 +88,17 @@ class _Using:
         if isinstance(error, NotFoundError):
             raise self._gone() from error
 
-    def _gone(self) -> NotFoundError:
-        self._api._forget(self._id)
-        self._api._catalog.check_present()  # or has everything gone?
-        return NotFoundError(f"{self._prefix}Collection [{self._id}] does not exist.")
+    def _gone(self) -> Exception:
+        api, id = self._api, self._id
+        api._forget(id)
+        api._catalog.check_present()  # or has everything gone?
+        is_named = api._catalog.find_collection_by_id(id) is not None  # deleting begins with that
+        if is_named and api._path is not None and id not in api._database.list_collections():
+            return CorruptionError(
+                f"the files of collection [{id}] are missing: {api._path}/collections/{id.hex}; "
+                "restore it from a backup, or delete the collection"
+            )
+        return NotFoundError(f"{self._prefix}Collection [{id}] does not exist.")
 
 
 class VexfsAPI(IndexOperations, RefusedOperations):

@@ -29,7 +29,8 @@ vex_status check_note(vex_check *check, bool damage, const char *path, uint64_t 
     vex_buf *out = &check->findings;
     VEX_TRY(vex_mp_put_array(out, 4));
     VEX_TRY(vex_mp_put_bool(out, damage));
-    VEX_TRY(vex_mp_put_str(out, path, strlen(path)));
+    const char *file = vex_path_below(check->path, path);
+    VEX_TRY(vex_mp_put_str(out, file, strlen(file)));
     VEX_TRY(vex_mp_put_uint(out, offset));
     VEX_TRY(vex_mp_put_str(out, text, strlen(text)));
     check->n_findings++;

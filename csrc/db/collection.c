@@ -22,6 +22,11 @@ vex_status vex_collection_path(const char *path, const uint8_t uuid[16], char *o
     return vex_path_join(out, path, name);
 }
 
+const char *vex_path_below(const char *path, const char *file) {
+    size_t len = strlen(path);
+    return strncmp(file, path, len) == 0 && file[len] == '/' ? file + len + 1 : file;
+}
+
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out) {
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_collection_path(db->path, uuid, path));

@@ -182,6 +182,8 @@ void vex_maintenance_release(vex_db *db);
 #define VEX_DROPPED_SUFFIX ".dropped" /* of directories whose removal has begun                   */
 /* The directory of a collection of the database in `path`, into out[VEX_PATH_MAX]. */
 vex_status vex_collection_path(const char *path, const uint8_t uuid[16], char *out);
+/* `file` as a path below `path`, in itself; names in reports, as a path need not be UTF-8. */
+const char *vex_path_below(const char *path, const char *file);
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out);
 /* of a repaired copy, whole and durable, that takes the place of its collection when that was moved away */
 #define VEX_REPAIRED_SUFFIX ".repaired"

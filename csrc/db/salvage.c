@@ -29,7 +29,8 @@ vex_status salvage_lose(vex_salvage *s, const char *what, const uint8_t *id, siz
     VEX_TRY(vex_mp_put_str(out, what, strlen(what)));
     VEX_TRY(id != NULL ? vex_mp_put_str(out, id, id_len) : vex_mp_put_nil(out));
     VEX_TRY(vex_mp_put_uint(out, count));
-    VEX_TRY(vex_mp_put_str(out, path, strlen(path)));
+    const char *file = vex_path_below(s->path, path);
+    VEX_TRY(vex_mp_put_str(out, file, strlen(file)));
     VEX_TRY(vex_mp_put_uint(out, offset));
     VEX_TRY(vex_mp_put_str(out, why, strlen(why)));
     s->n_losses++;
@@ -244,8 +245,9 @@ vex_status vex_salvage_open(const char *path, const uint8_t *database, const uin
     memcpy(s->collection, collection, 16);
     vex_status status = vex_collection_path(path, collection, dir);
     if (status == VEX_OK) {
+        s->path = vex_strdup(path);
         s->dir = vex_strdup(dir);
-        status = s->dir != NULL ? find_out(s) : no_memory();
+        status = s->path != NULL && s->dir != NULL ? find_out(s) : no_memory();
     }
     if (status != VEX_OK) {
         vex_salvage_close(s);
@@ -304,6 +306,7 @@ void vex_salvage_close(vex_salvage *s) {
     vex_free(s->payloads.list);
     vex_free(s->vectors.list);
     vex_free(s->records);
+    vex_free(s->path);
     vex_free(s->dir);
     vex_free(s);
 }

@@ -43,7 +43,7 @@ typedef struct salvage_record {
 
 struct vex_salvage {
     vex_vfs *vfs;
-    char *dir;
+    char *path, *dir;          /* of the database, of the collection                              */
     uint8_t database[16], collection[16];
     vex_manifest manifest;     /* generation 0: lost                                              */
     bool unlisted;             /* the manifest was lost: all files count                          */

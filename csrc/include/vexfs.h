@@ -572,7 +572,7 @@ vex_status vex_check_owner(const char *path, const uint8_t *collection, uint8_t 
 vex_status vex_repair_superblock(const char *path, const uint8_t *database);
 
 /* Examine a collection, beside writers, too: each step a file or so, until there is no `more`.
- * take_findings: array of [damage, file, offset, text], and forgets them. */
+ * take_findings: array of [damage, file, offset, text], and forgets them; files below `path`. */
 vex_status vex_check_open(const char *path, const uint8_t *database, const uint8_t *collection,
                           uint32_t flags, vex_check **out);
 vex_status vex_check_step(vex_check *check, vex_check_progress *progress);

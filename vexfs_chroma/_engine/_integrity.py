@@ -49,9 +49,9 @@ class SalvageInfo:
 
 
 RawFinding = tuple[bool, str, int, str]
-"""Whether it is damage, file, offset, what is wrong."""
+"""Whether it is damage, file below the path, offset, what is wrong."""
 RawLoss = tuple[str, "str | None", int, str, int, str]
-"""What, id, how many (0: not known), file, offset, why."""
+"""What, id, how many (0: not known), file below the path, offset, why."""
 
 
 class Check:

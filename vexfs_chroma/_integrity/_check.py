@@ -223,9 +223,14 @@ def _check_collection(
     for damage, file, offset, what in found:
         severity: Literal["damage", "notice"] = "damage" if damage else "notice"
         text = what.partition("; restore ")[0]
-        examined.add(severity, file, text, offset=offset, collection=id)
+        examined.add(severity, Path(path, file), text, offset=offset, collection=id)
         if not damage and file.endswith(".vxg") and "damaged" in what:
-            examined.graphs.append(file)
+            examined.graphs.append(str(Path(path, file)))
+    if state.files == 0 and not is_damaged and id in examined.names.collections:
+        # A row is written when the first manifest is durable: the files were there.
+        examined.missing.append(id)
+        what = "the catalog names the collection, but its directory is empty"
+        examined.add("damage", collection_path(path, id), what, collection=id)
     if is_damaged:
         examined.damaged.append(id)
     if id in examined.unnamed:

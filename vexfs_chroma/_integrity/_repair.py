@@ -128,9 +128,11 @@ class _Repair:
         self._writes = not done.dry_run
 
     def run(self) -> None:
-        examined = self._examined
-        if examined.superblock_damaged:
+        if self._examined.superblock_damaged:
             self._replace_superblock()
+            if self._writes:  # without it no collection could be opened, and compared with its head
+                self._examined = examine(self._root, deep=True, progress=self._progress)
+        examined = self._examined
         for id in examined.damaged:
             self._salvage(id)
         for id in examined.missing:
@@ -252,7 +254,8 @@ class _Repair:
     def _note(self, id: uuid.UUID, found: list[_engine.RawLoss]) -> None:
         name = self._examined.names.name_of(id)
         for what, record, count, file, offset, why in found:
-            self._losses.add(Loss(name, id, what, record, count, file, offset, why))
+            where = str(Path(self._root, file))
+            self._losses.add(Loss(name, id, what, record, count, where, offset, why))
 
     def _put_in_place(self, id: uuid.UUID) -> None:
         place = collection_path(self._root, id)
@@ -278,7 +281,7 @@ class _Repair:
                 pass
             self._put_in_place(id)
         where = str(collection_path(self._root, id))
-        self._note(id, [("collection", None, 1, where, 0, "its directory is missing")])
+        self._note(id, [("collection", None, 1, where, 0, "its files are missing")])
         self._done.repaired.append(self._examined.names.name_of(id))
 
     def _put_graph_aside(self, file: Path) -> None:
