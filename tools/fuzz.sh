@@ -23,7 +23,7 @@ fuzz() {
     [ -d "$checked_in" ] || checked_in=
     if "$program" --target="$name" --seeds="$work/seeds/$name" 2>"$log" &&
         "$program" --target="$name" -max_total_time="$seconds" -print_final_stats=1 -timeout=20 \
-        -rss_limit_mb=2048 -max_len=65536 -artifact_prefix="$found/" "$@" \
+        -rss_limit_mb=4096 -max_len=65536 -artifact_prefix="$found/" "$@" \
         "$corpus" "$work/seeds/$name" $checked_in 2>"$log"; then
         outcome=fine
     else
