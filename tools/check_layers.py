@@ -2,7 +2,8 @@
 
 C       base < io < codec < wal < store < {index, filter} < db: a file of csrc/ includes headers of
         its own or lower layers only.  Tests may include anything; everyone may include the public
-        header.  Sources are ASCII and at most 600 lines long.
+        header.  Sources are ASCII and at most 600 lines long; the public header, which is the
+        manual, 800.
 Python  only vexfs_chroma/_engine touches ffi (imports cffi or the extension module), and
         _server, _cli, _migrate and _bench use the public client or _api, never the engine.
 """
@@ -30,6 +31,8 @@ LAYERS = {
     "db": {"db", "filter", "index", "store", "wal", "codec", "io", "base"},
 }
 LINES_MAX = 600
+MANUAL = "vexfs.h"
+MANUAL_LINES_MAX = 800
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 NO_ENGINE = ("_server", "_cli", "_migrate", "_bench")
 
@@ -40,8 +43,9 @@ def check_c(path: Path) -> Iterator[str]:
     text = path.read_text(encoding="utf-8")
     if not text.isascii():
         yield f"{path}: not ASCII"
-    if text.count("\n") > LINES_MAX:
-        yield f"{path}: {text.count(chr(10))} lines, more than {LINES_MAX}"
+    lines, most = text.count("\n"), MANUAL_LINES_MAX if path.name == MANUAL else LINES_MAX
+    if lines > most:
+        yield f"{path}: {lines} lines, more than {most}"
     layer = place.parts[0]
     if layer in ("tests", "include"):
         return

@@ -145,7 +145,7 @@ static vex_status check_opened(vex_check *check, vex_db *db) {
     vex_status status = vex_read_begin(collection, &snapshot);
     if (status == VEX_OK) {
         status = check_snapshot(check, snapshot);
-        vex_read_end(collection, snapshot);
+        status = vex_read_end(collection, snapshot, status);
     }
     (void)vex_collection_close(collection);
     return status;

@@ -425,7 +425,7 @@ def test_a_refused_pattern_raises_what_compile_raised(
     def refuse(pattern: str) -> object:
         raise RefusedError(f"no {pattern}")
 
-    monkeypatch.setattr(_engine._regex_provider, "compile_pattern", refuse)
+    monkeypatch.setattr("vexfs_chroma._regex.compile_pattern", refuse)
     collection.write("add", ["a"], floats([[1]]), ["text"], None, None)
     with pytest.raises(RefusedError, match="no secret"):
         collection.get(filter=[_engine.F_DOC_REGEX, "secret"])

@@ -1,18 +1,21 @@
-"""Whether a database that nobody writes is whole: it opens, and has what it is to have."""
+"""Whether a database that nobody writes is whole: it opens, has what it is to have, and every byte
+agrees with its checksum.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._errors import CorruptionError
+from vexfs_chroma._integrity import check
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def verify(
@@ -45,7 +48,20 @@ def verify(
                     f"collection {id} in {path} ends with batch {info.lsn}, not with {lsns[id]}"
                 )
             rows += info.rows
-    # Whatever reads every byte of a database belongs here: an opening reads all logs, but of files
-    # only what describes them.
+    _read_all(path, lost={id.hex for id in named.difference(held)})
     progress("verifying", len(ids), len(ids))
     return rows
+
+
+def _read_all(path: Path, lost: set[str]) -> None:
+    """An opening reads all logs, but of files only what describes them.
+
+    `lost`: collections whose directories were gone before, which is reported otherwise.
+    """
+    report = check(path, deep=True)
+    damage = [finding for finding in report.damage if Path(finding.file).name not in lost]
+    if damage:
+        first = damage[0]
+        place = f" at offset {first.offset}" if first.offset else ""
+        more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+        raise CorruptionError(f"{first.file}{place}: {first.what}{more}; {first.advice}")
