@@ -440,7 +440,7 @@ class CatalogFile:
             options = "?mode=rwc"
             if self.read_only:  # not "immutable": others may write where this medium is a view
                 options = "?mode=ro"
-            uri = f"file:{quote(os.path.realpath(self.path))}{options}"
+            uri = f"file:{quote(os.fsencode(os.path.realpath(self.path)))}{options}"
         with self._translating():
             connection = sqlite3.connect(
                 uri,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -260,3 +261,17 @@ def test_the_report_of_losses(world: World, tmp_path: Path) -> None:
     kept = contents(world.path)["first"]
     assert {line["id"] for line in lines} == set(world.expected["first"]) - set(kept)
     assert {line["file"] for line in lines} == {str(file)} or len(lines) > 0
+
+
+def test_a_path_that_is_not_utf8(sound: World, tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/n\xff")
+    try:
+        shutil.copytree(sound.path, path)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    file = min(Path(path).glob(f"collections/{sound.directories['first'].name}/vec-*"))
+    flip_bit(file, 5000, 1)
+    assert [finding.file for finding in vexfs_chroma.check(path, deep=True).damage] == [str(file)]
+    done = vexfs_chroma.repair(path)
+    assert done.ok
+    assert done.changed
