@@ -404,7 +404,7 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
                                  vex_replay_limit limit) {
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
-    bool anew = collection->stale || generation != collection->known.generation;
+    bool anew = collection->stale || generation > collection->known.generation;
     collection->stale = true;
     vex_status status = anew ? load(collection) : follow_log(collection, limit);
     if (!anew && limit.known && (status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND)) {

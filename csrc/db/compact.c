@@ -95,7 +95,7 @@ static vex_status begin(step *s, vex_compaction *compaction, vex_manifest *shape
     vex_compact_plan plan;
     VEX_TRY(vex_lease_acquire(db));
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_collection_take_over(collection);
+    vex_status status = vex_collection_take_over_files(collection);
     if (status == VEX_OK && s->within > 0) {
         vex_plan_within(collection->latest, s->within, s->plan == vex_plan_vacuum, &plan,
                         &s->found);

@@ -217,6 +217,9 @@ vex_status vex_collection_load(vex_collection *collection);
 vex_status vex_collection_refresh(vex_collection *collection);
 /* Before a write, under lease and write_mu: the same, and make the log ready to append. */
 vex_status vex_collection_take_over(vex_collection *collection);
+/* Before changing files, under MAINT besides: the same, on the newest manifest, even when whoever wrote
+ * it was killed before the head told of it. */
+vex_status vex_collection_take_over_files(vex_collection *collection);
 /* After opening: a batch that a killed writer logged, but did not acknowledge, counts from the first
  * read on, or never: else get() would miss what an add() then finds there.  Best effort: when it is not
  * possible now (a hung lease holder, a full disk), the next write does it.  VEX_ERR_IO when the disk

@@ -78,7 +78,7 @@ static vex_status begin(vex_collection *collection, bool everything, vex_snapsho
                         vex_manifest *base, vex_buf *keys, uint64_t *wal_first) {
     VEX_TRY(vex_lease_acquire(collection->db));
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_collection_take_over(collection);
+    vex_status status = vex_collection_take_over_files(collection);
     if (status == VEX_OK && (everything || vex_collection_wants_flush(collection))) {
         vex_collection_wait_for_syncs(collection);
         status = collection->poisoned ? vex_collection_take_over(collection) : seal(collection);

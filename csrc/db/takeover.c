@@ -160,6 +160,18 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     return vex_publish(collection, collection->latest, &collection->known);
 }
 
+vex_status vex_collection_take_over_files(vex_collection *collection) {
+    uint64_t newest = 0;
+    if (!vex_db_volatile(collection->db) && !atomic_load(&collection->dropped)) {
+        VEX_TRY(vex_manifest_newest(collection->db->vfs, collection->dir, &newest));
+        if (newest != collection->known.generation) {
+            vex_collection_wait_for_syncs(collection); /* they have the log open */
+            collection->stale = true;
+        }
+    }
+    return vex_collection_take_over(collection);
+}
+
 /* ---- opening ---- */
 
 /* Whoever has the lease gives it up after some milliseconds, unless it hangs. */

@@ -244,7 +244,6 @@ typedef struct vex_lock_holder {
     int64_t pid;            /* 0: none has, or the system does not tell                         */
     char name[32];          /* of its program, "" when not known                                */
 } vex_lock_holder;
-
 void vex_find_lock_holder(const char *path, vex_lock_holder *out);
 
 /* fork(): call prepare before it (waits until no call is running in any thread, then holds new

@@ -22,8 +22,17 @@ static vex_vfs watched;
 static const vex_file *head;
 static int head_writes_left = -1; /* the one after these ends the process */
 static bool syncs_fail;
+static int paused_at =
+    -1; /* the socket of the test, when flushes are to stop before their first file */
 
 static vex_status watched_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
+    if (paused_at >= 0 && mode == VEX_FILE_CREATE && strstr(path, "/vec-") != NULL) {
+        char request[64] = "";
+        (void)!write(paused_at, "paused", 6);
+        (void)!read(paused_at, request, sizeof request - 1);
+        (void)sscanf(request, "go on, and die at head write %d", &head_writes_left);
+        paused_at = -1;
+    }
     VEX_TRY(vex_vfs_posix()->file_open(vfs, path, mode, out));
     size_t len = strlen(path);
     if (len > 5 && strcmp(path + len - 5, "/head") == 0) {
@@ -74,7 +83,7 @@ static const char *get_ids(void) {
     return ids;
 }
 
-static const char *answer(const char *request, const char *directory) {
+static const char *answer(const char *request, const char *directory, int socket) {
     if (strcmp(request, "open") == 0) {
         return open_all(directory);
     } else if (strcmp(request, "close") == 0) {
@@ -84,6 +93,9 @@ static const char *answer(const char *request, const char *directory) {
     } else if (strcmp(request, "get") == 0) {
         return get_ids();
     } else if (sscanf(request, "die at head write %d", &head_writes_left) == 1) {
+        return "yes";
+    } else if (strcmp(request, "pause flushes") == 0) {
+        paused_at = socket;
         return "yes";
     } else if (strcmp(request, "let syncs fail") == 0) {
         syncs_fail = true;
@@ -110,7 +122,7 @@ static void serve(int requests, const char *directory) {
             _exit(0); /* without closing anything, as a killed process does */
         }
         request[len] = '\0';
-        const char *text = answer(request, directory);
+        const char *text = answer(request, directory, requests);
         if (write(requests, text, strlen(text)) < 0) {
             _exit(1);
         }
@@ -209,6 +221,29 @@ TEST(db_processes_a_reader_writes_after_a_flush_that_was_killed_elsewhere) {
     CHECK_ANSWER(a, "flush", "VEX_OK");
     end(&a);
     check_from_elsewhere("a,b");
+}
+
+TEST(db_processes_flushes_go_by_the_newest_manifest) {
+    process a = start(), b = start(), c = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    CHECK_ANSWER(a, "pause flushes", "yes");
+    CHECK_ANSWER(a, "flush", "paused"); /* its log is sealed */
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(b, "add b", "VEX_OK"); /* so b writes the log that follows */
+    CHECK_ANSWER(a, "go on, and die at head write 1", "");
+    end(&a);
+    CHECK_ANSWER(c, "open", "VEX_OK"); /* it knows of the manifest, b does not */
+    CHECK_ANSWER(c, "get", "a,b");
+    CHECK_ANSWER(b, "add d", "VEX_OK");
+    CHECK_ANSWER(b, "flush", "VEX_OK");
+    CHECK_ANSWER(c, "get", "a,b,d");
+    CHECK_ANSWER(c, "add e", "VEX_OK");
+    CHECK_ANSWER(c, "flush", "VEX_OK");
+    CHECK_ANSWER(b, "get", "a,b,d,e");
+    end(&b);
+    end(&c);
+    check_from_elsewhere("a,b,d,e");
 }
 
 TEST(db_processes_a_failed_sync_hides_nothing) {

@@ -36,6 +36,7 @@ class Rules:
     waits_to_settle: bool = True  # while another process has the lease
     seals_synced: bool = True
     takes_maintenance: bool = True
+    flush_looks_for_manifest: bool = True  # before it seals
     commits_if_related: bool = True  # a flush, if its files are still those it began with
     removes_after_commit: bool = True
     names_before_removal: bool = True

@@ -64,6 +64,9 @@ class Writing(Protocol):
             yield "is poisoned", self._fail(state, i, process)
             return
         head = state.disk.head
+        newest = state.disk.manifests[-1].generation
+        if process.then == "seal" and self.rules.flush_looks_for_manifest:
+            process = process._replace(stale=process.stale or newest != process.generation)
         behind = head is not None and (
             head.generation > process.generation or head.lsn > len(process.batches)
         )

@@ -110,6 +110,13 @@ CONTROLS = [
         "recovering would find damage",
     ),
 ]
+CONTROLS_LARGE = [
+    (
+        "flush_looks_for_manifest",
+        Size(before=1, writes=1, flushes=2, failing_syncs=0, power_failures=0),
+        "recovering would find damage",
+    ),
+]
 CONTROLS_OF_NORMAL = [
     ("failed_sync_voids_head", FAULTY, "(0, 1) was synced, recovered would be ()"),
     ("failed_persisting_voids_head", Size(1, power_failures=0), "(0, 1) was synced, recovered"),
@@ -125,7 +132,10 @@ CONTROLS_OF_NORMAL = [
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
     ("without", "size", "expected", "rules"),
-    [pytest.param(*control, Rules(), id=control[0]) for control in CONTROLS]
+    [
+        pytest.param(*control, Rules(), id=control[0])
+        for control in CONTROLS + (CONTROLS_LARGE if CHOSEN is LARGE else [])
+    ]
     + [pytest.param(*control, NORMAL, id=control[0]) for control in CONTROLS_OF_NORMAL],
 )
 def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rules) -> None:
@@ -137,5 +147,6 @@ def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rul
 
 
 def test_every_rule_is_tried() -> None:
-    tried = {name for control in CONTROLS + CONTROLS_OF_NORMAL for name in control[0].split()}
+    controls = CONTROLS + CONTROLS_LARGE + CONTROLS_OF_NORMAL
+    tried = {name for control in controls for name in control[0].split()}
     assert tried == set(asdict(Rules())) - {"normal", "settles_reading"}
