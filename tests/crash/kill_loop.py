@@ -110,6 +110,7 @@ class Loop:
     def begin(self) -> None:
         """A new database."""
         self.path = self.directory / f"database-{self.databases}"
+        self.path.mkdir()  # a first writer may be killed before it does
         self.expected = Expected(1000 * self.counts.seed + self.databases)
         self.databases += 1
         self.progress.acknowledged = 0
