@@ -12,7 +12,8 @@ classes, with a few methods more.
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import chromadb as _chromadb
 from chromadb import (
@@ -68,7 +69,6 @@ from chromadb import (
 )
 
 from vexfs_chroma import _aliases, _install
-from vexfs_chroma._backup import BackupReport, backup, restore
 from vexfs_chroma._client import (
     AdminClient,
     Client,
@@ -86,29 +86,32 @@ from vexfs_chroma._errors import (
     StoragePermissionError,
 )
 from vexfs_chroma._install import install, uninstall
-from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
 from vexfs_chroma._local_client import LocalClient
-from vexfs_chroma._migrate import (
-    CollectionReport,
-    ConflictError,
-    MigrationReport,
-    SourceError,
-    export_chroma,
-    export_jsonl,
-    export_npz,
-    export_parquet,
-    import_chroma,
-    import_files,
-)
 from vexfs_chroma._query_plan import QueryPlan
-from vexfs_chroma._stats import (
-    CollectionStats,
-    DatabaseStats,
-    DiskUsage,
-    ProcessStats,
-    stats,
-)
 from vexfs_chroma._version import __version__
+
+if TYPE_CHECKING:
+    from vexfs_chroma._backup import BackupReport, backup, restore
+    from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
+    from vexfs_chroma._migrate import (
+        CollectionReport,
+        ConflictError,
+        MigrationReport,
+        SourceError,
+        export_chroma,
+        export_jsonl,
+        export_npz,
+        export_parquet,
+        import_chroma,
+        import_files,
+    )
+    from vexfs_chroma._stats import (
+        CollectionStats,
+        DatabaseStats,
+        DiskUsage,
+        ProcessStats,
+        stats,
+    )
 
 __all__ = [
     "DEFAULT_DATABASE",
@@ -203,12 +206,36 @@ __all__ = [
     "uninstall",
 ]
 
+# Tools that most programs never call are imported when they are first named.
+_LATER = {
+    "_backup": ("BackupReport", "backup", "restore"),
+    "_integrity": ("CheckReport", "Finding", "Loss", "RepairReport", "check", "repair"),
+    "_migrate": (
+        "CollectionReport",
+        "ConflictError",
+        "MigrationReport",
+        "SourceError",
+        "export_chroma",
+        "export_jsonl",
+        "export_npz",
+        "export_parquet",
+        "import_chroma",
+        "import_files",
+    ),
+    "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),
+}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
 _aliases.install()
 _install.register()
 
 
 def __getattr__(name: str) -> Any:
-    """Whatever else is public in chromadb: its submodules, and names of later releases."""
+    """Our tools, and whatever else is public in chromadb: submodules, names of later releases."""
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -218,4 +245,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(name for name in dir(_chromadb) if not name.startswith("_"))})
+    return sorted(
+        {*globals(), *__all__, *(name for name in dir(_chromadb) if not name.startswith("_"))}
+    )
