@@ -136,14 +136,16 @@ static void few_files(const char *path) {
         }
     }
     check_wide(collection, rows, 1);
+    vex_collection_info info = info_of(collection); /* the worker may have merged all by chance */
     uint64_t merges = vex_stat_get(VEX_STAT_COMPACTIONS);
+    merges += info.vector_files > 1 || info.payload_files > 1;
     CHECK_OK(vex_collection_compact(collection, 0));
-    CHECK_EQ(vex_stat_get(VEX_STAT_COMPACTIONS), merges + 1);
+    CHECK_EQ(vex_stat_get(VEX_STAT_COMPACTIONS), merges);
     CHECK_EQ(info_of(collection).vector_files, 1);
     CHECK_EQ(info_of(collection).payload_files, 1);
     check_wide(collection, rows, 1);
     CHECK_OK(vex_collection_compact(collection, 0)); /* nothing left to do */
-    CHECK_EQ(vex_stat_get(VEX_STAT_COMPACTIONS), merges + 1);
+    CHECK_EQ(vex_stat_get(VEX_STAT_COMPACTIONS), merges);
     CHECK_STATUS(vex_collection_compact(collection, 1), VEX_ERR_INVALID);
     close_both(collection, db);
     if (path != NULL) {
