@@ -23,7 +23,6 @@ import json
 import mmap
 import os
 import random
-import struct
 import sys
 import tempfile
 import time
@@ -86,28 +85,25 @@ def state_after(done: int) -> dict[int, int]:
 class Board:
     """For each writer, how many operations it has begun and how many were acknowledged."""
 
-    _PAIR = struct.Struct("<qq")
-
     def __init__(self, path: Path) -> None:
-        size = WRITERS * self._PAIR.size
+        size = WRITERS * 2 * 8
         with path.open("r+b" if path.exists() else "w+b") as file:
             file.truncate(size)
-            self._map = mmap.mmap(file.fileno(), size)
-
-    def _get(self, writer: int, which: int) -> int:
-        return int(struct.unpack_from("<q", self._map, writer * 16 + which * 8)[0])
+            # Each number is read and stored as one: struct.pack_into() would zero it first, which
+            # others see, and which stays when the writer is killed there.
+            self._numbers = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
 
     def begun(self, writer: int) -> int:
-        return self._get(writer, 0)
+        return self._numbers[2 * writer]
 
     def acknowledged(self, writer: int) -> int:
-        return self._get(writer, 1)
+        return self._numbers[2 * writer + 1]
 
     def begin(self, writer: int, number: int) -> None:
-        struct.pack_into("<q", self._map, writer * 16, number)
+        self._numbers[2 * writer] = number
 
     def acknowledge(self, writer: int, number: int) -> None:
-        struct.pack_into("<q", self._map, writer * 16 + 8, number)
+        self._numbers[2 * writer + 1] = number
 
 
 def open_all(path: Path) -> tuple[Any, list[Any]]:
