@@ -62,6 +62,40 @@ def test_what_cannot_be_done_is_exit_code_3(tmp_path: Path) -> None:
     run("import", "chroma", source, "--to", tmp_path / "vexfs", "--on-conflict", "replace")
 
 
+@pytest.mark.parametrize("what", ["collection", "database", "tenant"])
+def test_what_was_chosen_and_is_not_there(what: str, tmp_path: Path) -> None:
+    source, _ = unpack("1.5.9", tmp_path)
+    made = tmp_path / "vexfs"
+    shown = run("import", "chroma", source, "--to", made, f"--{what}", "typo", code=3)
+    assert f"has no {what} 'typo'" in shown
+    assert not made.exists()
+    run("import", "chroma", source, "--to", made)
+    shown = run("export", "jsonl", tmp_path / "out", "--from", made, f"--{what}", "typo", code=3)
+    assert f"has no {what} 'typo'" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_does_not_go_into_its_database(tmp_path: Path) -> None:
+    source, _ = unpack("1.5.9", tmp_path)
+    made = tmp_path / "vexfs"
+    run("import", "chroma", source, "--to", made)
+    assert "give another one" in run("export", "npz", made / "out", "--from", made, code=3)
+    assert not (made / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["stats", "check", "check --json"])
+def test_output_that_has_no_room(command: str, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    source, _ = unpack("1.5.9", tmp_path)
+    run("import", "chroma", source, "--to", tmp_path / "vexfs")
+    words = [sys.executable, "-m", "vexfs_chroma._cli", *command.split(), str(tmp_path / "vexfs")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
+    assert "the disk is full where the output" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

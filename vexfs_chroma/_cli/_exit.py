@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import TYPE_CHECKING
 
 import typer
@@ -35,11 +36,17 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ChromaError, OSError, ValueError, ImportError) as error:
-        err.print(f"vexctl: {error}", markup=False)
+        err.print(f"vexctl: {_text(error)}", markup=False)
         raise typer.Exit(FAILED) from error
     except KeyboardInterrupt as error:
         err.print("vexctl: interrupted")
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        return "the disk is full where the output, or a copy, goes; make room and try again"
+    return str(error)
 
 
 def finish(*, ok: bool) -> None:

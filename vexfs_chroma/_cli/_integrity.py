@@ -68,6 +68,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=err,
             transient=True,
+            disable=not err.is_terminal,
         )
         self._task: TaskID | None = None
         self._name = ""
@@ -123,6 +124,8 @@ def _show_repair(done: RepairReport) -> None:
             f"lost [{loss.collection}]: {loss.what}{record}{number}: {loss.file}: {loss.why}",
             markup=False,
         )
+    if len(done.losses) > _MOST:
+        out.print(f"... {len(done.losses) - _MOST} more of these (--report FILE has all)")
     for what, count in sorted(done.lost.items()):
         out.print(f"{would}lost: {what}: {count}", markup=False)
     if done.quarantine is not None:

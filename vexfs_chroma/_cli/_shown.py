@@ -39,6 +39,7 @@ class CopyProgress:
             TimeRemainingColumn(),
             console=err,
             transient=True,
+            disable=not err.is_terminal,
         )
         self._task: TaskID | None = None
         self._of: CollectionReport | None = None
@@ -71,6 +72,7 @@ class StepProgress:
             TimeRemainingColumn(),
             console=err,
             transient=True,
+            disable=not err.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -28,10 +28,10 @@ def stats(path: Path = _PATH, as_json: bool = _JSON) -> None:
 
     with explained():
         found = look(path)
-    if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=2))
-    else:
-        _show(found)
+        if as_json:
+            typer.echo(json.dumps(found.as_dict(), indent=2))
+        else:
+            _show(found)
     finish(ok=not found.missing)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from chromadb.errors import ChromaError, InvalidArgumentError
 
+from vexfs_chroma._migrate._chosen import check_chosen, check_outside
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport, ProblemFile
 from vexfs_chroma._migrate._source import ChromaSource, SourceCollection, SourceRecord, parameters
 from vexfs_chroma._migrate._target import CONFLICTS, Batch, ConflictError, Target, existing
@@ -65,24 +66,19 @@ def import_chroma(
         raise InvalidArgumentError(f"batch must be positive, got {batch!r}")
     with ChromaSource(source) as chroma, ProblemFile(report) as problems:
         wanted = _Wanted(tenants, databases, collections)
-        chosen = [c for c in chroma.collections() if wanted.collection(c)]
+        found = chroma.collections()
+        chosen = [c for c in found if wanted.collection(c)]
+        wanted.check(source, chroma.databases(), chosen)
         job = _Import(chroma, chosen, batch, problems, progress)
         job.report = MigrationReport(str(source), str(target), dry_run=dry_run)
         if dry_run:
             job.run(None, on_conflict)
         else:
-            _check_target(Path(source), Path(target))
+            check_outside(Path(source), Path(target))
             with Target(target) as open_target:
                 job.make_databases(open_target, wanted)
                 job.run(open_target, on_conflict)
         return job.report
-
-
-def _check_target(source: Path, target: Path) -> None:
-    if target.resolve().is_relative_to(source.resolve()):
-        raise InvalidArgumentError(
-            f"{target} is in the directory that is copied; give another one to copy into"
-        )
 
 
 class _Wanted:
@@ -106,6 +102,15 @@ class _Wanted:
         return self.database(collection.tenant, collection.database) and (
             not self._collections or collection.name in self._collections
         )
+
+    def check(
+        self, source: str | Path, homes: list[tuple[str, str]], chosen: list[SourceCollection]
+    ) -> None:
+        """Raise NotFoundError when something that was chosen is not there."""
+        held = [home for home in homes if self.database(*home)]
+        check_chosen(source, "database", self._databases, [database for _, database in held])
+        check_chosen(source, "tenant", self._tenants, [tenant for tenant, _ in held])
+        check_chosen(source, "collection", self._collections, [c.name for c in chosen])
 
     def whole_databases(self) -> bool:
         return not self._collections

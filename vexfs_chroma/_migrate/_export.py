@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import ChromaError, InvalidArgumentError
 
+from vexfs_chroma._migrate._chosen import check_chosen, check_outside
 from vexfs_chroma._migrate._files import FORMATS, MANIFEST, FileFormat
 from vexfs_chroma._migrate._pages import SourceDatabase
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
@@ -103,8 +104,11 @@ class Job:
         self.database, self.report = database, report
         self.batch, self.progress = batch, progress
         self.homes = database.databases(tenants, databases)
+        check_chosen(report.source, "database", databases, [name for _, name in self.homes])
+        check_chosen(report.source, "tenant", tenants, [tenant for tenant, _ in self.homes])
         self.tenants = sorted({tenant for tenant, _ in self.homes})
         self._models = database.collections(self.homes, collections)
+        check_chosen(report.source, "collection", collections, [m.name for m in self._models])
 
     def collections(self) -> list[tuple[CollectionModel, CollectionReport]]:
         """The collections, and the report of each."""
@@ -134,6 +138,7 @@ def _run(
     source: str | Path, target: str | Path, copy: Callable[[Job], None], **options: Any
 ) -> MigrationReport:
     report = MigrationReport(str(source), str(target))
+    check_outside(Path(source), Path(target))
     with SourceDatabase(source) as database:
         copy(Job(database, report, **options))
     return report
