@@ -53,6 +53,7 @@ def free(disk: Path) -> int:
 
 def fill_up(disk: Path) -> Path:
     """Take the last byte; the file that did."""
+    assert os.statvfs(disk).f_blocks * os.statvfs(disk).f_frsize <= 1024 * MIB, "not the machine's"
     ballast = disk / "ballast"
     with ballast.open("ab", buffering=0) as file:
         for size in (MIB, 65536, 4096, 512, 1):

@@ -37,6 +37,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_up(disk: Path) -> None:
+    assert disk.is_mount(), "this would fill the machine's disk"
     with (disk / "ballast").open("ab", buffering=0) as ballast:
         for size in (65536, 4096, 512):
             with contextlib.suppress(OSError):
