@@ -53,6 +53,7 @@ from vexfs_chroma._errors import (
     StorageFullError,
     StoragePermissionError,
 )
+from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -441,6 +442,7 @@ class CatalogFile:
             if self.read_only:  # not "immutable": others may write where this medium is a view
                 options = "?mode=ro"
             uri = f"file:{quote(os.fsencode(os.path.realpath(self.path)))}{options}"
+            self._refuse_what_is_no_file()
         with self._translating():
             connection = sqlite3.connect(
                 uri,
@@ -460,6 +462,15 @@ class CatalogFile:
                 connection.close()
                 raise
         return _Session(os.getpid(), connection, threading.RLock())
+
+    def _refuse_what_is_no_file(self) -> None:
+        """SQLite would wait for a pipe for ever, and not tell what is wrong with a directory."""
+        for path in (self.path, f"{self.path}-journal"):
+            if path is not None and is_no_file(path):
+                raise CorruptionError(
+                    f"{path} is no plain file; restore {FILE_NAME} from a backup, or have "
+                    "`vexctl repair` make a new one"
+                )
 
     def _current(self) -> _Session:
         if self._closed:

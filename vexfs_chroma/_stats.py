@@ -15,9 +15,12 @@ from chromadb.errors import NotFoundError
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog_file import FILE_NAME
+from vexfs_chroma._errors import CorruptionError
 from vexfs_chroma._storage import check_directory
 
 if TYPE_CHECKING:
+    import uuid
+
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._catalog import Collection as Entry
 
@@ -182,10 +185,18 @@ def _look(
         format_version=f"{major}.{minor}",
         collections=[one for one in found.values() if one is not None],
         missing=[entry.name for entry in entries if found[entry.id] is None and entry.id in now],
-        unlisted=[str(id) for id in engine.list_collections() if id not in now.union(found)],
+        unlisted=[str(id) for id in _directories(engine) if id not in now.union(found)],
         disk=_sum([one.disk for one in found.values() if one is not None], _catalog_bytes(path)),
         process=process,
     )
+
+
+def _directories(engine: _engine.Database) -> list[uuid.UUID]:
+    """What the engine holds; nothing where the directory of the collections is gone."""
+    try:
+        return engine.list_collections()
+    except CorruptionError:
+        return []
 
 
 def _collection_stats(

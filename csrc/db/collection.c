@@ -281,8 +281,8 @@ vex_status vex_collection_announce_gone(vex_vfs *vfs, const uint8_t uuid[16], co
     vex_file *head = NULL;
     VEX_TRY(vex_path_join(path, dir, "head"));
     vex_status status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &head);
-    if (status == VEX_ERR_NOT_FOUND) {
-        return VEX_OK; /* never written: who has it open looks for the directory */
+    if (status == VEX_ERR_NOT_FOUND || status == VEX_ERR_CORRUPT) {
+        return VEX_OK; /* never written, or no file: who has it open looks for the directory */
     }
     VEX_TRY(status);
     status = vex_head_write(vfs, head, uuid, &(vex_head){.generation = VEX_HEAD_DROPPED});
@@ -413,6 +413,18 @@ static vex_status keep_complete(vex_db *db, vex_buf *uuids) {
     return VEX_OK;
 }
 
+/* Every database has the directory of its collections from the beginning. */
+static vex_status explain_no_directory(vex_status status, const char *path) {
+    const int why = vex_last_error()->sys_errno;
+    if (status == VEX_OK || (why != ENOENT && why != ENOTDIR && why != ELOOP)) {
+        return status;
+    }
+    return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, why,
+                       "the directory of the collections is %s; restore it from a backup, or have "
+                       "`vexctl repair` make an empty one",
+                       why == ENOENT ? "missing" : "no directory");
+}
+
 vex_status vex_collection_list(vex_db *db, uint8_t **uuids, uint32_t *n) {
     vex_buf found = {0};
     char path[VEX_PATH_MAX];
@@ -424,6 +436,7 @@ vex_status vex_collection_list(vex_db *db, uint8_t **uuids, uint32_t *n) {
     if (status == VEX_OK) {
         status = db->vfs->dir_list(db->vfs, path, note_directory, &found);
     }
+    status = explain_no_directory(status, path);
     if (status == VEX_OK) {
         status = keep_complete(db, &found);
     }

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from chromadb.errors import NotFoundError, VersionMismatchError
 from integrity_kit import World, contents, digest, flip_bit, overwrite, read_everything
+from typer.testing import CliRunner
 
 import vexfs_chroma
+from vexfs_chroma._cli._app import app
 
 CATALOG = "catalog.sqlite3"
 
@@ -142,6 +144,33 @@ def test_directory_without_name_and_name_without_directory(world: World) -> None
     assert found[f"recovered-{id[:8]}"] == world.expected["first"]
     assert found["second"] == {}
     assert found["logged"] == world.expected["logged"]
+    assert not vexfs_chroma.repair(world.path).changed
+
+
+@pytest.mark.parametrize("way", ["missing", "a file", "a link"])
+def test_without_the_directory_of_the_collections(world: World, way: str) -> None:
+    place = world.path / "collections"
+    shutil.rmtree(place)
+    if way == "a file":
+        place.write_bytes(b"something")
+    elif way == "a link":
+        place.symlink_to("nowhere")
+    report = vexfs_chroma.check(world.path)
+    assert str(place) in [finding.file for finding in report.damage]
+    with pytest.raises(vexfs_chroma.CorruptionError, match="repair"):
+        vexfs_chroma.PersistentClient(world.path)
+    ran = CliRunner().invoke(app, ["stats", str(world.path)])
+    if way != "a file":
+        assert ran.exit_code == 1, ran.output
+        assert ran.output.count("the files of this collection are gone") == len(world.expected)
+    assert vexfs_chroma.repair(world.path, dry_run=True).lost == {"collection": 4}
+    assert os.path.lexists(place) == (way != "missing")
+    done = vexfs_chroma.repair(world.path)
+    assert done.lost == {"collection": 4}
+    assert done.after is not None
+    assert done.after.ok
+    assert os.path.lexists(Path(done.quarantine or "nowhere", "collections")) == (way != "missing")
+    assert contents(world.path, read_only=False) == {name: {} for name in world.expected}
     assert not vexfs_chroma.repair(world.path).changed
 
 

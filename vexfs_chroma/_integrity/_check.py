@@ -18,6 +18,7 @@ from vexfs_chroma._catalog_file import FILE_NAME as CATALOG
 from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
 from vexfs_chroma._integrity import _names
 from vexfs_chroma._integrity._report import REPAIR, CheckReport, Finding
+from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
     from vexfs_chroma._integrity._report import Progress
@@ -28,6 +29,7 @@ QUARANTINE = "quarantine"
 STAGING = "repair.tmp"
 REPAIRED = ".repaired"
 DROPPED = ".dropped"
+LOCKS = ("MAINT", "LOCK")  # in the order in which the engine takes them
 
 _LOOKS = 5
 _BETWEEN_LOOKS = 0.05
@@ -42,6 +44,8 @@ class Examined:
     names: _names.Names
     directories: set[uuid.UUID] = field(default_factory=set)
     superblock_damaged: bool = False
+    collections_damaged: bool = False
+    """The directory of the collections is missing, or is none."""
     catalog_damaged: bool = False
     damaged: list[uuid.UUID] = field(default_factory=list)
     """Collections to be salvaged."""
@@ -49,6 +53,8 @@ class Examined:
     """Directories with records that no row names."""
     missing: list[uuid.UUID] = field(default_factory=list)
     """Rows without a directory."""
+    locks: list[str] = field(default_factory=list)
+    """Names of lock files that are no files."""
     graphs: list[str] = field(default_factory=list)
     """Damaged graph files."""
 
@@ -88,6 +94,7 @@ def examine(path: str, *, deep: bool, progress: Progress | None = None) -> Exami
     directories = _directories(path)
     examined = Examined(CheckReport(path, deep), uuid.UUID(int=0), _names.Names(path))
     _check_superblock(path, directories, examined)
+    _check_collections(path, examined)
     _check_names(path, examined)
     for n, id in enumerate(sorted(examined.directories)):
         _check_collection(path, id, examined, progress, f"({n + 1}/{len(examined.directories)}) ")
@@ -103,7 +110,9 @@ def collection_path(path: str, id: uuid.UUID) -> Path:
 def _directories(path: str) -> set[uuid.UUID]:
     try:
         names = [entry.name for entry in Path(path, COLLECTIONS).iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except OSError:  # it is missing, a file, a link that leads nowhere: _check_collections tells
         return set()
     return {uuid.UUID(name) for name in names if re.fullmatch("[0-9a-f]{32}", name)}
 
@@ -145,6 +154,14 @@ def _owner(path: str, id: uuid.UUID) -> uuid.UUID | None:
         return _engine.read_owner(path, id)
     except (CorruptionError, NotFoundError, InternalError):
         return None
+
+
+def _check_collections(path: str, examined: Examined) -> None:
+    directory = Path(path, COLLECTIONS)
+    if not directory.is_dir():
+        examined.collections_damaged = True
+        what = "it is no directory" if os.path.lexists(directory) else "it is missing"
+        examined.add("damage", directory, what)
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -253,6 +270,10 @@ def _check_unnamed(path: str, id: uuid.UUID, examined: Examined, *, is_empty: bo
 
 def _check_rest(path: str, examined: Examined) -> None:
     root = Path(path)
+    for name in LOCKS:
+        if is_no_file(root / name):
+            examined.locks.append(name)
+            examined.add("damage", root / name, "it is no plain file, so it cannot be locked")
     for entry in sorted(root.glob(f"{QUARANTINE}/*")):
         examined.add(
             "notice",

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vexfs_chroma._errors import DatabaseLockedError
+from vexfs_chroma._integrity._check import LOCKS
+from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +33,9 @@ def exclusive(path: str, *, writes: bool) -> Iterator[None]:
             f"{path} is open in {', '.join(users)}; stop that first. A repair must be alone"
         )
     with contextlib.ExitStack() as stack:
-        for name in ("MAINT", "LOCK"):  # in the order in which the engine takes them
+        for name in LOCKS:
+            if is_no_file(Path(path, name)):  # nobody can lock it
+                continue
             try:
                 descriptor = os.open(Path(path, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError:

@@ -60,7 +60,7 @@ class Names:
 def read_names(path: str, directories: Iterable[uuid.UUID]) -> Names:
     """What the catalog says; beside writers, too."""
     names = Names(str(Path(path) / FILE_NAME))
-    if not Path(names.path).exists():
+    if not os.path.lexists(names.path):
         names.exists = False
         return names
     with contextlib.ExitStack() as stack:

@@ -42,6 +42,7 @@ from vexfs_chroma._integrity._check import (
 )
 from vexfs_chroma._integrity._locking import exclusive
 from vexfs_chroma._integrity._report import Loss, LossLog, RepairReport
+from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +129,12 @@ class _Repair:
         self._writes = not done.dry_run
 
     def run(self) -> None:
+        if self._examined.collections_damaged:
+            self._replace_collections()
+        for name in self._examined.locks:  # whoever needs one makes it
+            if self._writes:
+                self._put_aside(Path(self._root, name))
+            self._done.repaired.append(name)
         if self._examined.superblock_damaged:
             self._replace_superblock()
             if self._writes:  # without it no collection could be opened, and compared with its head
@@ -162,11 +169,19 @@ class _Repair:
 
     def _copy_aside(self, name: str) -> None:
         source, copy = Path(self._root, name), self._quarantine() / name
+        if is_no_file(source):
+            self._put_aside(source)
+            return
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(source, copy)
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
             sync_directory(copy.parent)
+
+    def _put_aside(self, what: Path) -> None:
+        what.rename(self._quarantine() / what.name)
+        sync_directory(self._quarantine())
+        sync_directory(what.parent)
 
     def _staging(self) -> Path:
         """An empty database of the same identity, to make a copy in."""
@@ -185,6 +200,16 @@ class _Repair:
             self._copy_aside(SUPERBLOCK)
             _engine.write_superblock(self._root, self._examined.identity)
         self._done.repaired.append(SUPERBLOCK)
+
+    def _replace_collections(self) -> None:
+        """Make the directory in which collections are; what has its name goes aside."""
+        directory = Path(self._root, COLLECTIONS)
+        if self._writes:
+            if os.path.lexists(directory):
+                self._put_aside(directory)
+            directory.mkdir()
+            sync_directory(self._root)
+        self._done.repaired.append(COLLECTIONS)
 
     def _salvage(self, id: uuid.UUID) -> None:
         salvage = _engine.Salvage(self._root, self._examined.identity, id)
