@@ -277,6 +277,10 @@ static vex_status check_head(vex_check *check) {
     if (status == VEX_ERR_NOT_FOUND) {
         return VEX_OK;
     }
+    if (status == VEX_ERR_CORRUPT) { /* no file, so that no write can make it anew */
+        check->stage = CHECK_DONE;
+        return check_note_error(check, status);
+    }
     VEX_TRY(status);
     status = vex_head_check(check->vfs, file, check->collection, &sound);
     check->vfs->file_close(check->vfs, file);

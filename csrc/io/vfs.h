@@ -9,6 +9,7 @@
  *   ENOENT -> VEX_ERR_NOT_FOUND, EACCES/EPERM/EROFS -> VEX_ERR_PERMISSION,
  *   ENOSPC/EDQUOT/EFBIG -> VEX_ERR_NO_SPACE, EEXIST -> VEX_ERR_EXISTS, ENOMEM -> NO_MEMORY,
  *   anything else -> VEX_ERR_IO.
+ * What is opened and is no plain file (a directory, a pipe, a link to nothing) is VEX_ERR_CORRUPT.
  * Short transfers and EINTR are dealt with here and nowhere else: read returns fewer bytes only
  * at end of file, write writes all or fails.
  *

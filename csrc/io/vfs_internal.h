@@ -10,6 +10,11 @@
 vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what)
     __attribute__((cold));
 
+/* `path` cannot be opened as a file.  A directory (EISDIR), a link that leads nowhere (ELOOP) or
+ * something that is neither (ENXIO) in the place of a file is damage. */
+vex_status vex_vfs_fail_open(const char *path, int sys_errno)
+    __attribute__((cold));
+
 /* A file is shorter than what was to be mapped. */
 vex_status vex_vfs_fail_short(const char *path, uint64_t expected, uint64_t found)
     __attribute__((cold));

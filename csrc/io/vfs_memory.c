@@ -52,11 +52,11 @@ static vex_status memory_open(vex_vfs *vfs, const char *path, vex_file_mode mode
     memcpy(file->path, path, path_bytes);
     file->writable = mode != VEX_FILE_READ;
     memory_vfs *m = enter(vfs);
-    vex_status status =
-        leave(m, vex_tree_open(&m->tree, path, mode, &file->node), path, "cannot open file");
-    if (status != VEX_OK) {
+    int error = vex_tree_open(&m->tree, path, mode, &file->node);
+    pthread_mutex_unlock(&m->lock);
+    if (error != 0) {
         vex_free(file);
-        return status;
+        return vex_vfs_fail_open(path, error);
     }
     *out = file;
     return VEX_OK;

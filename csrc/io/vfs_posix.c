@@ -69,6 +69,31 @@ static int open_above_stderr(const char *path, int flags) {
     return fd;
 }
 
+/* 0 or an errno of vex_vfs_fail_open().  A FIFO or a device would keep whoever opens it waiting, so
+ * everything is opened without; who has a lease on a file is waited for, though. */
+static int open_plain(const char *path, int flags, int *out) {
+    struct stat found;
+    int fd = open_above_stderr(path, flags | O_NONBLOCK);
+    if (fd < 0 && errno == EWOULDBLOCK) {
+        fd = open_above_stderr(path, flags);
+    }
+    if (fd < 0) {
+        int sys_errno = errno;
+        bool leads_nowhere =
+            sys_errno == ENOENT && lstat(path, &found) == 0 && S_ISLNK(found.st_mode);
+        return leads_nowhere ? ELOOP : sys_errno;
+    }
+    int sys_errno = fstat(fd, &found) != 0   ? errno
+                    : S_ISREG(found.st_mode) ? 0
+                    : S_ISDIR(found.st_mode) ? EISDIR
+                                             : ENXIO;
+    if (sys_errno != 0) {
+        close(fd);
+    }
+    *out = fd;
+    return sys_errno;
+}
+
 static vex_status posix_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
     static const int flags[] = {
         [VEX_FILE_READ] = O_RDONLY,
@@ -83,11 +108,10 @@ static vex_status posix_open(vex_vfs *vfs, const char *path, vex_file_mode mode,
         return vex_vfs_fail(path, ENOMEM, "cannot open file");
     }
     memcpy(file->path, path, path_bytes);
-    file->fd = open_above_stderr(path, flags[mode]);
-    if (file->fd < 0) {
-        int sys_errno = errno;
+    int sys_errno = open_plain(path, flags[mode], &file->fd);
+    if (sys_errno != 0) {
         vex_free(file);
-        return vex_vfs_fail(path, sys_errno, "cannot open file");
+        return vex_vfs_fail_open(path, sys_errno);
     }
     vex_stat_add(VEX_STAT_OPEN_FILES, 1);
     *out = file;
@@ -366,7 +390,10 @@ static vex_status path_result(int result, const char *path, const char *what) {
 static vex_status posix_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
     (void)vfs;
     struct stat found;
-    VEX_TRY(path_result(stat(path, &found), path, "cannot examine file"));
+    if (stat(path, &found) != 0) {
+        return errno == ELOOP ? vex_vfs_fail_open(path, errno)
+                              : vex_vfs_fail(path, errno, "cannot examine file");
+    }
     *out = convert_stat(&found);
     return VEX_OK;
 }

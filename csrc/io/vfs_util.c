@@ -63,6 +63,16 @@ vex_status vex_vfs_fail(const char *path, int sys_errno, const char *what) {
                        hint_for_errno(sys_errno));
 }
 
+vex_status vex_vfs_fail_open(const char *path, int sys_errno) {
+    const char *what = sys_errno == EISDIR  ? "a directory"
+                       : sys_errno == ELOOP ? "a link that leads nowhere"
+                       : sys_errno == ENXIO ? "a pipe, a socket or a device"
+                                            : NULL;
+    return what == NULL ? vex_vfs_fail(path, sys_errno, "cannot open file")
+                        : VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, sys_errno,
+                                      "it is no plain file but %s; restore it from a backup", what);
+}
+
 vex_status vex_vfs_fail_short(const char *path, uint64_t expected, uint64_t found) {
     return VEX_FAIL_AT(
         VEX_ERR_CORRUPT, path, found, 0,

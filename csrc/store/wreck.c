@@ -405,6 +405,8 @@ vex_status vex_wreck_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
         vfs->file_close(vfs, file);
     } else if (status == VEX_ERR_NOT_FOUND && entry != NULL) {
         status = add_fault(&w, 0, 0, "it is missing");
+    } else if (status == VEX_ERR_CORRUPT) {
+        status = add_fault(&w, 0, 0, "it is no plain file");
     }
     if (status != VEX_OK) {
         vex_wreck_close(&w);

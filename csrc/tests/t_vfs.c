@@ -31,8 +31,9 @@ VFS_TEST(open_modes) {
     CHECK_STATUS(vfs->file_truncate(vfs, file, 0), VEX_ERR_IO);
     vfs->file_close(vfs, file);
     vfs->file_close(vfs, NULL);
-    CHECK_STATUS(vfs->file_open(vfs, root, VEX_FILE_WRITE, &file), VEX_ERR_IO);
+    CHECK_STATUS(vfs->file_open(vfs, root, VEX_FILE_WRITE, &file), VEX_ERR_CORRUPT);
     CHECK_EQ(vex_last_error()->sys_errno, EISDIR);
+    CHECK_STATUS(vfs->file_open(vfs, root, VEX_FILE_READ, &file), VEX_ERR_CORRUPT);
     check_content(vfs, path, "Jello");
 }
 

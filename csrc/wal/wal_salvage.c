@@ -238,8 +238,13 @@ vex_status vex_wal_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16]
     vex_bulk bulk = {0};
     vex_wal_survey found = {0};
     VEX_TRY(vex_wal_path(path, dir, number));
-    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
-    vex_status status = survey(vfs, path, file, uuid, number, newest, &bulk, &found);
+    vex_status status = vfs->file_open(vfs, path, VEX_FILE_READ, &file);
+    if (status == VEX_ERR_CORRUPT) { /* no plain file, so nothing of it can be read */
+        *out = (vex_wal_survey){.header_damaged = true};
+        return VEX_OK;
+    }
+    VEX_TRY(status);
+    status = survey(vfs, path, file, uuid, number, newest, &bulk, &found);
     vfs->file_close(vfs, file);
     vex_bulk_destroy(&bulk);
     if (status != VEX_OK) {
