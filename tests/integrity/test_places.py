@@ -203,7 +203,11 @@ def test_what_is_no_damage(world: World) -> None:
     assert contents(world.path) == world.expected
 
 
-def test_a_damaged_graph_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", ["flipped", "pipe", "link"])
+def test_a_damaged_graph_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     monkeypatch.setenv("VEXFS_INDEX_ROWS", "100")
     path = tmp_path / "db"
     with vexfs_chroma.PersistentClient(path) as client:
@@ -214,14 +218,24 @@ def test_a_damaged_graph_is_put_aside(tmp_path: Path, monkeypatch: pytest.Monkey
         client.wait_idle()
     (graph,) = path.glob("collections/*/gra-*")
     assert vexfs_chroma.check(path, deep=True).findings == []
-    flip_bit(graph, graph.stat().st_size // 2, 1)
+    if way == "flipped":
+        flip_bit(graph, graph.stat().st_size // 2, 1)
+    else:
+        graph.unlink()
+        if way == "pipe":
+            os.mkfifo(graph)
+        else:
+            graph.symlink_to("nowhere")
+        with vexfs_chroma.PersistentClient(path, read_only=True) as client:
+            found = client.get_collection("graph", embedding_function=None)
+            assert found.query(query_embeddings=vectors[7], n_results=1)["ids"] == [["7"]]
     report = vexfs_chroma.check(path, deep=True)
     assert report.ok
     assert [finding.file for finding in report.notices] == [str(graph)]
     done = vexfs_chroma.repair(path)
     assert done.changed
     assert done.ok
-    assert not graph.exists()
+    assert not os.path.lexists(graph)
     assert len(list(Path(done.quarantine or "").iterdir())) == 1
     assert not vexfs_chroma.repair(path).changed
 

@@ -310,7 +310,7 @@ class _Repair:
         self._done.repaired.append(self._examined.names.name_of(id))
 
     def _put_graph_aside(self, file: Path) -> None:
-        if self._writes and file.exists():
+        if self._writes and os.path.lexists(file):
             file.rename(self._quarantine() / f"{file.parent.name}-{file.name}")
             sync_directory(file.parent)
         self._done.repaired.append(file.name)
