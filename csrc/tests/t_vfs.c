@@ -3,6 +3,7 @@
  */
 #include "tests/vfs_suite.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- files ---- */
@@ -35,6 +36,32 @@ VFS_TEST(open_modes) {
     CHECK_EQ(vex_last_error()->sys_errno, EISDIR);
     CHECK_STATUS(vfs->file_open(vfs, root, VEX_FILE_READ, &file), VEX_ERR_CORRUPT);
     check_content(vfs, path, "Jello");
+}
+
+TEST(posix_what_is_no_plain_file) {
+    static const struct {
+        const char *name;
+        int sys_errno;
+    } cases[] = {{"pipe", ENXIO}, {"nothing", ELOOP}, {"itself", ELOOP}};
+    vex_vfs *vfs = vex_vfs_posix();
+    const char *root = test_directory();
+    uint64_t open_files = vex_stat_get(VEX_STAT_OPEN_FILES);
+    vex_file *file;
+    CHECK_EQ(mkfifo(in(root, "pipe"), 0600), 0);
+    CHECK_EQ(symlink("no/such", in(root, "nothing")), 0);
+    CHECK_EQ(symlink("itself", in(root, "itself")), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int mode = VEX_FILE_READ; mode <= VEX_FILE_CREATE; mode++) {
+            const char *path = in(root, cases[i].name);
+            CHECK_STATUS(vfs->file_open(vfs, path, (vex_file_mode)mode, &file), VEX_ERR_CORRUPT);
+            CHECK_EQ(vex_last_error()->sys_errno, cases[i].sys_errno);
+            CHECK(strstr(vex_last_error()->message, "no plain file") != NULL);
+        }
+    }
+    CHECK_EQ(vex_stat_get(VEX_STAT_OPEN_FILES), open_files);
+    make(vfs, in(root, "f"), "content");
+    CHECK_EQ(symlink("f", in(root, "to_f")), 0);
+    check_content(vfs, in(root, "to_f"), "content");
 }
 
 VFS_TEST(read_stops_at_the_end) {

@@ -113,32 +113,6 @@ static void hold_lock(vex_vfs *vfs, const char *path, int ready, int over) {
     _exit(0);
 }
 
-TEST(posix_what_is_no_plain_file) {
-    static const struct {
-        const char *name;
-        int sys_errno;
-    } cases[] = {{"pipe", ENXIO}, {"nothing", ELOOP}, {"itself", ELOOP}};
-    vex_vfs *vfs = vex_vfs_posix();
-    const char *root = test_directory();
-    uint64_t open_files = vex_stat_get(VEX_STAT_OPEN_FILES);
-    vex_file *file;
-    CHECK_EQ(mkfifo(in(root, "pipe"), 0600), 0);
-    CHECK_EQ(symlink("no/such", in(root, "nothing")), 0);
-    CHECK_EQ(symlink("itself", in(root, "itself")), 0);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        for (int mode = VEX_FILE_READ; mode <= VEX_FILE_CREATE; mode++) {
-            const char *path = in(root, cases[i].name);
-            CHECK_STATUS(vfs->file_open(vfs, path, (vex_file_mode)mode, &file), VEX_ERR_CORRUPT);
-            CHECK_EQ(vex_last_error()->sys_errno, cases[i].sys_errno);
-            CHECK(strstr(vex_last_error()->message, "no plain file") != NULL);
-        }
-    }
-    CHECK_EQ(vex_stat_get(VEX_STAT_OPEN_FILES), open_files);
-    make(vfs, in(root, "f"), "content");
-    CHECK_EQ(symlink("f", in(root, "to_f")), 0);
-    check_content(vfs, in(root, "to_f"), "content");
-}
-
 TEST(posix_lock_holder) {
     vex_vfs *vfs = vex_vfs_posix();
     const char *path = in(test_directory(), "lock");
