@@ -37,6 +37,7 @@ from chromadb.auth import UserIdentity
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings, System
 from chromadb.errors import (
     AuthorizationError,
+    ChromaError,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -63,6 +64,8 @@ from vexfs_chroma._storage import most_open_collections, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from vexfs_chroma._catalog import Removed
 
 MAX_BATCH_SIZE = 2**20
 """What `get_max_batch_size` answers.  It is advice for callers that split; larger calls work."""
@@ -383,7 +386,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         database: str = DEFAULT_DATABASE,
     ) -> None:
         check_str("name", name)
-        self._drop([self._catalog.delete_collection(name, tenant, database)])
+        self._drop(self._catalog.delete_collection(name, tenant, database))
 
     @override
     def _modify(
@@ -487,13 +490,22 @@ class VexfsAPI(IndexOperations, RefusedOperations):
     def _forget(self, id: UUID) -> None:
         self._collections.pop(id, None)  # closed when the last running call lets go of it
 
-    def _drop(self, ids: Sequence[UUID]) -> None:
-        """Remove directories of collections that the catalog no longer has."""
-        database = self._database
-        for id in ids:
+    def _drop(self, removed: Removed) -> None:
+        """Remove directories of collections that the catalog no longer has.
+
+        Where that fails, it has them again: a deletion that raised is not to happen later.
+        """
+        catalog, database = self._opened()
+        for n, id in enumerate(removed.ids):
             self._forget(id)
-            with contextlib.suppress(NotFoundError):  # another process was faster
-                database.drop_collection(id)
+            try:
+                with contextlib.suppress(NotFoundError):  # another process was faster
+                    database.drop_collection(id)
+            except BaseException:
+                # Else the next opening goes on with it.
+                with contextlib.suppress(ChromaError):
+                    catalog.put_back(removed, removed.ids[n:], database.list_collections)
+                raise
 
     @override
     def _using(self, id: UUID, prefix: str = "") -> _Using:

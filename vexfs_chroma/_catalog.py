@@ -7,7 +7,8 @@ Crash safety.  A collection is one catalog row and one engine directory, and the
   create   within one write transaction: insert the row, make the directory, commit.  A crash leaves
            at worst a directory without a row and without records.
   delete   commit the removal of the row together with a note in `dropped`, then remove the
-           directory.  A crash leaves at worst a noted directory.
+           directory.  A crash leaves at worst a noted directory.  When the directory cannot be
+           removed, the row is put back and the note removed: what raised has not happened.
 `reconcile`, under the same write lock, removes noted directories and empty ones without a row.  The
 lock keeps it apart from a process that is creating a collection right now.  A directory that
 holds records and is neither noted nor in the catalog is never removed (somebody restored an old
@@ -27,7 +28,12 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
-from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, StorageFullError
+from vexfs_chroma._errors import (
+    CorruptionError,
+    ForeignDatabaseError,
+    StorageFullError,
+    StoragePermissionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +65,16 @@ class Collection:
     schema: dict[str, Any]
     tenant: str
     database: str
+
+
+@dataclass(slots=True, frozen=True)
+class Removed:
+    """What a deletion took out of the catalog."""
+
+    ids: list[uuid.UUID]
+    """The collections, whose directories are to drop."""
+    rows: list[tuple[str, Row]]
+    """With their tables: tenants, then databases, then collections."""
 
 
 class Catalog:
@@ -189,17 +205,17 @@ class Catalog:
             found = rows.all("databases", _sql_limit(limit), offset, tenant=tenant)
         return [_database(row) for row in found]
 
-    def delete_database(self, name: str, tenant: str) -> list[uuid.UUID]:
-        """Delete a database; returns the ids of its collections, whose directories are to drop."""
+    def delete_database(self, name: str, tenant: str) -> Removed:
+        """Delete a database and its collections, whose directories are to drop."""
         with self._file.writing() as rows:
             database = _find_database(rows, name, tenant)
             if database is None:
                 raise NotFoundError(f"Database [{name}] not found")
-            ids = [row[1] for row in rows.all("collections", database_id=database.id.bytes)]
+            collections = rows.all("collections", database_id=database.id.bytes)
             rows.delete("collections", database_id=database.id.bytes)
             rows.delete("databases", id=database.id.bytes)
-            _note_dropped(rows, ids)
-        return [_uuid(id) for id in ids]
+            home = (database.id.bytes, tenant, name)
+            return _note_dropped(rows, [("databases", home)], collections)
 
     # -- collections -----------------------------------------------------------------------------
 
@@ -315,26 +331,48 @@ class Catalog:
                     "UNIQUE constraint failed: collections.name, collections.database_id"
                 ) from error
 
-    def delete_collection(self, name: str, tenant: str, database: str) -> uuid.UUID:
-        """Delete a collection; returns its id, whose directory is to drop."""
+    def delete_collection(self, name: str, tenant: str, database: str) -> Removed:
+        """Delete a collection, whose directory is to drop."""
         with self._file.writing() as rows:
             home = _find_database(rows, database, tenant)
             found = None if home is None else _find_collection(rows, name, home)
             if found is None:
                 raise NotFoundError(f"Collection [{name}] does not exist")
+            entry = rows.all("collections", id=found.id.bytes)
             rows.delete("collections", id=found.id.bytes)
-            _note_dropped(rows, [found.id.bytes])
-        return found.id
+            return _note_dropped(rows, [], entry)
 
-    def reset(self) -> list[uuid.UUID]:
-        """Delete everything; returns the ids of the collections, whose directories are to drop."""
+    def reset(self) -> Removed:
+        """Delete everything; the directories of the collections are to drop."""
         with self._file.writing() as rows:
-            ids = [row[1] for row in rows.all("collections")]
+            collections = rows.all("collections")
+            homes = [(table, row) for table in ("tenants", "databases") for row in rows.all(table)]
             for table in ("collections", "databases", "tenants"):
                 rows.delete(table)
             _insert_defaults(rows)
-            _note_dropped(rows, ids)
-        return [_uuid(id) for id in ids]
+            return _note_dropped(rows, homes, collections)
+
+    def put_back(
+        self,
+        removed: Removed,
+        left: Sequence[uuid.UUID],
+        engine_collections: Callable[[], Sequence[uuid.UUID]],
+    ) -> None:
+        """Take a deletion back as far as directories could not be dropped: those of `left`.
+
+        What somebody else finished is gone, and so is what has a successor of the same name.
+        """
+        with self._file.writing() as rows:
+            waiting = {_uuid(row[0]) for row in rows.all("dropped")} & set(left)
+            with contextlib.suppress(StoragePermissionError):  # else nobody can tell: they are
+                waiting &= set(engine_collections())
+            if not waiting:
+                return
+            for table, row in removed.rows:
+                if table != "collections":
+                    _put_back_home(rows, table, row)
+                elif _uuid(row[1]) in waiting:
+                    _put_back_collection(rows, row)
 
 
 def _make(file: CatalogFile, rows: Rows, held: int, owner: uuid.UUID) -> None:
@@ -353,10 +391,32 @@ def _insert_defaults(rows: Rows) -> None:
     rows.insert("databases", uuid.UUID(int=0).bytes, DEFAULT_TENANT, DEFAULT_DATABASE)
 
 
-def _note_dropped(rows: Rows, ids: list[bytes]) -> None:
+def _note_dropped(rows: Rows, homes: list[tuple[str, Row]], collections: list[Row]) -> Removed:
     # After the rows are removed, so that the pages that they leave can take the notes.
-    for id in ids:
-        rows.insert("dropped", id)
+    for row in collections:
+        rows.insert("dropped", row[1])
+    return Removed(
+        [_uuid(row[1]) for row in collections],
+        homes + [("collections", row) for row in collections],
+    )
+
+
+def _put_back_home(rows: Rows, table: str, row: Row) -> None:
+    """A tenant or a database."""
+    with contextlib.suppress(sqlite3.IntegrityError):  # it was made anew
+        rows.insert(table, *row)
+
+
+def _put_back_collection(rows: Rows, row: Row) -> None:
+    position, id, database_id, name, *_ = row
+    if rows.find("databases", id=database_id) is None or rows.find(
+        "collections", database_id=database_id, name=name
+    ):
+        return
+    if rows.find("collections", position=position) is not None:
+        position = rows.next_position()
+    rows.delete("dropped", id=id)
+    rows.insert("collections", position, *row[1:])
 
 
 def _find_database(rows: Rows, name: str, tenant: str) -> Database | None:

@@ -404,6 +404,9 @@ static vex_status keep_complete(vex_db *db, vex_buf *uuids) {
         VEX_TRY(vex_collection_directory(db, uuids->data + at, &dir));
         vex_status status = vex_manifest_newest(db->vfs, dir, &generation);
         vex_free(dir);
+        if (status == VEX_ERR_PERMISSION) { /* it is there: nobody may take it for lost */
+            return status;
+        }
         if (status == VEX_OK && generation != 0) {
             memmove(uuids->data + kept, uuids->data + at, 16);
             kept += 16;

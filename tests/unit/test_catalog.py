@@ -98,7 +98,7 @@ def test_collections(opened, engine, where):
         catalog.create_collection(
             "one", None, SCHEMA, HOME[0], "nope", get_or_create=False, make=engine.make
         )
-    assert catalog.delete_collection("one", *HOME) == made.id
+    assert catalog.delete_collection("one", *HOME).ids == [made.id]
     with pytest.raises(NotFoundError, match=r"^Collection \[one\] does not exist$"):
         catalog.delete_collection("one", *HOME)
 
@@ -131,7 +131,7 @@ def test_tenants_and_databases(opened, engine):
     made, _ = catalog.create_collection(
         "one", None, SCHEMA, "t", "d", get_or_create=False, make=engine.make
     )
-    assert catalog.delete_database("d", "t") == [made.id]
+    assert catalog.delete_database("d", "t").ids == [made.id]
     assert catalog.find_collection_by_id(made.id) is None
     with pytest.raises(NotFoundError, match=r"^Database \[d\] not found$"):
         catalog.delete_database("d", "t")
@@ -196,6 +196,49 @@ def test_a_crash_while_deleting_is_finished_later(opened, engine):
     assert engine.list() == [kept.id]
 
 
+def test_a_deletion_that_could_not_be_done_is_taken_back(opened, engine):
+    catalog = opened()
+    made = [create(catalog, engine, name)[0] for name in ("one", "two", "three")]
+    removed = catalog.delete_collection("three", *HOME)
+    later, _ = create(catalog, engine, "later")  # has its position now
+    catalog.put_back(removed, removed.ids, engine.list)
+    reconcile(catalog, engine)
+    assert catalog.find_collection("three", *HOME) == made[2]
+    assert len(engine.list()) == 4
+    catalog.create_tenant("t")
+    removed = catalog.reset()
+    engine.drop(removed.ids[0])
+    catalog.put_back(removed, removed.ids[1:], engine.list)
+    reconcile(catalog, engine)
+    assert {c.name for c in catalog.list_all_collections()} == {"two", "three", "later"}
+    assert engine.list() == sorted([made[1].id, made[2].id, later.id])
+    assert catalog.has_tenant("t")
+
+
+def test_a_whole_database_comes_back(opened, engine):
+    catalog = opened()
+    catalog.create_database("d", "t")
+    made, _ = catalog.create_collection(
+        "one", None, SCHEMA, "t", "d", get_or_create=False, make=engine.make
+    )
+    removed = catalog.delete_database("d", "t")
+    catalog.put_back(removed, removed.ids, engine.list)
+    assert catalog.find_collection("one", "t", "d") == made
+
+
+def test_what_was_dropped_or_made_anew_does_not_come_back(opened, engine):
+    catalog = opened()
+    made, _ = create(catalog, engine)
+    removed = catalog.delete_collection("one", *HOME)
+    anew, _ = create(catalog, engine)
+    catalog.put_back(removed, removed.ids, engine.list)
+    assert catalog.find_collection("one", *HOME) == anew
+    reconcile(catalog, engine)
+    assert engine.list() == [anew.id]
+    catalog.put_back(removed, removed.ids, engine.list)
+    assert catalog.find_collection_by_id(made.id) is None
+
+
 def test_a_deletion_that_ends_meanwhile_keeps_nobody_from_opening(opened, engine):
     """Another process removes directories between our look at them and our removal."""
     catalog = opened()
@@ -216,7 +259,7 @@ def test_reset_forgets_everything_and_notes_what_to_drop(opened, engine):
     made, _ = create(catalog, engine)
     engine.held[made.id] = 5
     catalog.create_tenant("t")
-    assert catalog.reset() == [made.id]
+    assert catalog.reset().ids == [made.id]
     assert not catalog.has_tenant("t")
     assert catalog.find_database("default_database", "default_tenant") is not None
     reconcile(catalog, engine)

@@ -1,0 +1,111 @@
+"""A user who may not do something: what is there is not taken for lost, and errors name the file.
+
+Root is refused nothing, so a process without its rights does the work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vexfs_chroma
+
+WITHOUT_RIGHTS = [
+    "setpriv",
+    "--bounding-set",
+    "-dac_override,-dac_read_search,-fowner,-chown",
+    "--inh-caps",
+    "-all",
+]
+COMMAND = WITHOUT_RIGHTS if os.geteuid() == 0 else []
+
+pytestmark = pytest.mark.skipif(
+    bool(COMMAND)
+    and (
+        shutil.which("setpriv") is None
+        or subprocess.run([*COMMAND, "true"], capture_output=True, check=False).returncode != 0
+    ),
+    reason="cannot give up the rights of root",
+)
+
+OPEN = """
+import sys
+import vexfs_chroma
+from pathlib import Path
+path = Path(sys.argv[1])
+def attempt(what):
+    try:
+        what()
+    except Exception as error:
+        print(type(error).__name__, error)
+def collection(client, name):
+    return client.get_collection(name, embedding_function=None)
+"""
+
+
+def run(path: Path, code: str) -> str:
+    """What a process without rights prints."""
+    done = subprocess.run(
+        [*COMMAND, sys.executable, "-c", OPEN + code, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A small database: collections aaa and bbb."""
+    path = tmp_path / "db"
+    with vexfs_chroma.PersistentClient(path) as client:
+        for name in ("aaa", "bbb"):
+            made = client.create_collection(name, embedding_function=None)
+            made.add(ids=["x", "y"], embeddings=[[1, 2], [3, 4]])
+        client.vacuum()
+    return path
+
+
+def names(path: Path) -> list[str]:
+    with vexfs_chroma.PersistentClient(path) as client:
+        found = client.list_collections()
+        assert [client.get_collection(c.name, embedding_function=None).count() for c in found] == [
+            2
+        ] * len(found)
+        return [collection.name for collection in found]
+
+
+def test_what_may_not_be_listed_is_not_lost(path: Path) -> None:
+    (path / "collections").chmod(0o444)
+    said = run(path, "attempt(lambda: vexfs_chroma.PersistentClient(path))")
+    (path / "collections").chmod(0o755)
+    assert said.startswith("StoragePermissionError")
+    assert str(path / "collections") in said
+    assert "backup" not in said
+    assert names(path) == ["aaa", "bbb"]
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o555, 0o000])
+@pytest.mark.parametrize("what", ["client.delete_collection('aaa')", "client.reset()"])
+def test_a_deletion_that_raised_does_not_happen_later(path: Path, mode: int, what: str) -> None:
+    said = run(
+        path,
+        f"""
+from chromadb.config import Settings
+client = vexfs_chroma.PersistentClient(path, settings=Settings(allow_reset=True))
+(path / "collections").chmod({mode:#o})
+attempt(lambda: {what})
+(path / "collections").chmod(0o755)
+print(collection(client, "aaa").count())
+""",
+    )
+    assert said.startswith("StoragePermissionError")
+    assert said.endswith("\n2\n")
+    assert names(path) == ["aaa", "bbb"]
