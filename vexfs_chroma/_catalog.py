@@ -81,9 +81,15 @@ class Catalog:
     """The catalog in directory `path`, or in memory when it is None."""
 
     def __init__(
-        self, path: str | None, *, read_only: bool = False, busy_timeout: float = 30.0
+        self,
+        path: str | None,
+        *,
+        read_only: bool = False,
+        busy_timeout: float = 30.0,
+        why_read_only: str = "",
     ) -> None:
         self._file = CatalogFile(path, read_only=read_only, busy_timeout=busy_timeout)
+        self._file.why_read_only = why_read_only or self._file.why_read_only
 
     def prepare(
         self, engine_collections: Callable[[], Sequence[uuid.UUID]], owner: uuid.UUID = NO_OWNER

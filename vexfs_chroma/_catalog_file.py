@@ -267,6 +267,8 @@ class CatalogFile:
         self.damage: str | None = None
         """What is wrong with the file; it is not written then."""
         self.read_only = read_only
+        self.why_read_only = "the database was opened read-only"
+        """What those are told who write nevertheless."""
         self._busy_timeout = busy_timeout
         self._closed = False
         # Sessions of a parent process; closing them is not our business.
@@ -294,7 +296,7 @@ class CatalogFile:
     def writing(self) -> Iterator[Rows]:
         """One write transaction: committed when the block ends, undone when it raises."""
         if self.read_only:
-            raise ReadOnlyError("the database was opened read-only")
+            raise ReadOnlyError(self.why_read_only)
         self.check_sound()
         session = self._current()
         with session.lock, self._translating():

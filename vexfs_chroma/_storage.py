@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
 
 if TYPE_CHECKING:
     from vexfs_chroma import _options
+
+logger = logging.getLogger(__name__)
 
 
 def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
@@ -33,7 +36,12 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
     )
     try:
         read_only = options.read_only or engine.read_only
-        catalog = Catalog(path, read_only=read_only, busy_timeout=options.busy_timeout)
+        why = engine.why_read_only()
+        if read_only and not options.read_only:
+            logger.warning("%s", why)
+        catalog = Catalog(
+            path, read_only=read_only, busy_timeout=options.busy_timeout, why_read_only=why
+        )
         try:
             catalog.prepare(engine.list_collections, engine.identity)
             if not read_only and path is not None:

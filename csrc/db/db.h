@@ -79,6 +79,8 @@ struct vex_db {
     vex_db_options options;
     uint64_t file_max;         /* bytes that a file should have: a small part of the disk         */
     bool read_only;            /* asked for, or the medium is                                     */
+    const char *not_writable;  /* the file for whose sake it is read-only unasked, or NULL ...    */
+    int not_writable_errno;    /* ... and why                                                     */
     atomic_bool names_synced;  /* the names of superblock and collections/ are durable            */
     uint32_t handles;          /* vex_db_open calls not yet closed; guarded by the registry       */
     vex_db *next;              /* registry list                                                   */

@@ -76,14 +76,27 @@ static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name, 
     }
 }
 
+static vex_status is_read_only(const vex_db *db) {
+    char path[VEX_PATH_MAX];
+    if (db->not_writable == NULL) {
+        return VEX_FAIL_AT(VEX_ERR_READ_ONLY, db->path, 0, 0,
+                           "the database is open read-only; open it without read_only, on "
+                           "writable media, to change it");
+    }
+    VEX_TRY(vex_path_join(path, db->path, db->not_writable));
+    return VEX_FAIL_AT(VEX_ERR_READ_ONLY, path, 0, db->not_writable_errno,
+                       "the database is open read-only, because this process may not write the "
+                       "file %s%s; make file and directory writable, then open it again",
+                       db->not_writable,
+                       db->not_writable_errno == EROFS ? ", which is on read-only media" : "");
+}
+
 /* `only_try`: do not wait for threads of this process either. */
 static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, bool shared,
                           uint32_t timeout_ms, bool only_try) {
     vex_vfs *vfs = db->vfs;
     if (db->read_only) {
-        return VEX_FAIL_AT(VEX_ERR_READ_ONLY, db->path, 0, 0,
-                           "the database is open read-only; open it without read_only, on "
-                           "writable media, to change it");
+        return is_read_only(db);
     }
     vex_status status = VEX_OK;
     if (!only_try) {

@@ -328,27 +328,49 @@ static vex_status read_or_create(vex_db *db) {
     return VEX_OK;
 }
 
+static vex_status open_lock_file(vex_db *db, const char *name) {
+    char path[VEX_PATH_MAX];
+    vex_file *file = NULL;
+    VEX_TRY(vex_path_join(path, db->path, name));
+    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_CREATE, &file);
+    if (status == VEX_OK) {
+        db->vfs->file_close(db->vfs, file);
+    }
+    return status;
+}
+
+static void fall_back_to_reading(vex_db *db, const char *name, int sys_errno) {
+    db->read_only = true;
+    db->not_writable = name;
+    db->not_writable_errno = sys_errno;
+}
+
 /* Media that cannot be written make the database read-only, not unusable. */
 static vex_status probe_writable(vex_db *db) {
     if (db->read_only || db->vfs->is_volatile) {
         return VEX_OK;
     }
-    char path[VEX_PATH_MAX];
-    VEX_TRY(vex_path_join(path, db->path, "LOCK"));
-    vex_file *file = NULL;
-    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_CREATE, &file);
+    vex_status status = open_lock_file(db, "LOCK");
     if (status == VEX_ERR_PERMISSION) {
+        int sys_errno = vex_last_error()->sys_errno;
         vex_superblock super;
         if (vex_superblock_read(db->vfs, db->path, &super) == VEX_OK) {
-            db->read_only = true;
+            fall_back_to_reading(db, "LOCK", sys_errno);
             return VEX_OK;
         }
         return vex_fail_at(VEX_ERR_PERMISSION, db->path, 0, EACCES,
                            "the directory cannot be written, so no database can be made in it");
     }
-    VEX_TRY(status);
-    db->vfs->file_close(db->vfs, file);
-    return VEX_OK;
+    return status;
+}
+
+/* Who may write records but not flush them would let memory and logs grow without end.  Anything but
+ * permission may pass: whoever needs the file meets it again. */
+static void probe_maintenance(vex_db *db) {
+    if (!db->read_only && !db->vfs->is_volatile &&
+        open_lock_file(db, "MAINT") == VEX_ERR_PERMISSION) {
+        fall_back_to_reading(db, "MAINT", vex_last_error()->sys_errno);
+    }
 }
 
 static vex_status open_new(const char *path, const vex_db_options *options, vex_db **out) {
@@ -392,6 +414,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         free_db(db);
         return status;
     }
+    probe_maintenance(db);
     vex_space_set_limits(db);
     clean_up(db);
     db->handles = 1;

@@ -109,3 +109,45 @@ print(collection(client, "aaa").count())
     assert said.startswith("StoragePermissionError")
     assert said.endswith("\n2\n")
     assert names(path) == ["aaa", "bbb"]
+
+
+@pytest.mark.parametrize("name", ["LOCK", "MAINT"])
+def test_a_lock_file_that_may_not_be_written(path: Path, name: str) -> None:
+    (path / name).chmod(0o444)
+    said = run(
+        path,
+        """
+client = vexfs_chroma.PersistentClient(path)
+print("opened", flush=True)
+found = collection(client, "aaa")
+print(found.get()["ids"])
+attempt(lambda: found.add(ids=["z"], embeddings=[[5, 6]]))
+attempt(lambda: client.create_collection("ccc", embedding_function=None))
+attempt(lambda: client.delete_collection("aaa"))
+""",
+    )
+    (path / name).chmod(0o644)
+    lines = said.splitlines()
+    assert lines[:2] == ["opened", "['x', 'y']"]
+    assert len(lines) == 6  # the last is the warning on stderr
+    for line in lines[2:]:
+        assert line.startswith("ReadOnlyError") == (line != lines[5])
+        assert f"may not write the file {name}" in line
+        assert str(path / name) in line
+    assert names(path) == ["aaa", "bbb"]
+
+
+def test_a_lock_file_that_is_missing_where_none_may_be_made(path: Path) -> None:
+    (path / "MAINT").unlink()
+    path.chmod(0o555)
+    said = run(
+        path,
+        """
+client = vexfs_chroma.PersistentClient(path)
+attempt(lambda: collection(client, "aaa").add(ids=["z"], embeddings=[[5, 6]]))
+""",
+    )
+    path.chmod(0o755)
+    assert said.startswith("ReadOnlyError")
+    assert "MAINT" in said
+    assert names(path) == ["aaa", "bbb"]

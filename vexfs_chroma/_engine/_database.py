@@ -15,6 +15,7 @@ from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
+from vexfs_chroma._errors import ReadOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +109,15 @@ class Database:
         """Whether it takes no writes, asked for or not: see vex_db_is_read_only."""
         with self._handle as db:
             return bool(lib.vex_db_is_read_only(db))
+
+    def why_read_only(self) -> str:
+        """What every write of a database that takes none is told; "" when it takes writes."""
+        if self.read_only:
+            try:
+                self.drop_collection(uuid.UUID(int=0))  # refused before anything else
+            except ReadOnlyError as error:
+                return str(error)
+        return ""
 
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""
