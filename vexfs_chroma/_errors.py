@@ -15,7 +15,13 @@ Over HTTP they carry the name of their parent, so that every Chroma client knows
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from chromadb.errors import InternalError, InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class DatabaseLockedError(InternalError):
@@ -40,3 +46,15 @@ class CorruptionError(InternalError):
 
 class ForeignDatabaseError(InvalidArgumentError):
     """The directory holds something that is not a vexfs database."""
+
+
+@contextlib.contextmanager
+def permissions_checked() -> Iterator[None]:
+    """What Python's own calls in this block are not permitted is a StoragePermissionError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StoragePermissionError(
+            f"{error.strerror}: {error.filename}; run this as the user whom the database belongs "
+            "to, or have that one allow it"
+        ) from error

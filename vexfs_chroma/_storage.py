@@ -13,7 +13,7 @@ from chromadb.errors import NotFoundError
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog_file import FILE_NAME as CATALOG_FILE
-from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
+from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, permissions_checked
 
 if TYPE_CHECKING:
     from vexfs_chroma import _options
@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, _engine.Database]:
     if path is not None:
-        check_directory(Path(path), read_only=options.read_only)
+        with permissions_checked():
+            check_directory(Path(path), read_only=options.read_only)
     engine = _engine.Database(
         path,
         durability=options.durability,

@@ -56,6 +56,14 @@ static bool must_copy(vex_status status) {
                                 reason == ENOTSUP || reason == EOPNOTSUPP || reason == ENOSYS);
 }
 
+/* A link needs no right to read; the copy that it then is would be read in vain. */
+static vex_status may_read(vex_vfs *vfs, const char *path) {
+    vex_file *file = NULL;
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
+    vfs->file_close(vfs, file);
+    return VEX_OK;
+}
+
 static vex_status try_link(backup *b, part *p, const char *from, const char *to, uint64_t size,
                            bool *linked) {
     vex_status status = b->vfs->path_link(b->vfs, from, to);
@@ -90,6 +98,7 @@ static vex_status take_file(backup *b, part *p, const char *name, uint64_t size,
         return VEX_OK;
     }
     if (may_link && !(b->flags & VEX_BACKUP_COPY)) {
+        VEX_TRY(may_read(b->vfs, from));
         VEX_TRY(try_link(b, p, from, to, size, &linked));
     }
     if (!linked) {

@@ -151,3 +151,54 @@ attempt(lambda: collection(client, "aaa").add(ids=["z"], embeddings=[[5, 6]]))
     assert said.startswith("ReadOnlyError")
     assert "MAINT" in said
     assert names(path) == ["aaa", "bbb"]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_directory_that_may_not_be_entered(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    said = run(
+        path,
+        """
+from vexfs_chroma import check, repair
+attempt(lambda: vexfs_chroma.PersistentClient(path))
+attempt(lambda: vexfs_chroma.PersistentClient(path, read_only=True))
+attempt(lambda: check(path))
+attempt(lambda: repair(path))
+""",
+    )
+    path.chmod(0o755)
+    assert len(said.splitlines()) == 4
+    for line in said.splitlines():
+        assert line.startswith("StoragePermissionError")
+        assert str(path) in line
+    assert names(path) == ["aaa", "bbb"]
+
+
+def vexctl(*arguments: object) -> tuple[int, str]:
+    done = subprocess.run(
+        [*COMMAND, sys.executable, "-m", "vexfs_chroma._cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_commands_that_are_not_permitted_exit_with_3(path: Path, tmp_path: Path) -> None:
+    path.chmod(0o000)
+    for command in (["check", path], ["repair", path], ["stats", path]):
+        code, said = vexctl(*command)
+        assert code == 3, said
+        assert "ermission denied" in said
+    path.chmod(0o755)
+    (path / "MAINT").chmod(0o444)
+    code, said = vexctl("repair", path)
+    assert (code, "MAINT" in said, "run this as the user" in said) == (3, True, True)
+    (path / "MAINT").chmod(0o644)
+    vectors = next(path.glob("collections/*/vec-*"))
+    vectors.chmod(0o000)
+    code, said = vexctl("backup", path, tmp_path / "copy")
+    assert code == 3
+    assert str(vectors) in said
+    assert ".partial" not in said

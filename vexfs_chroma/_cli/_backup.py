@@ -14,9 +14,11 @@ from vexfs_chroma._cli._shown import StepProgress
 if TYPE_CHECKING:
     from vexfs_chroma._backup import BackupReport
 
-_PATH = typer.Argument(..., metavar="PATH", help="The database; programs that use it go on.")
-_DEST = typer.Argument(..., metavar="DEST", help="A new directory.")
-_SRC = typer.Argument(..., metavar="SRC", help="The backup; it is only read.")
+_PATH = typer.Argument(
+    ..., metavar="PATH", readable=False, help="The database; programs that use it go on."
+)
+_DEST = typer.Argument(..., metavar="DEST", readable=False, help="A new directory.")
+_SRC = typer.Argument(..., metavar="SRC", readable=False, help="The backup; it is only read.")
 _COPY = typer.Option(False, "--copy", help="Copy all files, share none with the original.")
 _LINK = typer.Option(False, "--link", help="Share files with the backup where that is possible.")
 _BUSY = typer.Option(

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Copy a vexfs database into other formats.", no_args_is_help=True)
 
-_DIRECTORY = typer.Argument(..., metavar="DIR", help="A new directory.")
-_FROM = typer.Option(..., "--from", metavar="PATH", help="The database; it is only read.")
+_DIRECTORY = typer.Argument(..., metavar="DIR", readable=False, help="A new directory.")
+_FROM = typer.Option(
+    ..., "--from", metavar="PATH", readable=False, help="The database; it is only read."
+)
 _TENANT = typer.Option(None, "--tenant", help="Only this tenant.  Can be repeated.")
 _DATABASE = typer.Option(None, "--database", help="Only this database.  Can be repeated.")
 _COLLECTION = typer.Option(None, "--collection", help="Only this collection.  Can be repeated.")

@@ -12,12 +12,21 @@ from vexfs_chroma._cli._shown import CopyProgress, show_report
 app = typer.Typer(help="Copy data into a vexfs database.", no_args_is_help=True)
 
 _CHROMA = typer.Argument(
-    ..., metavar="DIR", help="Chroma's directory, the one with chroma.sqlite3."
+    ..., metavar="DIR", readable=False, help="Chroma's directory, the one with chroma.sqlite3."
 )
 _FILES = typer.Argument(
-    ..., metavar="DIR", help="The directory of the export, the one with manifest.json."
+    ...,
+    metavar="DIR",
+    readable=False,
+    help="The directory of the export, the one with manifest.json.",
 )
-_TO = typer.Option(..., "--to", metavar="PATH", help="The database; made if it does not exist.")
+_TO = typer.Option(
+    ...,
+    "--to",
+    metavar="PATH",
+    readable=False,
+    help="The database; made if it does not exist.",
+)
 _TENANT = typer.Option(None, "--tenant", help="Only this tenant.  Can be repeated.")
 _DATABASE = typer.Option(None, "--database", help="Only this database.  Can be repeated.")
 _COLLECTION = typer.Option(None, "--collection", help="Only this collection.  Can be repeated.")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from vexfs_chroma._integrity import CheckReport, Finding, RepairReport
 
-_PATH = typer.Argument(..., metavar="PATH", help="The database.")
+# Whether it can be read is the job's to say: with a reason, and as a failure.
+_PATH = typer.Argument(..., metavar="PATH", readable=False, help="The database.")
 _DEEP = typer.Option(False, "--deep", help="Read every byte and compare all records.")
 _JSON = typer.Option(False, "--json", help="Print the report as one JSON object.")
 _DRY_RUN = typer.Option(False, "--dry-run", help="Find out what would be lost; change nothing.")

@@ -15,7 +15,9 @@ from vexfs_chroma._cli._exit import explained, finish, out
 if TYPE_CHECKING:
     from vexfs_chroma._stats import CollectionStats, DatabaseStats, DiskUsage
 
-_PATH = typer.Argument(..., metavar="PATH", help="The database; it is only read, and not locked.")
+_PATH = typer.Argument(
+    ..., metavar="PATH", readable=False, help="The database; it is only read, and not locked."
+)
 _JSON = typer.Option(False, "--json", help="Print a JSON object with everything there is.")
 
 

@@ -15,7 +15,7 @@ from chromadb.errors import InternalError, NotFoundError
 
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog_file import FILE_NAME as CATALOG
-from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError
+from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, permissions_checked
 from vexfs_chroma._integrity import _names
 from vexfs_chroma._integrity._report import REPAIR, CheckReport, Finding
 from vexfs_chroma._plain_files import is_no_file
@@ -86,7 +86,8 @@ def check(
     Raises NotFoundError and ForeignDatabaseError when there is no database, VersionMismatchError
     when it was written by a later release.
     """
-    return examine(os.path.realpath(path), deep=deep, progress=progress).report
+    with permissions_checked():
+        return examine(os.path.realpath(path), deep=deep, progress=progress).report
 
 
 def examine(path: str, *, deep: bool, progress: Progress | None = None) -> Examined:

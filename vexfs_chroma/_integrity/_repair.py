@@ -29,6 +29,7 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _engine
 from vexfs_chroma._catalog_file import FILE_NAME as CATALOG
+from vexfs_chroma._errors import permissions_checked
 from vexfs_chroma._integrity import _names
 from vexfs_chroma._integrity._check import (
     COLLECTIONS,
@@ -67,7 +68,13 @@ def repair(
     Nobody else may use the database: raises DatabaseLockedError.  Raises VersionMismatchError for
     one that a later release wrote, NotFoundError and ForeignDatabaseError for what is none.
     """
-    root = os.path.realpath(path)
+    with permissions_checked():
+        return _repair(os.path.realpath(path), dry_run, report, progress)
+
+
+def _repair(
+    root: str, dry_run: bool, report: str | os.PathLike[str] | None, progress: Progress | None
+) -> RepairReport:
     examine(root, deep=False)  # refuses, before anything is touched
     with exclusive(root, writes=not dry_run):
         if not dry_run:
