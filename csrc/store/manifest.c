@@ -256,8 +256,16 @@ done:
     return status;
 }
 
-vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             uint64_t generation, vex_manifest *out) {
+typedef vex_status (*parser)(const char *path, vex_buf *raw, const uint8_t uuid[16],
+                             uint64_t generation, vex_manifest *out);
+
+static vex_status parse_sound(const char *path, vex_buf *raw, const uint8_t uuid[16],
+                              uint64_t generation, vex_manifest *out) {
+    return parse(path, raw->data, raw->len, uuid, generation, out);
+}
+
+static vex_status read_by(parser parse_it, vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                          uint64_t generation, vex_manifest *out) {
     char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
     vex_buf raw = {0};
     vex_manifest manifest = {0};
@@ -265,7 +273,7 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     VEX_TRY(vex_path_join(path, dir, name));
     vex_status status = read_whole(vfs, path, &raw);
     if (status == VEX_OK) {
-        status = parse(path, raw.data, raw.len, uuid, generation, &manifest);
+        status = parse_it(path, &raw, uuid, generation, &manifest);
     }
     vex_buf_clear(&raw);
     if (status != VEX_OK) {
@@ -274,6 +282,11 @@ vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     }
     *out = manifest;
     return VEX_OK;
+}
+
+vex_status vex_manifest_read(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
+                             uint64_t generation, vex_manifest *out) {
+    return read_by(parse_sound, vfs, dir, uuid, generation, out);
 }
 
 /* Put one flipped bit right in a manifest of `len` bytes, if that is all that is wrong with it. */
@@ -317,22 +330,7 @@ static vex_status parse_damaged(const char *path, vex_buf *raw, const uint8_t uu
 
 vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                                 uint64_t generation, vex_manifest *out) {
-    char name[VEX_FILE_NAME_MAX], path[VEX_PATH_MAX];
-    vex_buf raw = {0};
-    vex_manifest manifest = {0};
-    vex_manifest_name(name, generation);
-    VEX_TRY(vex_path_join(path, dir, name));
-    vex_status status = read_whole(vfs, path, &raw);
-    if (status == VEX_OK) {
-        status = parse_damaged(path, &raw, uuid, generation, &manifest);
-    }
-    vex_buf_clear(&raw);
-    if (status != VEX_OK) {
-        vex_manifest_clear(&manifest);
-        return status;
-    }
-    *out = manifest;
-    return VEX_OK;
+    return read_by(parse_damaged, vfs, dir, uuid, generation, out);
 }
 
 vex_status vex_manifest_owner(vex_vfs *vfs, const char *dir, uint8_t uuid[16]) {
