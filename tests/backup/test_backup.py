@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
+from disks import mounted
 from typer.testing import CliRunner
 
 import vexfs_chroma
@@ -327,14 +327,7 @@ def test_a_full_disk_is_left_as_it_was(database, tmp_path: Path, monkeypatch) ->
 
 def test_a_disk_that_becomes_full(database, tmp_path: Path, monkeypatch) -> None:
     path, _ = database
-    mount, disk = shutil.which("mount"), tmp_path / "disk"
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    disk.mkdir()
-    command = [mount, "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
-    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("cannot mount")
-    try:
+    with mounted(tmp_path, "tmpfs", 100 * 1024) as disk:
         with pytest.raises(StorageFullError, match="free space"):
             vexfs_chroma.backup(path, disk / "backup")
         monkeypatch.setattr(_copy.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**40))
@@ -343,8 +336,6 @@ def test_a_disk_that_becomes_full(database, tmp_path: Path, monkeypatch) -> None
         with pytest.raises(StorageFullError):
             vexfs_chroma.restore(path, disk / "backup", link=True)
         assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_damaged_database_is_not_backed_up(database, tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import MIB, fill_up, free, mounted
 
 import vexfs_chroma
 from vexfs_chroma import StorageFullError
@@ -20,35 +18,8 @@ from vexfs_chroma._catalog_file import FILE_NAME
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 6 MB."""
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(path)],
-        check=False,
-        capture_output=True,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount: {done.stderr.decode().strip()}")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-def fill_up(disk: Path) -> None:
-    assert disk.is_mount(), "this would fill the machine's disk"
-    with (disk / "ballast").open("ab", buffering=0) as ballast:
-        for size in (65536, 4096, 512):
-            with contextlib.suppress(OSError):
-                while True:
-                    ballast.write(bytes(size))
-    assert free(disk) == 0
-
-
-def free(disk: Path) -> int:
-    status = os.statvfs(disk)
-    return status.f_bavail * status.f_frsize
+    with mounted(tmp_path, "tmpfs", 6 * MIB) as path:
+        yield path
 
 
 def make(client, name, n=500):
