@@ -38,6 +38,7 @@ static void detect(void) {
     features.avx512 = features.avx2_fma && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
+    features.few_far_requests = __builtin_cpu_is("intel");
     features.avx512_vnni = features.avx512 && __builtin_cpu_supports("avx512vnni");
 }
 

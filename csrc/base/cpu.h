@@ -8,11 +8,13 @@
 #include <stdint.h>
 
 typedef struct vex_cpu_features {
-    bool sse42;      /* CRC32 instruction                                                        */
-    bool avx2_fma;   /* AVX2, FMA and F16C, enabled by the operating system                      */
-    bool avx512;     /* F, BW, DQ, VL                                                            */
+    bool sse42;    /* CRC32 instruction                                                        */
+    bool avx2_fma; /* AVX2, FMA and F16C, enabled by the operating system                      */
+    bool avx512;   /* F, BW, DQ, VL                                                            */
     bool avx512_vnni;
-    bool neon;       /* always on AArch64                                                        */
+    bool few_far_requests; /* prefetching to the second-level cache only has no more requests wait
+                      * at once than to the first (Intel)                                        */
+    bool neon; /* always on AArch64                                                        */
     bool arm_crc32;
     bool arm_dotprod;
 } vex_cpu_features;

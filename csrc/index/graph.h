@@ -31,8 +31,8 @@
 #include "io/vfs.h"
 #include "store/manifest.h"
 
-#define VEX_GRAPH_PAGE 1024u           /* rows per page of the id space                           */
-#define VEX_GRAPH_IDS_MAX 0x40000000u  /* ids are below this                                      */
+#define VEX_GRAPH_PAGE 1024u          /* rows per page of the id space                           */
+#define VEX_GRAPH_IDS_MAX 0x40000000u /* ids are below this                                      */
 #define VEX_GRAPH_M_MAX 1024u
 #define VEX_GRAPH_NONE UINT32_MAX
 
@@ -44,7 +44,7 @@ typedef struct vex_graph_params {
     uint32_t m;               /* 2..VEX_GRAPH_M_MAX                                               */
     uint32_t ef_construction; /* 1..65535; at least m is used                                     */
     uint64_t seed;
-    float phi;                /* ip on uneven norms (vex_codes_uneven): > 0, above every norm, as
+    float phi; /* ip on uneven norms (vex_codes_uneven): > 0, above every norm, as
                                * 1.1 times the largest; grows by itself.  Else 0.  It makes search
                                * one of the nearest, but where few rows are much longer than the
                                * others 0 finds more: vex_graph_choose_phi decides                */
@@ -52,7 +52,7 @@ typedef struct vex_graph_params {
 
 typedef struct vex_graph_source {
     uint64_t file_no;
-    uint32_t rows, first;     /* ids first .. first + rows - 1                                    */
+    uint32_t rows, first; /* ids first .. first + rows - 1                                    */
 } vex_graph_source;
 
 /* The phi for these n code rows: 0 for other spaces, for even norms, and where a sample of 3000 rows
@@ -61,7 +61,7 @@ vex_status vex_graph_choose_phi(const vex_graph_params *params, const void *rows
                                 float *phi);
 
 vex_status vex_graph_create(const vex_graph_params *params, vex_graph **out);
-void vex_graph_destroy(vex_graph *graph); /* NULL is fine */
+void vex_graph_destroy(vex_graph *graph);                             /* NULL is fine */
 const vex_graph_params *vex_graph_get_params(const vex_graph *graph); /* as created or loaded     */
 
 /* Make n rows (codes.stride bytes apart) known; they are not inserted by that.  VEX_ERR_TOO_BIG
@@ -80,9 +80,9 @@ const void *vex_graph_row(const vex_graph *graph, uint32_t id);
 
 /* A range of ids to insert, worked on by any number of threads. */
 typedef struct vex_graph_batch {
-    _Atomic uint64_t next;     /* first id that no thread took yet                                */
+    _Atomic uint64_t next; /* first id that no thread took yet                                */
     uint32_t end;
-    _Atomic bool stop;         /* set by anyone: workers return after the node they are at        */
+    _Atomic bool stop; /* set by anyone: workers return after the node they are at        */
     bool (*pause)(void *context); /* may be NULL; asked before each node, true: stop              */
     void *context;
 } vex_graph_batch;
@@ -102,26 +102,27 @@ vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32
 /* ---- searching ---- */
 
 typedef struct vex_graph_hit {
-    float distance;           /* by code rows                                                     */
+    float distance; /* by code rows                                                     */
     uint32_t id;
 } vex_graph_hit;
 
 typedef struct vex_graph_search_args {
-    const float *query;       /* dim floats                                                       */
-    uint32_t ef;              /* 1..: how many different rows to find                             */
-    const uint64_t *allowed;  /* bitmap over ids below allowed_end: rows that may be found; the
+    const float *query;      /* dim floats                                                       */
+    uint32_t ef;             /* 1..: how many different rows to find                             */
+    const uint64_t *allowed; /* bitmap over ids below allowed_end: rows that may be found; the
                                * walk goes through all.  NULL: all                                */
-    uint32_t allowed_end;     /* ids from here on are not allowed (with a bitmap)                 */
-    uint32_t n_allowed;       /* bits set; decides how the walk keeps its candidates              */
-    uint64_t budget;          /* stop after that many distances (0: no limit)                     */
+    uint32_t allowed_end;    /* ids from here on are not allowed (with a bitmap)                 */
+    uint32_t n_allowed;      /* bits set; decides how the walk keeps its candidates              */
+    uint64_t budget;         /* stop after that many distances (0: no limit)                     */
 } vex_graph_search_args;
 
 typedef struct vex_graph_found {
-    const vex_graph_hit *hits; /* by (distance, id); ef rows that differ, and ef more equal to these,
+    const vex_graph_hit
+        *hits; /* by (distance, id); ef rows that differ, and ef more equal to these,
                                 * at most; valid until the scratch's next use                     */
     uint32_t n;
     uint64_t distances, hops;
-    bool exhausted;            /* the budget ended the walk: search exactly instead               */
+    bool exhausted; /* the budget ended the walk: search exactly instead               */
 } vex_graph_found;
 
 /* Scratches are kept by the graph and given out again, so repeated searches do not allocate. */
@@ -139,16 +140,15 @@ typedef vex_status (*vex_exact_distances)(void *context, const uint32_t *ids, ui
                                           float *out);
 
 typedef struct vex_rerank_stats {
-    uint32_t exact;           /* exact distances computed                                         */
-    float delta;              /* largest |exact - approximate| seen                               */
+    uint32_t exact; /* exact distances computed                                         */
+    float delta;    /* largest |exact - approximate| seen                               */
 } vex_rerank_stats;
 
 /* The k nearest of `pool` (by (distance, id), as found) by exact distance, to out[k] by (distance,
  * id); *n_out = min(k, n).  Exact distances are computed for max(k + 10, 1.5 k) hits, then on while
  * the next could still be among the best by twice the largest error seen.  NaN sorts last. */
-vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k,
-                      vex_exact_distances exact, void *context, vex_graph_hit *out,
-                      uint32_t *n_out, vex_rerank_stats *stats);
+vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exact_distances exact,
+                      void *context, vex_graph_hit *out, uint32_t *n_out, vex_rerank_stats *stats);
 
 /* ---- state ---- */
 
@@ -169,8 +169,8 @@ void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out);
 vex_status vex_graph_unreachable(const vex_graph *graph, uint32_t *out);
 
 typedef struct vex_graph_repair_stats {
-    uint32_t found, left;     /* nodes out of reach before and after                              */
-    uint32_t passes, edges;   /* edges added                                                      */
+    uint32_t found, left;   /* nodes out of reach before and after                              */
+    uint32_t passes, edges; /* edges added                                                      */
 } vex_graph_repair_stats;
 
 /* Give every linked node that cannot be reached a way in.  To be called after inserting and before

@@ -74,6 +74,7 @@ typedef struct graph_list {
 struct vex_graph {
     vex_graph_params params;
     uint32_t record_bytes, upper_bytes;
+    bool rows_near; /* how rows are asked for: prefetch_row */
     _Atomic(graph_tables *) tables;
     _Atomic uint32_t n_ids, n_linked, n_duplicates;
     _Atomic uint64_t entry; /* level << 32 | id, or NO_ENTRY */
@@ -100,7 +101,7 @@ struct vex_graph {
 struct vex_graph_scratch {
     vex_graph_scratch *next;
     vex_code_query query, pivot;
-    uint8_t *visited; /* == epoch: seen in this walk */
+    uint8_t *visited; /* == epoch: seen in this walk; one more than there are ids */
     size_t n_visited;
     uint8_t epoch;
     uint64_t *pool; /* keys ascending; see below */
@@ -116,10 +117,10 @@ struct vex_graph_scratch {
     float *distances;
     uint64_t *keys;
     /* of building */
-    uint64_t *kept;          /* 2M + 1 */
+    uint64_t *kept; /* 2M + 1 */
     const uint8_t **kept_rows;
     uint64_t *rejected;
-    uint32_t *chosen;        /* (LEVEL_MAX + 1) lists of M */
+    uint32_t *chosen; /* (LEVEL_MAX + 1) lists of M */
     uint32_t *n_chosen;
     vex_bulk arrays;
 };
@@ -129,7 +130,7 @@ typedef struct graph_walk {
     const vex_graph *graph;
     const graph_tables *tables;
     vex_graph_scratch *scratch;
-    uint32_t end;         /* ids from here on are not looked at */
+    uint32_t end; /* ids from here on are not looked at */
     uint64_t distances, hops;
 } graph_walk;
 
@@ -217,19 +218,27 @@ static inline float phi_of(const vex_graph *g) {
 void graph_node_lock(graph_node *node);
 void graph_node_unlock(graph_node *node);
 
-/* Every cache line of [p, p + bytes) to the second-level cache: more such requests can be
- * outstanding than to the first.  GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop
+/* Every cache line of [p, p + bytes).  GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop
  * that has no barrier. */
+static inline void prefetch_near(const void *p, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) {
+        __builtin_prefetch((const uint8_t *)p + at, 0, 3);
+        __asm__ volatile("" ::: "memory");
+    }
+}
+/* The same to the second-level cache, where more requests than to the first can be outstanding:
+ * 1.7 times the rate of rows on AMD Zen 4, 0.9 times on Intel. */
 static inline void prefetch_far(const void *p, size_t bytes) {
     for (size_t at = 0; at < bytes; at += 64) {
         __builtin_prefetch((const uint8_t *)p + at, 0, 2);
         __asm__ volatile("" ::: "memory");
     }
 }
-static inline void prefetch_near(const void *p, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) {
-        __builtin_prefetch((const uint8_t *)p + at, 0, 3);
-        __asm__ volatile("" ::: "memory");
+static inline void prefetch_row(const vex_graph *g, const uint8_t *row) {
+    if (g->rows_near) {
+        prefetch_near(row, g->params.codes.stride);
+    } else {
+        prefetch_far(row, g->params.codes.stride);
     }
 }
 
@@ -248,6 +257,8 @@ float graph_walk_distance(graph_walk *walk, uint32_t id);
 void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64_t *key);
 /* Unvisited neighbours of a node: to scratch->ids and ->distances; returns how many. */
 uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32_t ahead);
+/* Of the m expanded, keep those whose distance is not above that of a key; returns how many. */
+uint32_t graph_walk_near(graph_walk *walk, uint32_t m, uint64_t limit);
 /* Grow scratch->pool from what is in it (unmarked keys, ascending; visited) to the ef nearest. */
 void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef);
 /* Room for `n` keys in the pool. */
@@ -303,7 +314,8 @@ uint32_t graph_row_hash(const void *row, size_t bytes);
 static inline bool is_chained(const graph_tables *t, uint32_t id) {
     const uint32_t i = id & (CHUNK_NODES - 1);
     return (atomic_load_explicit(&chunk_at(t, id)->chained[i / 64], memory_order_relaxed) >>
-            (i % 64)) & 1u;
+            (i % 64)) &
+           1u;
 }
 
 /* ---- storage (graph.c) ---- */

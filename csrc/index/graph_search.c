@@ -148,13 +148,24 @@ static vex_status search_pool(search *f, uint64_t start) {
         s->pool[at] |= KEY_DONE;
         at = next_open(s->pool, at + 1, s->n_pool);
         const uint32_t ahead = at < s->n_pool ? key_id(s->pool[at]) : VEX_GRAPH_NONE;
-        const uint32_t m = graph_walk_expand(&f->walk, id, 0, ahead);
+        uint32_t m = graph_walk_expand(&f->walk, id, 0, ahead);
+        m = found == f->args->ef ? graph_walk_near(&f->walk, m, s->pool[s->n_pool - 1]) : m;
         for (uint32_t i = 0; i < m; i++) {
             const uint32_t place = pool_add(f, key_make(s->distances[i], s->ids[i]), &found);
             at = place < at ? place : at;
         }
         at = next_open(s->pool, at, s->n_pool);
     }
+    return VEX_OK;
+}
+
+/* All may be found: the pool holds the ef nearest. */
+static vex_status search_all(search *f, uint64_t start) {
+    vex_graph_scratch *s = f->walk.scratch;
+    VEX_TRY(graph_pool_reserve(s, (size_t)f->args->ef + 1));
+    s->pool[0] = start;
+    s->n_pool = 1;
+    graph_walk_beam(&f->walk, 0, f->args->ef);
     return VEX_OK;
 }
 
@@ -223,7 +234,8 @@ static vex_status search_heap(search *f, uint32_t n_heap) {
             break;
         }
         const uint32_t ahead = n_heap > 0 ? key_id(s->heap[0]) : VEX_GRAPH_NONE;
-        const uint32_t m = graph_walk_expand(&f->walk, key_id(key), 0, ahead);
+        uint32_t m = graph_walk_expand(&f->walk, key_id(key), 0, ahead);
+        m = s->n_pool == ef ? graph_walk_near(&f->walk, m, s->pool[ef - 1]) : m;
         for (uint32_t i = 0; i < m; i++) {
             heap_offer(f, key_make(s->distances[i], s->ids[i]), &n_heap);
         }
@@ -315,7 +327,9 @@ vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
         graph_walk_descend(&f.walk, (uint32_t)(entry >> 32), 0, &key);
         graph_walk_mark(&f.walk, key_id(key));
         const bool sparse = args->allowed != NULL && args->n_allowed < f.walk.end / SPARSE;
-        VEX_TRY(sparse ? start_heap(&f, key) : search_pool(&f, key));
+        VEX_TRY(sparse                                       ? start_heap(&f, key)
+                : args->allowed == NULL && args->budget == 0 ? search_all(&f, key)
+                                                             : search_pool(&f, key));
         VEX_TRY(collect(&f, &n));
         vex_stat_add(VEX_STAT_DISTANCES, (int64_t)f.walk.distances);
     }

@@ -14,7 +14,7 @@
 /* ---- beginning ---- */
 
 static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
-    const size_t n = ((size_t)end + end / 8 + 65535) & ~(size_t)65535;
+    const size_t n = ((size_t)end + end / 8 + 65536) & ~(size_t)65535; /* more than end */
     uint8_t *visited = vex_calloc(n, 1);
     if (visited == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot search a graph");
@@ -26,6 +26,7 @@ static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
     return VEX_OK;
 }
 
+/* The mark behind those of all ids of the walk is set: for whatever shall not be looked at. */
 void graph_walk_forget(graph_walk *walk) {
     vex_graph_scratch *s = walk->scratch;
     if (++s->epoch == 0) {
@@ -34,6 +35,7 @@ void graph_walk_forget(graph_walk *walk) {
         }
         s->epoch = 1;
     }
+    s->visited[walk->end] = s->epoch;
 }
 
 vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_scratch *scratch,
@@ -41,7 +43,7 @@ vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_
     /* In this order: see graph_internal.h. */
     const uint64_t start = atomic_load_explicit(&graph->entry, memory_order_acquire);
     const uint32_t end = vex_graph_end(graph);
-    if (end > scratch->n_visited) {
+    if (end >= scratch->n_visited) {
         VEX_TRY(grow_visited(scratch, end));
     }
     *walk = (graph_walk){.graph = graph,
@@ -83,7 +85,7 @@ static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead
     vex_graph_scratch *s = walk->scratch;
     for (uint32_t i = 0; i < m; i++) {
         s->rows[i] = row_at(g, walk->tables, s->ids[i]);
-        prefetch_far(s->rows[i], g->params.codes.stride);
+        prefetch_row(g, s->rows[i]);
     }
     if (ahead != VEX_GRAPH_NONE) {
         prefetch_list(walk, ahead, level);
@@ -92,27 +94,47 @@ static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead
     walk->distances += m;
 }
 
-uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32_t ahead) {
-    vex_graph_scratch *s = walk->scratch;
-    const graph_list list = list_at(walk->graph, walk->tables, id, level);
-    const uint32_t n = list_length(list);
-    uint8_t *const visited = s->visited;
-    const uint8_t epoch = s->epoch;
+/* Unvisited ids of a list, marked, to ids[].  Which they are cannot be predicted: no branch depends
+ * on it. */
+static uint32_t gather(const graph_walk *walk, graph_list list, uint32_t n,
+                       uint32_t *restrict ids) {
+    uint8_t *restrict const visited = walk->scratch->visited;
+    const uint8_t epoch = walk->scratch->epoch;
+    const uint32_t end = walk->end;
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
         __builtin_prefetch(&visited[list_get(list, i)], 1, 3);
         __asm__ volatile("" ::: "memory");
     }
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t neighbour = list_get(list, i);
-        if (neighbour < walk->end && visited[neighbour] != epoch) {
-            visited[neighbour] = epoch;
-            s->ids[m++] = neighbour;
-        }
+        const uint32_t id = list_get(list, i);
+        uint8_t *const mark = &visited[id < end ? id : end];
+        ids[m] = id;
+        m += *mark != epoch;
+        *mark = epoch;
     }
+    return m;
+}
+
+uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32_t ahead) {
+    const graph_list list = list_at(walk->graph, walk->tables, id, level);
+    const uint32_t m = gather(walk, list, list_length(list), walk->scratch->ids);
     walk->hops++;
     compute(walk, m, level, ahead);
     return m;
+}
+
+uint32_t graph_walk_near(graph_walk *walk, uint32_t m, uint64_t limit) {
+    uint32_t *restrict const ids = walk->scratch->ids;
+    float *restrict const distances = walk->scratch->distances;
+    const float most = key_distance(limit);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < m; i++) {
+        ids[n] = ids[i];
+        distances[n] = distances[i];
+        n += distances[i] <= most;
+    }
+    return n;
 }
 
 void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64_t *key) {
@@ -150,9 +172,9 @@ vex_status graph_pool_reserve(vex_graph_scratch *s, size_t n) {
 
 uint32_t graph_pool_place(const uint64_t *pool, uint32_t n, uint64_t key) {
     const uint64_t *base = pool;
-    while (n > 0) { /* no branch depends on the keys */
+    while (n > 0) { /* no branch depends on the keys: a mask, for compilers take ?: as one */
         const uint32_t half = n / 2;
-        base = base[half] < key ? base + (n - half) : base;
+        base += (n - half) & (0 - (uint32_t)(base[half] < key));
         n = half;
     }
     return (uint32_t)(base - pool);
@@ -173,8 +195,9 @@ void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
         const uint32_t id = key_id(pool[at]);
         pool[at] |= KEY_DONE;
         at = next_open(pool, at + 1, n);
-        const uint32_t m =
-            graph_walk_expand(walk, id, level, at < n ? key_id(pool[at]) : VEX_GRAPH_NONE);
+        const uint32_t ahead = at < n ? key_id(pool[at]) : VEX_GRAPH_NONE;
+        uint32_t m = graph_walk_expand(walk, id, level, ahead);
+        m = n == ef ? graph_walk_near(walk, m, pool[n - 1]) : m;
         for (uint32_t i = 0; i < m; i++) {
             const uint64_t key = key_make(s->distances[i], s->ids[i]);
             if (n == ef && key > pool[n - 1]) {

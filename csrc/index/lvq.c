@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "codec/narrow.h"
+#include "index/lvq_finish.h"
 #include "index/lvq_kernels.h"
 #include "store/format.h"
 
@@ -14,8 +15,6 @@
 #include <math.h>
 
 #include "base/poison.h"
-
-#define GROUP 64u /* distances whose sums are held on the stack */
 
 /* ---- levels ---- */
 
@@ -26,20 +25,20 @@ uint32_t vex_lvq_levels(vex_lvq_level out[4]) {
     uint32_t n = 0;
 #if defined(__x86_64__)
     if (vex_cpu()->avx512_vnni) {
-        out[n++] = (vex_lvq_level){"vnni", vex_lvq_sums_vnni};
+        out[n++] = (vex_lvq_level){"vnni", vex_lvq_sums_vnni, vex_lvq_finish_avx512};
     }
     if (vex_cpu()->avx2_fma) {
-        out[n++] = (vex_lvq_level){"avx2", vex_lvq_sums_avx2};
+        out[n++] = (vex_lvq_level){"avx2", vex_lvq_sums_avx2, vex_lvq_finish_avx2};
     }
 #elif defined(__aarch64__)
     if (vex_cpu()->arm_dotprod) {
-        out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod};
+        out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod, vex_lvq_finish};
     }
     if (vex_cpu()->neon) {
-        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon};
+        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon, vex_lvq_finish};
     }
 #endif
-    out[n++] = (vex_lvq_level){"scalar", vex_lvq_sums_scalar};
+    out[n++] = (vex_lvq_level){"scalar", vex_lvq_sums_scalar, vex_lvq_finish};
     return n;
 }
 
@@ -72,6 +71,11 @@ void vex_lvq_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32
         }
         out[i] = sum;
     }
+}
+
+void vex_lvq_finish(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                    float *out) {
+    lvq_finish(query, group, n, out);
 }
 
 /* ---- rows ---- */
@@ -261,46 +265,22 @@ void vex_code_query_row(vex_code_query *query, const void *row, float phi) {
     }
 }
 
-static inline float bounded(double d) {
-    d = d < (double)FLT_MAX ? d : (double)FLT_MAX; /* NaN too */
-    return (float)(d > -(double)FLT_MAX ? d : -(double)FLT_MAX);
-}
-
-/* x.q -> distance, for a row whose |x|^2 is norm2. */
-static inline float distance_of(const vex_code_query *query, double dot, float norm2) {
-    switch (query->codes->space) {
-    case VEX_SPACE_L2:
-        return bounded((double)norm2 + (double)query->norm2 - 2 * dot);
-    case VEX_SPACE_COSINE:
-        if (norm2 == 0.0f || query->norm2 == 0.0f) {
-            return 1;
-        }
-        return bounded(1 - dot * query->inverse_norm / (double)sqrtf(norm2));
-    default:
-        break;
-    }
-    if (VEX_LIKELY(!(query->phi2 > 0))) {
-        return bounded(1 - dot);
-    }
-    const double rest = 1 - (double)norm2 / (double)query->phi2;
-    return bounded(2 -
-                   2 * (dot / (double)query->phi2 + (rest > 0 ? sqrt(rest) * query->phi_rest : 0)));
-}
-
 static void distances_lvq8(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
                            float *out) {
-    int32_t sums[GROUP];
+    vex_lvq_group group;
     const size_t at = query->codes->stride - VEX_CODE_TAIL_BYTES;
-    for (uint32_t i = 0; i < n; i += GROUP) {
-        const uint32_t m = n - i < GROUP ? n - i : GROUP;
-        in_use.sums(query->bytes, rows + i, m, query->codes->stride, sums);
+    for (uint32_t i = 0; i < n; i += VEX_LVQ_GROUP) {
+        const uint32_t m = n - i < VEX_LVQ_GROUP ? n - i : VEX_LVQ_GROUP;
+        in_use.sums(query->bytes, rows + i, m, query->codes->stride, group.sums);
         for (uint32_t j = 0; j < m; j++) {
             vex_code_tail t;
             memcpy(&t, rows[i + j] + at, sizeof t);
-            const double dot = (double)t.lo * query->a +
-                               (double)t.s * (query->b * (double)t.sum + query->c * sums[j]);
-            out[i + j] = distance_of(query, dot, t.norm2);
+            group.s[j] = t.s;
+            group.lo[j] = t.lo;
+            group.norm2[j] = t.norm2;
+            group.codes[j] = (int32_t)t.sum;
         }
+        in_use.finish(query, &group, m, out + i);
     }
 }
 
@@ -319,8 +299,8 @@ void vex_code_distances(const vex_code_query *query, const uint8_t *const *rows,
     for (uint32_t i = 0; i < n; i++) {
         float sum;
         kernel(rows[i], codes->stride, 1, query->vector, codes->dim, &sum);
-        out[i] = l2 ? bounded((double)sum)
-                    : distance_of(query, (double)sum, vex_codes_tail(codes, rows[i]).norm2);
+        out[i] = l2 ? lvq_bounded((double)sum)
+                    : lvq_distance(query, (double)sum, vex_codes_tail(codes, rows[i]).norm2);
     }
 }
 

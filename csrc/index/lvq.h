@@ -24,9 +24,7 @@
 
 #include <stdbool.h>
 
-typedef enum vex_code_kind {
-    VEX_CODE_LVQ8 = 1, VEX_CODE_F16 = 2, VEX_CODE_F32 = 3
-} vex_code_kind;
+typedef enum vex_code_kind { VEX_CODE_LVQ8 = 1, VEX_CODE_F16 = 2, VEX_CODE_F32 = 3 } vex_code_kind;
 
 #define VEX_CODE_TAIL_BYTES 16u
 
@@ -38,8 +36,8 @@ typedef struct vex_code_tail {
 /* What the rows of one collection are.  All members are constant, so it may be shared freely. */
 typedef struct vex_codes {
     vex_code_kind kind;
-    uint32_t space, dim;     /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
-    uint32_t stride;         /* bytes of a row                                                    */
+    uint32_t space, dim; /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
+    uint32_t stride;     /* bytes of a row                                                    */
 } vex_codes;
 
 /* VEX_ERR_INVALID for l1, an unknown space or kind, or a dimension out of range. */
@@ -57,14 +55,14 @@ vex_code_tail vex_codes_tail(const vex_codes *codes, const void *row);
 /* One side of many distances. */
 typedef struct vex_code_query {
     const vex_codes *codes;
-    int8_t *bytes;           /* LVQ8: codes - 128, zero behind them; `stride` bytes               */
-    float *own;              /* F16, F32: room for dim floats                                     */
-    const float *vector;     /* F16, F32: the floats in use                                       */
-    double a, b, c;          /* LVQ8: dot = lo a + s (b sum + c * integer sum)                    */
+    int8_t *bytes;       /* LVQ8: codes - 128, zero behind them; `stride` bytes               */
+    float *own;          /* F16, F32: room for dim floats                                     */
+    const float *vector; /* F16, F32: the floats in use                                       */
+    double a, b, c;      /* LVQ8: dot = lo a + s (b sum + c * integer sum)                    */
     float norm2;
-    double inverse_norm;     /* 1/|q|, 0 when |q| is 0                                            */
-    float phi2;              /* > 0: distances in the form below, else 0                          */
-    double phi_rest;         /* sqrt(1 - norm2/phi2)                                              */
+    double inverse_norm; /* 1/|q|, 0 when |q| is 0                                            */
+    float phi2;          /* > 0: distances in the form below, else 0                          */
+    double phi_rest;     /* sqrt(1 - norm2/phi2)                                              */
 } vex_code_query;
 
 vex_status vex_code_query_create(vex_code_query *query, const vex_codes *codes);
@@ -89,9 +87,18 @@ bool vex_codes_uneven(float norm2_min, float norm2_max);
 /* out[i] = sum of rows[i][k] * query[k] over k < bytes, a multiple of 64 up to 65536 + 64. */
 typedef void (*vex_lvq_kernel)(const int8_t *query, const uint8_t *const *rows, uint32_t n,
                                size_t bytes, int32_t *out);
+/* What the distances of some rows are made of: the tails, and the sums of a kernel. */
+#define VEX_LVQ_GROUP 64u
+typedef struct vex_lvq_group {
+    float s[VEX_LVQ_GROUP], lo[VEX_LVQ_GROUP], norm2[VEX_LVQ_GROUP];
+    int32_t codes[VEX_LVQ_GROUP], sums[VEX_LVQ_GROUP];
+} vex_lvq_group;
+typedef void (*vex_lvq_finisher)(const vex_code_query *query, const vex_lvq_group *group,
+                                 uint32_t n, float *out);
 typedef struct vex_lvq_level {
-    const char *name;        /* "scalar", "avx2", "vnni", "neon", "dotprod"                       */
+    const char *name; /* "scalar", "avx2", "vnni", "neon", "dotprod"                       */
     vex_lvq_kernel sums;
+    vex_lvq_finisher finish; /* distances of n <= VEX_LVQ_GROUP rows                              */
 } vex_lvq_level;
 
 /* Best first; returns how many (<= 4).  VEXFS_SIMD limits which one is in use, not this list. */
@@ -105,7 +112,7 @@ const char *vex_lvq_level_name(void); /* the one in use */
 typedef struct vex_codes_health {
     uint32_t k, queries, rows;
     uint32_t need_p99, need_max;
-    double error_max;        /* largest |approximate - exact| distance                            */
+    double error_max; /* largest |approximate - exact| distance                            */
 } vex_codes_health;
 
 typedef struct vex_codes_choice {

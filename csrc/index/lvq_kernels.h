@@ -8,7 +8,13 @@
 
 void vex_lvq_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                          int32_t *out);
+void vex_lvq_finish(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                    float *out);
 #if defined(__x86_64__)
+void vex_lvq_finish_avx2(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                         float *out);
+void vex_lvq_finish_avx512(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                           float *out);
 void vex_lvq_sums_avx2(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                        int32_t *out);
 void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
@@ -16,8 +22,8 @@ void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t
 #elif defined(__aarch64__)
 void vex_lvq_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                        int32_t *out);
-void vex_lvq_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n,
-                          size_t bytes, int32_t *out);
+void vex_lvq_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                          int32_t *out);
 #endif
 
 #endif

@@ -4,6 +4,7 @@
  * No step saturates: AVX2 multiplies as 16-bit integers, VNNI adds its four products at full
  * width.  Four rows at a time share the loads of the query and one reduction.
  */
+#include "index/lvq_finish.h"
 #include "index/lvq_kernels.h"
 
 #if defined(__x86_64__)
@@ -67,6 +68,11 @@ AVX2 void vex_lvq_sums_avx2(const int8_t *query, const uint8_t *const *rows, uin
     }
 }
 
+AVX2 void vex_lvq_finish_avx2(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                              float *out) {
+    lvq_finish(query, group, n, out);
+}
+
 /* ---- AVX-512 VNNI ---- */
 
 VNNI_INLINE __m512i fold(__m512i sum, const uint8_t *row, __m512i query) {
@@ -113,6 +119,11 @@ VNNI void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uin
         }
         out[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
     }
+}
+
+VNNI void vex_lvq_finish_avx512(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
+                                float *out) {
+    lvq_finish(query, group, n, out);
 }
 
 #endif

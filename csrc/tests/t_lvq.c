@@ -85,6 +85,50 @@ TEST(lvq_level_follows_the_choice_of_the_float_kernels) {
     }
 }
 
+/* Any float, NaN and infinities among them. */
+static float any_float(void) {
+    const uint32_t bits = (uint32_t)test_random();
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return test_random_below(4) > 0 ? test_random_float() : test_random_below(8) > 0 ? x : 0;
+}
+
+TEST(lvq_levels_finish_to_the_same_bits) {
+    vex_lvq_level levels[4];
+    const uint32_t n_levels = vex_lvq_levels(levels);
+    for (int round = 0; round < 4000; round++) {
+        vex_codes codes;
+        vex_lvq_group group;
+        float expected[VEX_LVQ_GROUP], out[VEX_LVQ_GROUP];
+        const uint32_t n = 1 + test_random_below(VEX_LVQ_GROUP);
+        CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, (uint32_t)round % 3, 16));
+        const vex_code_query query = {.codes = &codes,
+                                      .a = (double)any_float(),
+                                      .b = (double)any_float(),
+                                      .c = (double)any_float(),
+                                      .norm2 = fabsf(any_float()),
+                                      .inverse_norm = fabs((double)any_float()),
+                                      .phi2 = round % 2 ? fabsf(any_float()) : 0,
+                                      .phi_rest = (double)test_random_float()};
+        for (uint32_t i = 0; i < n; i++) {
+            group.s[i] = any_float();
+            group.lo[i] = any_float();
+            group.norm2[i] = fabsf(any_float());
+            group.codes[i] = (int32_t)test_random_below(1u << 24);
+            group.sums[i] = (int32_t)test_random();
+        }
+        levels[n_levels - 1].finish(&query, &group, n, expected);
+        for (uint32_t level = 0; level < n_levels; level++) {
+            memset(out, 0x5A, sizeof out);
+            levels[level].finish(&query, &group, n, out);
+            CHECK(memcmp(out, expected, n * sizeof *out) == 0);
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            CHECK(isfinite(expected[i]));
+        }
+    }
+}
+
 /* ---- rows ---- */
 
 typedef struct pair {
