@@ -39,7 +39,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench load dist clean
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch load dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -227,6 +227,13 @@ recall: $(EXTENSION) $(TEST_DEPENDENCIES) $(BENCH_DEPENDENCIES) ## recall of the
 
 bench: $(EXTENSION) $(BENCH_DEPENDENCIES) ## measurements beside chromadb and hnswlib (ARGS="--quick")
 	$(BIN)/python -m vexfs_chroma._bench $(ARGS)
+
+build/bench_batch: csrc/tests/bench_batch_driver.c $(ENGINE_C) Makefile
+	@mkdir -p build
+	@$(CC) -std=gnu11 -O3 -g -fno-math-errno -ffp-contract=off -Icsrc $(filter %.c,$^) -o $@ -pthread -lm
+
+bench-batch: build/bench_batch ## batches of queries in C (ARGS="rows dim queries k seconds threads")
+	build/bench_batch $(ARGS)
 
 load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## Locust load test against its service levels
 	PATH="$(CURDIR)/$(BIN):$$PATH" loadtests/run.sh $(ARGS)

@@ -91,6 +91,11 @@ vex_status vex_fail_place(vex_status code, const char *path, uint64_t offset) {
     return code;
 }
 
+vex_status vex_fail_again(const vex_error *error) {
+    last_error = *error;
+    return error->code;
+}
+
 const char *vex_status_name(vex_status status) {
 #define NAME(code)                                                                                 \
     case code:                                                                                     \

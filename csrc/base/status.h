@@ -27,6 +27,9 @@ vex_status vex_fail_context(vex_status code, const char *format, ...)
 vex_status vex_fail_place(vex_status code, const char *path, uint64_t offset)
     __attribute__((cold));
 
+/* Make an error that another thread recorded this thread's; returns its code. */
+vex_status vex_fail_again(const vex_error *error) __attribute__((cold));
+
 #define VEX_FAIL vex_fail
 #define VEX_FAIL_AT vex_fail_at
 

@@ -147,6 +147,8 @@ void vex_db_set_up_process(void);
 /* Enter and leave an API call on a database. */
 vex_status vex_db_enter(vex_db *db);
 void vex_db_leave(vex_db *db);
+/* Threads that share a batch of queries: VEXFS_THREADS, else as many as there are processors. */
+uint32_t vex_query_threads(void);
 /* Is a thread about to fork, waiting for calls to end? */
 bool vex_fork_waits(void);
 static inline bool vex_db_volatile(const vex_db *db) {

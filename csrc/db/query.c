@@ -124,6 +124,7 @@ static vex_status find_nearest(query_run *run) {
                          .k = run->k,
                          .ef = run->options.ef,
                          .flags = run->options.flags,
+                         .threads = run->options.threads,
                          .plan = &run->plan};
     run->plan.rows = run->matches != NULL ? run->matches->count : run->snapshot->live_rows;
     if (run->plan.rows == 0) {
@@ -176,6 +177,7 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
         run.options = *options;
     }
     run.options.ef = run.options.ef ? run.options.ef : atomic_load(&collection->index.ef);
+    run.options.threads = run.options.threads ? run.options.threads : vex_query_threads();
     run.view = vex_collection_index_view(collection);
     vex_index_note_query(collection, run.view, snapshot);
     (void)lap(&run);

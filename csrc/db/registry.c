@@ -10,6 +10,7 @@
 #include "index/code_rows.h"
 
 #include "base/cpu.h"
+#include "base/pool.h"
 
 #include "base/poison.h"
 
@@ -33,6 +34,25 @@ static void set_up_process(void) {
     (void)vex_payfile_register(vex_columns_plugin());
     (void)vex_payfile_register(vex_text_plugin());
     vex_vecfile_register(vex_code_rows_plugin());
+}
+
+/* 0: VEXFS_THREADS is no number of threads. */
+static uint32_t threads_wanted(void) {
+    const char *text = vex_environment("VEXFS_THREADS");
+    uint32_t n = 0;
+    if (text == NULL || text[0] == '\0') {
+        n = vex_cpu_count();
+        return n < VEX_POOL_THREADS_MAX ? n : VEX_POOL_THREADS_MAX;
+    }
+    for (; *text >= '0' && *text <= '9' && n <= VEX_POOL_THREADS_MAX; text++) {
+        n = n * 10 + (uint32_t)(*text - '0');
+    }
+    return *text == '\0' && n <= VEX_POOL_THREADS_MAX ? n : 0;
+}
+
+uint32_t vex_query_threads(void) {
+    const uint32_t n = threads_wanted();
+    return n > 0 ? n : 1;
 }
 
 void vex_db_set_up_process(void) {
@@ -473,6 +493,13 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
     if (chosen.quantization > VEX_QUANTIZE_NONE || chosen.quantization == VEX_QUANTIZE_F16) {
         return VEX_FAIL(VEX_ERR_INVALID, "quantization must be auto, sq8 or none");
     }
+    if (threads_wanted() == 0) {
+        return VEX_FAIL(
+            VEX_ERR_INVALID,
+            "VEXFS_THREADS=%.40s is no number of threads from 1 to %u; set it right, or "
+            "unset it for as many as there are processors",
+            vex_environment("VEXFS_THREADS"), VEX_POOL_THREADS_MAX);
+    }
     chosen.index_threads = chosen.index_threads ? chosen.index_threads : vex_cpu_count();
     chosen.index_rows = chosen.index_rows ? chosen.index_rows : DEFAULT_INDEX_ROWS;
     chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
@@ -497,7 +524,11 @@ vex_status vex_db_close(vex_db *db) {
         }
         *place = db->next;
     }
+    bool none = databases == NULL;
     pthread_mutex_unlock(&registry_mu);
+    if (none) {
+        vex_pool_stop();
+    }
     if (last && db->epoch == atomic_load(&fork_epoch)) {
         vex_worker_stop(db);
         while (db->collections != NULL) {

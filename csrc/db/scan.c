@@ -9,9 +9,12 @@
 
 #define CHECKED_BYTES (256u << 10) /* a piece of a file that is checked and scanned in one go */
 
-#define CODED_QUERIES_MAX 8u
 #define CODED_K_SHARE 16u
 #define CODED_SELECTED_SHARE 4u
+#define BATCHED_QUERIES 4u /* from here on they are searched side by side (index/near_batch.h) */
+#define JUDGED_ROWS 2048u  /* after so many codes have to have ruled out ... */
+#define LEFT_SHARE 16u     /* all but one row of so many */
+#define SETTLED_AHEAD 4u   /* rows that are prefetched */
 
 /* Live rows of a vector file as a bitmap; NULL when all are live. */
 static vex_status live_words(const vex_vec_source *source, uint64_t **out) {
@@ -85,17 +88,43 @@ static vex_status scan_vectors(vex_scan *scan, uint32_t number, const uint64_t *
 
 /* ---- by code rows ---- */
 
-/* Do code rows save work?  They are a fraction of the vectors, but what they leave is read row by
- * row: not where k is a large part of the file, few rows are selected, or many queries share the
- * reading. */
+/* Do code rows save work?  They are a fraction of the vectors, and integers, but what they leave is
+ * read row by row: not where k is a large part of the rows, nor, for single queries, where few are
+ * selected or vectors are as small. */
 static bool codes_pay(const vex_scan *scan, uint32_t number) {
     const vex_vecfile *file = scan->snapshot->vecs[number].file;
-    uint64_t rows = scan->matches != NULL ? scan->matches->count : scan->snapshot->live_rows;
-    return file->codes != NULL && file->code_form.tag == VEX_CODE_LVQ8 &&
-           file->code_form.stride < file->stride &&
-           !atomic_load_explicit(&file->codes_damaged, memory_order_relaxed) &&
-           scan->n <= CODED_QUERIES_MAX && scan->top[0].k <= file->rows / CODED_K_SHARE &&
-           rows >= scan->snapshot->live_rows / CODED_SELECTED_SHARE;
+    uint64_t live = scan->snapshot->live_rows;
+    uint64_t rows = scan->matches != NULL ? scan->matches->count : live;
+    if (file->codes == NULL || file->code_form.tag != VEX_CODE_LVQ8 ||
+        atomic_load_explicit(&file->codes_damaged, memory_order_relaxed) ||
+        scan->top[0].k > file->rows / CODED_K_SHARE) {
+        return false;
+    }
+    return scan->batch != NULL
+               ? scan->top[0].k <= rows / CODED_K_SHARE
+               : file->code_form.stride < file->stride && rows >= live / CODED_SELECTED_SHARE;
+}
+
+/* Rows that codes have left over so far, of all queries. */
+static uint64_t rows_left(const vex_scan *scan) {
+    uint64_t left = 0;
+    for (uint32_t q = 0; q < scan->n; q++) {
+        left += scan->near[q].n;
+    }
+    return left;
+}
+
+static vex_status near_rows(vex_scan *scan, uint32_t number, const uint64_t *selected,
+                            uint32_t first, uint32_t end) {
+    const vex_vecfile *file = scan->snapshot->vecs[number].file;
+    if (scan->batch != NULL) {
+        return vex_near_batch_scan(scan->batch, file->codes, number, first, end, selected);
+    }
+    for (uint32_t q = 0; q < scan->n; q++) {
+        VEX_TRY(vex_near_scan(&scan->near[q], scan->kernels, file->codes, file->code_form.stride,
+                              number, first, end, selected));
+    }
+    return VEX_OK;
 }
 
 /* Codes are derived data: where they are damaged, the vectors answer. */
@@ -103,6 +132,7 @@ static vex_status scan_codes(vex_scan *scan, uint32_t number, const uint64_t *se
     vex_vecfile *file = scan->snapshot->vecs[number].file;
     bool checked = vex_lazy_section_is_checked(&file->lazy_codes);
     bool whole = checked && scan->n == 1; /* else: check, and let all queries share the cache */
+    uint64_t before = rows_left(scan), most = 0;
     uint32_t piece = whole ? file->rows : CHECKED_BYTES / file->code_form.stride + 1;
     for (uint32_t row = 0, end; row < file->rows; row = end) {
         end = file->rows - row > piece ? row + piece : file->rows;
@@ -115,37 +145,55 @@ static vex_status scan_codes(vex_scan *scan, uint32_t number, const uint64_t *se
             }
             return scan_vectors(scan, number, selected, row);
         }
-        for (uint32_t q = 0; q < scan->n; q++) {
-            VEX_TRY(vex_near_scan(&scan->near[q], scan->kernels, file->codes,
-                                  file->code_form.stride, number, row, end, selected));
+        VEX_TRY(near_rows(scan, number, selected, row, end));
+        most += (uint64_t)(end - row) * scan->n;
+        if (scan->batch != NULL && row >= JUDGED_ROWS &&
+            rows_left(scan) - before > most / LEFT_SHARE) {
+            return scan_vectors(scan, number, selected, end);
         }
     }
     return VEX_OK;
+}
+
+static void prefetch_vector(const vex_scan *scan, const vex_near_row *row) {
+    const vex_vecfile *file = scan->snapshot->vecs[row->source].file;
+    const uint8_t *vector = file->vectors + (size_t)row->row * file->stride;
+    for (uint32_t at = 0; at < file->stride; at += 64) {
+        __builtin_prefetch(vector + at, 0, 3);
+        __asm__ volatile(""); /* GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop */
+    }
 }
 
 /* The exact distances of what the codes left, nearest first, until no other can be near enough. */
 static vex_status settle(vex_scan *scan, uint32_t q) {
     vex_near *near = &scan->near[q];
     vex_topk *top = &scan->top[q];
+    const uint32_t space = scan->snapshot->space;
     const float *query = scan->queries + (size_t)q * scan->dimension;
+    const bool l2 = space == VEX_SPACE_L2;
+    size_t i = 0;
     vex_near_sort(near);
-    for (size_t i = 0; i < near->n && vex_topk_wants(top, near->rows[i].lower); i++) {
+    for (size_t ahead = 0; ahead < near->n && ahead < SETTLED_AHEAD; ahead++) {
+        prefetch_vector(scan, &near->rows[ahead]);
+    }
+    for (; i < near->n && vex_topk_wants(top, near->rows[i].lower); i++) {
         const vex_near_row *row = &near->rows[i];
         vex_vecfile *file = scan->snapshot->vecs[row->source].file;
-        const vex_row_run run = {.rows = file->vectors + (size_t)row->row * file->stride,
-                                 .stride = file->stride,
-                                 .norm2 = file->norms + row->row,
-                                 .norm2_stride = sizeof *file->norms,
-                                 .seqs = file->seqs + row->row,
-                                 .seq_stride = sizeof *file->seqs,
-                                 .n = 1,
-                                 .first_row = row->row,
-                                 .source = row->source,
-                                 .element = (vex_element)file->element};
+        vex_hit hit = {.source = row->source, .seq = file->seqs[row->row], .row = row->row};
+        if (i + SETTLED_AHEAD < near->n) {
+            prefetch_vector(scan, row + SETTLED_AHEAD);
+        }
         VEX_TRY(vex_vecfile_check_rows(file, row->row, 1));
-        VEX_TRY(vex_flat_scan(scan->kernels, scan->snapshot->space, &run, query, scan->norm2 + q, 1,
-                              scan->dimension, top));
+        (l2 ? scan->kernels->l2 : scan->kernels->dot)[file->element](
+            file->vectors + (size_t)row->row * file->stride, file->stride, 1, query,
+            scan->dimension, &hit.distance);
+        if (!l2) {
+            hit.distance =
+                vex_dot_to_distance(space, hit.distance, file->norms[row->row], scan->norm2[q]);
+        }
+        VEX_TRY(vex_topk_push(top, hit));
     }
+    vex_stat_add(VEX_STAT_DISTANCES, (int64_t)i);
     return VEX_OK;
 }
 
@@ -158,25 +206,47 @@ static vex_status begin_codes(vex_scan *scan) {
         vex_near_init(&scan->near[q], scan->snapshot->space,
                       scan->queries + (size_t)q * scan->dimension, scan->dimension, scan->top[q].k);
     }
-    return VEX_OK;
+    if (scan->n < BATCHED_QUERIES) {
+        return VEX_OK;
+    }
+    vex_codes codes;
+    VEX_TRY(vex_codes_init(&codes, VEX_CODE_LVQ8, scan->snapshot->space, scan->dimension));
+    scan->batch = vex_calloc(1, sizeof *scan->batch);
+    if (scan->batch == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for %u queries", (unsigned)scan->n);
+    }
+    return vex_near_batch_init(scan->batch, scan->near, scan->n, codes.stride);
 }
 
 static void end_codes(vex_scan *scan) {
     for (uint32_t q = 0; scan->near != NULL && q < scan->n; q++) {
         vex_near_clear(&scan->near[q]);
     }
+    if (scan->batch != NULL) {
+        vex_near_batch_clear(scan->batch);
+    }
+    vex_free(scan->batch);
     vex_free(scan->near);
     scan->near = NULL;
+    scan->batch = NULL;
 }
 
-static bool queries_allow_codes(const vex_scan *scan) {
+static bool codes_help(const vex_scan *scan) {
+    bool some = false;
+    for (uint32_t i = 0; i < scan->snapshot->n_vecs && !some; i++) {
+        some =
+            (scan->skip == NULL || !scan->skip[i]) && scan->snapshot->vecs[i].file->codes != NULL;
+    }
+    if (!some) {
+        return false;
+    }
     for (uint32_t q = 0; q < scan->n; q++) {
         if (!vex_near_possible(scan->snapshot->space, scan->queries + (size_t)q * scan->dimension,
                                scan->dimension)) {
             return false;
         }
     }
-    return scan->n > 0 && scan->n <= CODED_QUERIES_MAX;
+    return scan->n > 0;
 }
 
 static vex_status scan_file(vex_scan *scan, uint32_t number) {
@@ -247,9 +317,9 @@ static vex_status scan_memtable(vex_scan *scan, uint32_t number) {
     return status;
 }
 
-vex_status vex_scan_run(vex_scan *scan) {
+static vex_status scan_group(vex_scan *scan) {
     const vex_snapshot *snapshot = scan->snapshot;
-    vex_status status = queries_allow_codes(scan) ? begin_codes(scan) : VEX_OK;
+    vex_status status = codes_help(scan) ? begin_codes(scan) : VEX_OK;
     for (uint32_t i = 0; i < snapshot->n_mems && status == VEX_OK; i++) {
         status = scan_memtable(scan, i);
     }
@@ -263,4 +333,16 @@ vex_status vex_scan_run(vex_scan *scan) {
     }
     end_codes(scan);
     return status;
+}
+
+vex_status vex_scan_run(const vex_scan *scan) {
+    for (uint32_t first = 0; first < scan->n; first += VEX_NEAR_BATCH) {
+        vex_scan group = *scan;
+        group.n = scan->n - first < VEX_NEAR_BATCH ? scan->n - first : VEX_NEAR_BATCH;
+        group.queries += (size_t)first * scan->dimension;
+        group.norm2 += first;
+        group.top += first;
+        VEX_TRY(scan_group(&group));
+    }
+    return VEX_OK;
 }

@@ -1,12 +1,12 @@
 /*
  * scan.h - exact search over a whole snapshot: every live row, or every selected one.  Files with
- * code rows are searched by them first (index/code_rows.h); the results are the same.
+ * code rows are searched by them first (index/code_rows.h, near_batch.h); the results are the same.
  */
 #ifndef VEX_DB_SCAN_H
 #define VEX_DB_SCAN_H
 
 #include "filter/match.h"
-#include "index/code_rows.h"
+#include "index/near_batch.h"
 #include "store/snapshot.h"
 
 typedef struct vex_scan {
@@ -19,10 +19,11 @@ typedef struct vex_scan {
     vex_topk *top;                     /* one per query; hit.source is a vector file's number, or
                                           n_vecs + a memtable's                                   */
     const bool *skip;                  /* by number of the vector file: leave it out; NULL: none  */
-    vex_near *near;                    /* used inside: one per query                              */
+    vex_near *near;                    /* used inside: one per query, ...                         */
+    vex_near_batch *batch;             /* ... and what they share when they are many              */
 } vex_scan;
 
 /* Offer every row to every query.  Errors: CORRUPT, NO_MEMORY. */
-vex_status vex_scan_run(vex_scan *scan);
+vex_status vex_scan_run(const vex_scan *scan);
 
 #endif

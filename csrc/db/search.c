@@ -4,6 +4,7 @@
 #include "db/search.h"
 
 #include "base/bits.h"
+#include "base/pool.h"
 
 #include <math.h>
 
@@ -224,6 +225,17 @@ static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
 
 /* ---- all queries ---- */
 
+#define PART_QUERIES 16u    /* of walks, at most: a part that a thread takes */
+#define PART_SHARE 4u       /* parts per thread, so that all end together */
+#define ALONE_WORK 2000000u /* elements to read: less is not worth waking anybody */
+
+/* Queries, to be searched for by some threads. */
+typedef struct query_parts {
+    const walk *whole;  /* scratch and pool are each thread's own; without `view`: exactly */
+    uint32_t size;      /* of a part */
+    pthread_mutex_t mu; /* held while a thread adds what it counted */
+} query_parts;
+
 /* A part of the queries, exactly; `skip`: files left out, may be NULL. */
 static vex_status scan_queries(const vex_search *search, uint32_t first, uint32_t n,
                                const bool *skip) {
@@ -236,27 +248,103 @@ static vex_status scan_queries(const vex_search *search, uint32_t first, uint32_
     return vex_scan_run(&part);
 }
 
-static vex_status walk_queries(walk *w) {
+/* Those whose walk found enough share one reading of what the graph does not have. */
+static vex_status walk_queries(walk *w, uint32_t first, uint32_t n) {
     const vex_scan *scan = &w->search->scan;
     vex_query_plan *plan = w->search->plan;
-    for (uint32_t q = 0; q < scan->n; q++) {
+    uint32_t waiting = 0; /* of the queries before q */
+    for (uint32_t q = first; q < first + n; q++) {
         bool enough = false;
         w->query = scan->queries + (size_t)q * scan->dimension;
         w->norm2 = scan->norm2[q];
         VEX_TRY(walk_query(w, &scan->top[q], &enough));
-        VEX_TRY(scan_queries(w->search, q, 1, enough ? w->in_graph : NULL));
         plan->read_again += !enough;
         plan->read_rows += enough ? plan->rows - w->rows : plan->rows;
+        waiting += enough;
+        if (!enough) {
+            VEX_TRY(scan_queries(w->search, q - waiting, waiting, w->in_graph));
+            VEX_TRY(scan_queries(w->search, q, 1, NULL));
+            waiting = 0;
+        }
     }
-    return VEX_OK;
+    return scan_queries(w->search, first + n - waiting, waiting, w->in_graph);
+}
+
+static vex_status begin_part(walk *w) {
+    w->pool = vex_calloc(2 * (size_t)w->ef + w->search->k + 1, sizeof *w->pool);
+    if (w->pool == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
+    }
+    return vex_graph_scratch_acquire(w->view->owner->graph, &w->scratch);
+}
+
+static void add_counts(query_parts *parts, const vex_query_plan *counted) {
+    vex_query_plan *plan = parts->whole->search->plan;
+    pthread_mutex_lock(&parts->mu);
+    plan->read_again += counted->read_again;
+    plan->walk_distances += counted->walk_distances;
+    plan->walk_hops += counted->walk_hops;
+    plan->exact_distances += counted->exact_distances;
+    plan->read_rows += counted->read_rows;
+    pthread_mutex_unlock(&parts->mu);
+}
+
+/* What each thread does. */
+static vex_status search_parts(void *context, vex_pool_job *job) {
+    query_parts *parts = context;
+    walk own = *parts->whole;
+    vex_search search = *own.search;
+    vex_query_plan counted = {.rows = search.plan->rows};
+    vex_status status = VEX_OK;
+    search.plan = &counted;
+    own.search = &search;
+    if (own.view != NULL) {
+        status = begin_part(&own);
+    }
+    for (uint32_t part; status == VEX_OK && vex_pool_next(job, &part);) {
+        const uint32_t first = part * parts->size, left = search.scan.n - first;
+        const uint32_t n = left < parts->size ? left : parts->size;
+        status =
+            own.view != NULL ? walk_queries(&own, first, n) : scan_queries(&search, first, n, NULL);
+    }
+    if (own.view != NULL) {
+        vex_graph_scratch_release(own.view->owner->graph, own.scratch);
+        vex_free(own.pool);
+    }
+    add_counts(parts, &counted);
+    return status;
+}
+
+/* Queries that are read for side by side share the reading; walks share nothing. */
+static uint32_t part_size(const vex_search *search, bool walks) {
+    const uint32_t n = search->scan.n, threads = search->threads;
+    if (walks) {
+        const uint32_t share = n / (threads * PART_SHARE);
+        return share < 1 ? 1 : share < PART_QUERIES ? share : PART_QUERIES;
+    }
+    const uint32_t share = (n / threads + VEX_NEAR_LANES) / VEX_NEAR_LANES * VEX_NEAR_LANES;
+    return share < VEX_NEAR_BATCH ? share : VEX_NEAR_BATCH;
+}
+
+static vex_status search_all(const walk *whole, bool walks) {
+    const vex_search *search = whole->search;
+    walk all = *whole;
+    query_parts parts = {.whole = &all, .mu = PTHREAD_MUTEX_INITIALIZER};
+    uint32_t threads = search->threads;
+    const uint32_t n = search->scan.n;
+    all.view = walks ? whole->view : NULL;
+    parts.size = part_size(search, walks);
+    if (!walks && (uint64_t)n * search->plan->rows * search->scan.dimension < ALONE_WORK) {
+        threads = 1;
+    }
+    return vex_pool_run((n + parts.size - 1) / parts.size, threads, search_parts, &parts);
 }
 
 static vex_status begin_walk(walk *w) {
     uint32_t n_vecs = w->search->scan.snapshot->n_vecs;
     w->numbers = vex_calloc((size_t)w->view->n + 1, sizeof *w->numbers);
     w->in_graph = vex_calloc((size_t)n_vecs + 1, sizeof *w->in_graph);
-    w->pool = vex_calloc(2 * (size_t)w->ef + w->search->k + 1, sizeof *w->pool);
-    if (w->numbers == NULL || w->in_graph == NULL || w->pool == NULL) {
+    if (w->numbers == NULL || w->in_graph == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
     }
     match_files(w);
@@ -264,30 +352,26 @@ static vex_status begin_walk(walk *w) {
 }
 
 static void end_walk(walk *w) {
-    vex_graph_scratch_release(w->view->owner->graph, w->scratch);
     vex_free(w->numbers);
     vex_free(w->in_graph);
     vex_free(w->allowed);
-    vex_free(w->pool);
 }
 
-static vex_status read_all(vex_search *search) {
-    search->plan->read_rows += search->plan->rows * search->scan.n;
-    return vex_scan_run(&search->scan);
+static vex_status read_all(const walk *w) {
+    w->search->plan->read_rows += w->search->plan->rows * w->search->scan.n;
+    return search_all(w, false);
 }
 
 static vex_status run_walk(walk *w) {
-    vex_search *search = w->search;
-    vex_query_plan *plan = search->plan;
+    vex_query_plan *plan = w->search->plan;
     VEX_TRY(begin_walk(w));
     plan->graph_rows = w->rows;
     plan->why = choose_plan(w);
     if (plan->why != VEX_PLAN_WALK) {
-        return read_all(search);
+        return read_all(w);
     }
-    plan->ef = search->ef;
-    VEX_TRY(vex_graph_scratch_acquire(w->view->owner->graph, &w->scratch));
-    return walk_queries(w);
+    plan->ef = w->search->ef;
+    return search_all(w, true);
 }
 
 vex_status vex_search_run(vex_search *search) {
@@ -295,7 +379,7 @@ vex_status vex_search_run(vex_search *search) {
     uint64_t wanted = (uint64_t)search->k * 2;
     search->plan->why = choose_early(search, wanted);
     if (search->plan->why != VEX_PLAN_WALK) {
-        return read_all(search);
+        return read_all(&w);
     }
     search->plan->quantization = vex_graph_get_params(w.view->owner->graph)->codes.kind;
     search->ef = search->ef > wanted ? search->ef : (uint32_t)wanted;

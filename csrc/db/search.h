@@ -16,7 +16,7 @@
 typedef struct vex_search {
     vex_scan scan;                  /* what is searched for, and where the hits go                */
     const vex_index_view *view;     /* NULL: no graph                                             */
-    uint32_t k, ef;
+    uint32_t k, ef, threads;        /* threads: at least 1                                        */
     uint32_t flags;                 /* VEX_QUERY_*                                                */
     vex_query_plan *plan;           /* what was done is added: all but times and `rows`           */
 } vex_search;

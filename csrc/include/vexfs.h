@@ -537,6 +537,8 @@ typedef struct vex_query_options {
     uint32_t flags;            /* VEX_QUERY_*                                                     */
     uint32_t ef;               /* candidates of a search by the graph; 0: the collection's        */
     vex_query_plan *plan;      /* receives how it was done; NULL: not wanted                      */
+    uint32_t threads;          /* at most so many share the queries; 0: VEXFS_THREADS, or as many
+                                  as there are processors.  One query is one thread's             */
 } vex_query_options;
 
 vex_status vex_query(vex_collection *collection, const vex_selection *selection,

@@ -183,10 +183,6 @@ static interval interval_of(const vex_near *near, const vex_code_tail *t, float 
 
 /* ---- the k smallest upper ends ---- */
 
-static float limit_of(const vex_near *near) {
-    return near->n_uppers == near->k ? near->uppers[0] : INFINITY;
-}
-
 static void sift_down(float *heap, uint32_t n, float value) {
     uint32_t at = 0;
     for (;;) {
@@ -221,13 +217,13 @@ static vex_status add_upper(vex_near *near, float upper) {
     return VEX_OK;
 }
 
-static vex_status offer(vex_near *near, interval found, uint32_t source, uint32_t row) {
-    if (VEX_LIKELY(found.lower > limit_of(near))) {
+vex_status vex_near_offer(vex_near *near, float lower, float upper, uint32_t source, uint32_t row) {
+    if (VEX_LIKELY(lower > vex_near_limit(near))) {
         return VEX_OK;
     }
     VEX_TRY(vex_grow((void **)&near->rows, &near->capacity, near->n + 1, sizeof *near->rows));
-    near->rows[near->n++] = (vex_near_row){found.lower, source, row};
-    return add_upper(near, found.upper);
+    near->rows[near->n++] = (vex_near_row){lower, source, row};
+    return add_upper(near, upper);
 }
 
 /* ---- scanning ---- */
@@ -262,12 +258,15 @@ vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8
             }
             vex_code_tail tail;
             memcpy(&tail, rows + (size_t)(i + 1) * stride - VEX_CODE_TAIL_BYTES, sizeof tail);
-            VEX_TRY(offer(near, interval_of(near, &tail, sums[i]), source, row + i));
+            const interval found = interval_of(near, &tail, sums[i]);
+            VEX_TRY(vex_near_offer(near, found.lower, found.upper, source, row + i));
         }
     }
     vex_stat_add(VEX_STAT_DISTANCES, (int64_t)distances);
     return VEX_OK;
 }
+
+#define FEW_ROWS 64u /* sorted by insertion */
 
 static int by_lower(const void *a, const void *b) {
     const float x = ((const vex_near_row *)a)->lower, y = ((const vex_near_row *)b)->lower;
@@ -275,7 +274,7 @@ static int by_lower(const void *a, const void *b) {
 }
 
 void vex_near_sort(vex_near *near) {
-    const float limit = limit_of(near);
+    const float limit = vex_near_limit(near);
     size_t kept = 0;
     for (size_t i = 0; i < near->n; i++) {
         if (near->rows[i].lower <= limit) {
@@ -283,7 +282,16 @@ void vex_near_sort(vex_near *near) {
         }
     }
     near->n = kept;
-    if (kept > 0) {
+    if (kept > FEW_ROWS) {
         qsort(near->rows, kept, sizeof *near->rows, by_lower);
+        return;
+    }
+    for (size_t i = 1; i < kept; i++) {
+        const vex_near_row row = near->rows[i];
+        size_t at = i;
+        for (; at > 0 && near->rows[at - 1].lower > row.lower; at--) {
+            near->rows[at] = near->rows[at - 1];
+        }
+        near->rows[at] = row;
     }
 }

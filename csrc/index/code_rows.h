@@ -46,6 +46,12 @@ void vex_near_clear(vex_near *near); /* a zeroed one is fine */
 vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
                          uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
                          const uint64_t *selected);
+/* The same of one row whose distance lies in [lower, upper]. */
+vex_status vex_near_offer(vex_near *near, float lower, float upper, uint32_t source, uint32_t row);
+/* The k-th smallest upper end so far: rows that begin beyond it are not among the nearest. */
+static inline float vex_near_limit(const vex_near *near) {
+    return near->n_uppers == near->k ? near->uppers[0] : __builtin_inff();
+}
 /* Order the rows by `lower` and drop those that cannot be among the k nearest. */
 void vex_near_sort(vex_near *near);
 

@@ -1,0 +1,184 @@
+/*
+ * near_tile_x86.c - the kernels of near_batch.h for AVX2 and for AVX-512 with VNNI.
+ *
+ * A row's four bytes are broadcast to all lanes and meet the same four elements of the queries
+ * there.  AVX2 has no product of bytes that does not saturate, so it takes elements by pairs, as
+ * 16-bit integers.
+ */
+#include "index/near_tile.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include "base/poison.h"
+
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* ---- AVX-512 VNNI ---- */
+
+#define VNNI_FEATURES "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2"
+#define VNNI __attribute__((target(VNNI_FEATURES)))
+#define VNNI_INLINE static inline __attribute__((always_inline, target(VNNI_FEATURES)))
+#define VNNI_ROWS 8
+
+VNNI_INLINE int quad_at(const uint8_t *from) {
+    int quad;
+    memcpy(&quad, from, sizeof quad);
+    return quad;
+}
+
+/* n_rows and n_panels are constants at every call: the sums are registers. */
+VNNI_INLINE void dots_of(const uint8_t *rows, size_t stride, const int8_t *packed, uint32_t quads,
+                         const int n_rows, const int n_panels, int32_t *out) {
+    __m512i sums[VNNI_ROWS][2];
+    UNROLL for (int r = 0; r < n_rows; r++) {
+        UNROLL for (int p = 0; p < n_panels; p++) {
+            sums[r][p] = _mm512_setzero_si512();
+        }
+    }
+    const size_t panel = (size_t)quads * 64;
+    for (uint32_t i = 0; i < quads; i++) {
+        __m512i query[2];
+        UNROLL for (int p = 0; p < n_panels; p++) {
+            query[p] = _mm512_loadu_si512(packed + (size_t)p * panel + (size_t)i * 64);
+        }
+        UNROLL for (int r = 0; r < n_rows; r++) {
+            const __m512i row =
+                _mm512_set1_epi32(quad_at(rows + (size_t)r * stride + (size_t)i * 4));
+            UNROLL for (int p = 0; p < n_panels; p++) {
+                sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], row, query[p]);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < n_rows; r++) {
+        UNROLL for (int p = 0; p < n_panels; p++) {
+            _mm512_storeu_si512(out + (r * n_panels + p) * (int)VEX_NEAR_LANES, sums[r][p]);
+        }
+    }
+}
+
+VNNI void vex_near_dots_vnni(const uint8_t *rows, size_t stride, uint32_t n, const int8_t *packed,
+                             uint32_t quads, uint32_t panels, int32_t *dots) {
+    const size_t lanes = (size_t)panels * VEX_NEAR_LANES;
+    uint32_t r = 0;
+    for (; r + VNNI_ROWS <= n; r += VNNI_ROWS) {
+        if (panels == 2) {
+            dots_of(rows + r * stride, stride, packed, quads, VNNI_ROWS, 2, dots + r * lanes);
+        } else {
+            dots_of(rows + r * stride, stride, packed, quads, VNNI_ROWS, 1, dots + r * lanes);
+        }
+    }
+    for (; r < n; r++) {
+        if (panels == 2) {
+            dots_of(rows + r * stride, stride, packed, quads, 1, 2, dots + r * lanes);
+        } else {
+            dots_of(rows + r * stride, stride, packed, quads, 1, 1, dots + r * lanes);
+        }
+    }
+}
+
+VNNI void vex_near_test_vnni(const vex_near_block *block, const vex_near_panel *panel,
+                             const int32_t *dots, uint32_t lanes, uint16_t *passed) {
+    const __m512 step = _mm512_loadu_ps(panel->step), error = _mm512_loadu_ps(panel->row_error),
+                 low = _mm512_loadu_ps(panel->low), middle = _mm512_loadu_ps(panel->middle),
+                 own = _mm512_loadu_ps(panel->own_error),
+                 rounding = _mm512_loadu_ps(panel->rounding), limit = _mm512_loadu_ps(panel->limit);
+    for (uint32_t r = 0; r < block->n; r++) {
+        const __m512 dot = _mm512_cvtepi32_ps(_mm512_loadu_si512(dots + (size_t)r * lanes));
+        __m512 v = _mm512_fmadd_ps(dot, step, error);
+        v = _mm512_fmadd_ps(v, _mm512_set1_ps(block->s[r]), _mm512_set1_ps(block->norm2[r]));
+        __m512 w = _mm512_mul_ps(_mm512_set1_ps(block->most[r]), rounding);
+        v = _mm512_fmadd_ps(_mm512_set1_ps(block->low[r]), low, v);
+        w = _mm512_fmadd_ps(_mm512_set1_ps(block->length[r]), own, w);
+        v = _mm512_fmadd_ps(_mm512_set1_ps(block->sum[r]), middle, v);
+        passed[r] = (uint16_t)_mm512_cmp_ps_mask(_mm512_add_ps(v, w), limit, _CMP_NGT_UQ);
+    }
+}
+
+/* ---- AVX2 ---- */
+
+#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX2_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+#define AVX2_ROWS 4
+
+/* Elements 4 i .. 4 i + 3 of 8 lanes, as the pairs (0, 1) and (2, 3) of each. */
+typedef struct pairs {
+    __m256i first, second;
+} pairs;
+
+AVX2_INLINE pairs query_pairs(const int8_t *from) {
+    const __m256i quads = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    /* Within each lane: bytes 0, 1 and bytes 2, 3, to where they become 16 bits wide by a shift. */
+    const __m256i low = _mm256_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13,
+                                         -1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+    const __m256i high =
+        _mm256_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1, 2, -1, 3,
+                         -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
+    return (pairs){_mm256_srai_epi16(_mm256_shuffle_epi8(quads, low), 8),
+                   _mm256_srai_epi16(_mm256_shuffle_epi8(quads, high), 8)};
+}
+
+AVX2_INLINE void dots8(const uint8_t *rows, size_t stride, const int8_t *packed, uint32_t quads,
+                       const int n_rows, size_t lanes, int32_t *out) {
+    __m256i sums[AVX2_ROWS];
+    UNROLL for (int r = 0; r < n_rows; r++) {
+        sums[r] = _mm256_setzero_si256();
+    }
+    for (uint32_t i = 0; i < quads; i++) {
+        const pairs query = query_pairs(packed + (size_t)i * 64);
+        UNROLL for (int r = 0; r < n_rows; r++) {
+            const uint8_t *x = rows + (size_t)r * stride + (size_t)i * 4;
+            const int first = (int)(x[0] | (uint32_t)x[1] << 16);
+            const int second = (int)(x[2] | (uint32_t)x[3] << 16);
+            const __m256i a = _mm256_madd_epi16(_mm256_set1_epi32(first), query.first);
+            const __m256i b = _mm256_madd_epi16(_mm256_set1_epi32(second), query.second);
+            sums[r] = _mm256_add_epi32(sums[r], _mm256_add_epi32(a, b));
+        }
+    }
+    UNROLL for (int r = 0; r < n_rows; r++) {
+        _mm256_storeu_si256((__m256i *)(void *)(out + (size_t)r * lanes), sums[r]);
+    }
+}
+
+AVX2 void vex_near_dots_avx2(const uint8_t *rows, size_t stride, uint32_t n, const int8_t *packed,
+                             uint32_t quads, uint32_t panels, int32_t *dots) {
+    const size_t lanes = (size_t)panels * VEX_NEAR_LANES;
+    for (uint32_t half = 0; half < 2 * panels; half++) {
+        const int8_t *queries = packed + (size_t)(half / 2) * quads * 64 + (half % 2) * 32;
+        int32_t *out = dots + half * 8;
+        uint32_t r = 0;
+        for (; r + AVX2_ROWS <= n; r += AVX2_ROWS) {
+            dots8(rows + r * stride, stride, queries, quads, AVX2_ROWS, lanes, out + r * lanes);
+        }
+        for (; r < n; r++) {
+            dots8(rows + r * stride, stride, queries, quads, 1, lanes, out + r * lanes);
+        }
+    }
+}
+
+AVX2_INLINE uint32_t test8(const vex_near_block *block, uint32_t r, const vex_near_panel *panel,
+                           const int32_t *dots, uint32_t at) {
+    const __m256 dot =
+        _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)(const void *)(dots + at)));
+    __m256 v = _mm256_fmadd_ps(dot, _mm256_loadu_ps(panel->step + at),
+                               _mm256_loadu_ps(panel->row_error + at));
+    v = _mm256_fmadd_ps(v, _mm256_set1_ps(block->s[r]), _mm256_set1_ps(block->norm2[r]));
+    __m256 w = _mm256_mul_ps(_mm256_set1_ps(block->most[r]), _mm256_loadu_ps(panel->rounding + at));
+    v = _mm256_fmadd_ps(_mm256_set1_ps(block->low[r]), _mm256_loadu_ps(panel->low + at), v);
+    w = _mm256_fmadd_ps(_mm256_set1_ps(block->length[r]), _mm256_loadu_ps(panel->own_error + at),
+                        w);
+    v = _mm256_fmadd_ps(_mm256_set1_ps(block->sum[r]), _mm256_loadu_ps(panel->middle + at), v);
+    return (uint32_t)_mm256_movemask_ps(
+        _mm256_cmp_ps(_mm256_add_ps(v, w), _mm256_loadu_ps(panel->limit + at), _CMP_NGT_UQ));
+}
+
+AVX2 void vex_near_test_avx2(const vex_near_block *block, const vex_near_panel *panel,
+                             const int32_t *dots, uint32_t lanes, uint16_t *passed) {
+    for (uint32_t r = 0; r < block->n; r++, dots += lanes) {
+        passed[r] =
+            (uint16_t)(test8(block, r, panel, dots, 0) | test8(block, r, panel, dots, 8) << 8);
+    }
+}
+
+#endif
