@@ -198,13 +198,14 @@ static vex_status settle(vex_scan *scan, uint32_t q) {
 }
 
 static vex_status begin_codes(vex_scan *scan) {
-    scan->near = vex_calloc(scan->n ? scan->n : 1, sizeof *scan->near);
+    scan->near = scan->room ? scan->room : vex_calloc(scan->n, sizeof *scan->near);
     if (scan->near == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for %u queries", (unsigned)scan->n);
     }
     for (uint32_t q = 0; q < scan->n; q++) {
-        vex_near_init(&scan->near[q], scan->snapshot->space,
-                      scan->queries + (size_t)q * scan->dimension, scan->dimension, scan->top[q].k);
+        vex_near_again(&scan->near[q], scan->snapshot->space,
+                       scan->queries + (size_t)q * scan->dimension, scan->dimension,
+                       scan->top[q].k);
     }
     if (scan->n < BATCHED_QUERIES) {
         return VEX_OK;
@@ -219,14 +220,16 @@ static vex_status begin_codes(vex_scan *scan) {
 }
 
 static void end_codes(vex_scan *scan) {
-    for (uint32_t q = 0; scan->near != NULL && q < scan->n; q++) {
+    for (uint32_t q = 0; scan->near != NULL && scan->room == NULL && q < scan->n; q++) {
         vex_near_clear(&scan->near[q]);
     }
     if (scan->batch != NULL) {
         vex_near_batch_clear(scan->batch);
     }
     vex_free(scan->batch);
-    vex_free(scan->near);
+    if (scan->room == NULL) {
+        vex_free(scan->near);
+    }
     scan->near = NULL;
     scan->batch = NULL;
 }

@@ -297,8 +297,11 @@ static vex_status search_parts(void *context, vex_pool_job *job) {
     vex_query_plan counted = {.rows = search.plan->rows};
     vex_status status = VEX_OK;
     search.plan = &counted;
+    search.scan.room = vex_calloc(VEX_NEAR_BATCH, sizeof *search.scan.room);
     own.search = &search;
-    if (own.view != NULL) {
+    if (search.scan.room == NULL) {
+        status = VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
+    } else if (own.view != NULL) {
         status = begin_part(&own);
     }
     for (uint32_t part; status == VEX_OK && vex_pool_next(job, &part);) {
@@ -311,6 +314,10 @@ static vex_status search_parts(void *context, vex_pool_job *job) {
         vex_graph_scratch_release(own.view->owner->graph, own.scratch);
         vex_free(own.pool);
     }
+    for (uint32_t q = 0; search.scan.room != NULL && q < VEX_NEAR_BATCH; q++) {
+        vex_near_clear(&search.scan.room[q]);
+    }
+    vex_free(search.scan.room);
     add_counts(parts, &counted);
     return status;
 }

@@ -121,12 +121,27 @@ bool vex_near_possible(uint32_t space, const float *query, uint32_t dim) {
 
 void vex_near_init(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k) {
     *near = (vex_near){.k = k, .query = query, .dim = dim, .space = space};
+    double sum[4] = {0}, norm1[4] = {0},
+           norm2[4] = {0}; /* chains that do not wait for one another */
     for (uint32_t i = 0; i < dim; i++) {
-        near->sum += (double)query[i];
-        near->norm1 += fabs((double)query[i]);
-        near->norm2 += (double)query[i] * (double)query[i];
+        const double x = (double)query[i];
+        sum[i % 4] += x;
+        norm1[i % 4] += fabs(x);
+        norm2[i % 4] += x * x;
     }
+    near->sum = sum[0] + sum[1] + sum[2] + sum[3];
+    near->norm1 = norm1[0] + norm1[1] + norm1[2] + norm1[3];
+    near->norm2 = norm2[0] + norm2[1] + norm2[2] + norm2[3];
     near->norm = sqrt(near->norm2);
+}
+
+void vex_near_again(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k) {
+    const vex_near used = *near;
+    vex_near_init(near, space, query, dim, k);
+    near->rows = used.rows;
+    near->capacity = used.capacity;
+    near->uppers = used.uppers;
+    near->uppers_capacity = used.uppers_capacity;
 }
 
 void vex_near_clear(vex_near *near) {
@@ -183,6 +198,8 @@ static interval interval_of(const vex_near *near, const vex_code_tail *t, float 
 
 /* ---- the k smallest upper ends ---- */
 
+#define FIRST_ROWS 64u /* room for them at once */
+
 static void sift_down(float *heap, uint32_t n, float value) {
     uint32_t at = 0;
     for (;;) {
@@ -200,11 +217,9 @@ static void sift_down(float *heap, uint32_t n, float value) {
     heap[at] = value;
 }
 
-static vex_status add_upper(vex_near *near, float upper) {
+vex_status vex_near_add_upper(vex_near *near, float upper) {
     if (near->n_uppers == near->k) {
-        if (upper < near->uppers[0]) {
-            sift_down(near->uppers, near->k, upper);
-        }
+        sift_down(near->uppers, near->k, upper);
         return VEX_OK;
     }
     VEX_TRY(vex_grow((void **)&near->uppers, &near->uppers_capacity, (size_t)near->n_uppers + 1,
@@ -217,13 +232,9 @@ static vex_status add_upper(vex_near *near, float upper) {
     return VEX_OK;
 }
 
-vex_status vex_near_offer(vex_near *near, float lower, float upper, uint32_t source, uint32_t row) {
-    if (VEX_LIKELY(lower > vex_near_limit(near))) {
-        return VEX_OK;
-    }
-    VEX_TRY(vex_grow((void **)&near->rows, &near->capacity, near->n + 1, sizeof *near->rows));
-    near->rows[near->n++] = (vex_near_row){lower, source, row};
-    return add_upper(near, upper);
+vex_status vex_near_grow(vex_near *near) {
+    const size_t more = near->n + (near->n == 0 ? FIRST_ROWS : 1);
+    return vex_grow((void **)&near->rows, &near->capacity, more, sizeof *near->rows);
 }
 
 /* ---- scanning ---- */

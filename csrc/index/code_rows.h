@@ -39,6 +39,8 @@ typedef struct vex_near {
 /* Can this query be answered from code rows?  Not l1, and not with NaN or huge numbers. */
 bool vex_near_possible(uint32_t space, const float *query, uint32_t dim);
 void vex_near_init(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k);
+/* The same for one that was used, or is zeroed: its memory is used again. */
+void vex_near_again(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k);
 void vex_near_clear(vex_near *near); /* a zeroed one is fine */
 
 /* Offer the rows first..end-1 of a source whose code rows begin at `codes`; `selected`: bitmap over
@@ -46,11 +48,24 @@ void vex_near_clear(vex_near *near); /* a zeroed one is fine */
 vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
                          uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
                          const uint64_t *selected);
-/* The same of one row whose distance lies in [lower, upper]. */
-vex_status vex_near_offer(vex_near *near, float lower, float upper, uint32_t source, uint32_t row);
 /* The k-th smallest upper end so far: rows that begin beyond it are not among the nearest. */
 static inline float vex_near_limit(const vex_near *near) {
     return near->n_uppers == near->k ? near->uppers[0] : __builtin_inff();
+}
+/* Used by vex_near_offer. */
+vex_status vex_near_grow(vex_near *near);
+vex_status vex_near_add_upper(vex_near *near, float upper);
+/* Offer one row whose distance lies in [lower, upper]. */
+static inline vex_status vex_near_offer(vex_near *near, float lower, float upper, uint32_t source,
+                                        uint32_t row) {
+    if (VEX_LIKELY(lower > vex_near_limit(near))) {
+        return VEX_OK;
+    }
+    if (VEX_UNLIKELY(near->n == near->capacity)) {
+        VEX_TRY(vex_near_grow(near));
+    }
+    near->rows[near->n++] = (vex_near_row){lower, source, row};
+    return upper < vex_near_limit(near) ? vex_near_add_upper(near, upper) : VEX_OK;
 }
 /* Order the rows by `lower` and drop those that cannot be among the k nearest. */
 void vex_near_sort(vex_near *near);

@@ -33,11 +33,12 @@
 #include "base/poison.h"
 
 #define ROUNDING 1e-6    /* of float32 sums of so few terms, of the sum of their magnitudes */
-#define RELATIVE 2.5e-5  /* more than twice what dist.h promises of computed distances,     */
-#define ABSOLUTE 3e-6    /* and of their scale */
 #define MORE 1.0001      /* errors have errors */
 #define NORM2_MIN 1e-30f /* below and above, */
 #define NORM2_MAX 1e30f  /* float32 is no help: such rows are always read */
+
+#define SEED_ROWS 256u /* looked at first, */
+#define SEED_K_MAX 32u /* where k is not more */
 
 /* ---- levels ---- */
 
@@ -45,17 +46,21 @@ uint32_t vex_near_levels(vex_near_level out[4]) {
     uint32_t n = 0;
 #if defined(__x86_64__)
     if (vex_cpu()->avx512_vnni) {
-        out[n++] = (vex_near_level){"vnni", vex_near_dots_vnni, vex_near_test_vnni};
+        out[n++] =
+            (vex_near_level){"vnni", vex_near_dots_vnni, vex_near_test_vnni, vex_near_seed_vnni};
     }
     if (vex_cpu()->avx2_fma) {
-        out[n++] = (vex_near_level){"avx2", vex_near_dots_avx2, vex_near_test_avx2};
+        out[n++] =
+            (vex_near_level){"avx2", vex_near_dots_avx2, vex_near_test_avx2, vex_near_seed_avx2};
     }
 #elif defined(__aarch64__)
     if (vex_cpu()->arm_dotprod) {
-        out[n++] = (vex_near_level){"dotprod", vex_near_dots_dotprod, vex_near_test_scalar};
+        out[n++] = (vex_near_level){"dotprod", vex_near_dots_dotprod, vex_near_test_scalar,
+                                    vex_near_seed_scalar};
     }
 #endif
-    out[n++] = (vex_near_level){"scalar", vex_near_dots_scalar, vex_near_test_scalar};
+    out[n++] = (vex_near_level){"scalar", vex_near_dots_scalar, vex_near_test_scalar,
+                                vex_near_seed_scalar};
     return n;
 }
 
@@ -89,25 +94,21 @@ void vex_near_dots_scalar(const uint8_t *rows, size_t stride, uint32_t n, const 
     }
 }
 
-/* The lower end less the base, of row r of a block and a lane. */
-static inline float lower_of(const vex_near_block *block, uint32_t r, const vex_near_panel *panel,
-                             uint32_t lane, int32_t dot) {
-    const float v = ((float)dot * panel->step[lane] + panel->row_error[lane]) * block->s[r] +
-                    block->norm2[r] + block->low[r] * panel->low[lane] +
-                    block->sum[r] * panel->middle[lane];
-    return v + (block->most[r] * panel->rounding[lane] + block->length[r] * panel->own_error[lane]);
-}
-
 void vex_near_test_scalar(const vex_near_block *block, const vex_near_panel *panel,
                           const int32_t *dots, uint32_t lanes, uint16_t *passed) {
     for (uint32_t r = 0; r < block->n; r++) {
         uint32_t bits = 0;
         for (uint32_t lane = 0; lane < VEX_NEAR_LANES; lane++) {
-            const float lower = lower_of(block, r, panel, lane, dots[(size_t)r * lanes + lane]);
+            const float lower = near_lower(block, r, panel, lane, dots[(size_t)r * lanes + lane]);
             bits |= (uint32_t)!(lower > panel->limit[lane]) << lane;
         }
         passed[r] = (uint16_t)bits;
     }
+}
+
+void vex_near_seed_scalar(const vex_near_block *block, const vex_near_panel *panel,
+                          const int32_t *dots, uint32_t lanes, uint32_t k, float *kept) {
+    near_seed(block, panel, dots, lanes, k, kept);
 }
 
 /* ---- queries ---- */
@@ -115,16 +116,20 @@ void vex_near_test_scalar(const vex_near_block *block, const vex_near_panel *pan
 /* The bytes of a query, to their places in its panel, and the sum and |e|^2 of what they leave. */
 static void pack(const float *query, uint32_t dim, double middle, double t, int8_t *to,
                  double *rest, double *rest2) {
-    *rest = 0;
-    *rest2 = 0;
+    const double inverse = t > 0 ? 1 / t : 0;
+    double sums[4] = {0}, squares[4] = {0}; /* chains that do not wait for one another */
     for (uint32_t k = 0; k < dim; k++) {
-        double byte = t > 0 ? nearbyint(((double)query[k] - middle) / t) : 0;
-        byte = byte < -128 ? -128 : byte > 127 ? 127 : byte;
-        to[k / 4 * 64 + k % 4] = (int8_t)byte;
-        const double e = (double)query[k] - (middle + t * byte);
-        *rest += e;
-        *rest2 += e * e;
+        const double x = (double)query[k] - middle;
+        double byte = x * inverse + 128.5;
+        byte = byte > 0 ? byte < 255.5 ? byte : 255.5 : 0;
+        const int32_t whole = (int32_t)byte - 128;
+        to[k / 4 * 64 + k % 4] = (int8_t)whole;
+        const double e = x - t * whole;
+        sums[k % 4] += e;
+        squares[k % 4] += e * e;
     }
+    *rest = sums[0] + sums[1] + sums[2] + sums[3];
+    *rest2 = squares[0] + squares[1] + squares[2] + squares[3];
 }
 
 /* Row_error, own_error and rounding are subtracted, so they are negative. */
@@ -151,17 +156,17 @@ static void set_lane(vex_near_batch *batch, uint32_t q) {
         f = norm > 0 ? 1 / norm : 0;
         products /= sqrt((double)NORM2_MIN);
     }
-    slack = products * (f + 1) + ABSOLUTE;
+    slack = products * (f + 1) + NEAR_ABSOLUTE;
     if (batch->space == VEX_SPACE_L2) {
         base = near->norm2;
-        slack += ABSOLUTE * base;
+        slack += NEAR_ABSOLUTE * base;
     }
     p->step[lane] = (float)(-f * t);
     p->low[lane] = (float)(-f * near->sum);
     p->middle[lane] = (float)(-f * middle);
     p->row_error[lane] = (float)(-f * MORE * 0.5005 * near->norm1);
     p->own_error[lane] =
-        (float)(-f * MORE * own - (batch->space == VEX_SPACE_IP ? ABSOLUTE * norm : 0));
+        (float)(-f * MORE * own - (batch->space == VEX_SPACE_IP ? NEAR_ABSOLUTE * norm : 0));
     p->rounding[lane] = (float)(-f * MORE * (ROUNDING * all + 3e-7 * near->norm1));
     p->base[lane] = (float)base;
     p->slack[lane] = (float)(slack * MORE);
@@ -171,10 +176,11 @@ static void set_lane(vex_near_batch *batch, uint32_t q) {
 /* A limit that all beyond it are farther than the k-th nearest, whatever was rounded. */
 static void set_limit(vex_near_panel *panel, uint32_t lane, uint32_t space, float limit) {
     if (space == VEX_SPACE_COSINE && limit >= 2) { /* what is farther was clamped to it */
-        limit = INFINITY;
+        return;
     }
-    panel->limit[lane] = (float)((double)limit + RELATIVE * fabs((double)limit) -
-                                 (double)panel->base[lane] + (double)panel->slack[lane]);
+    const double less = (double)limit + NEAR_RELATIVE * fabs((double)limit) -
+                        (double)panel->base[lane] + (double)panel->slack[lane];
+    panel->limit[lane] = (float)less < panel->limit[lane] ? (float)less : panel->limit[lane];
 }
 
 static vex_status no_memory(uint32_t n) {
@@ -233,7 +239,7 @@ static void set_rows(vex_near_batch *batch, const uint8_t *rows, uint32_t n) {
         const float by = !cosine ? 1 : norm2 > 0 ? 1 / norm : 0;
         const bool fine =
             (norm2 >= NORM2_MIN || (!cosine && norm2 >= 0) || norm2 == 0) && norm2 <= NORM2_MAX;
-        b->norm2[r] = !fine ? NAN : l2 ? norm2 * (float)(1 - ABSOLUTE) : 0;
+        b->norm2[r] = !fine ? NAN : l2 ? norm2 * (float)(1 - NEAR_ABSOLUTE) : 0;
         b->s[r] = s * by;
         b->low[r] = low * by;
         b->sum[r] = s * by * (float)tails[r].sum;
@@ -280,13 +286,10 @@ static vex_status offer_row(vex_near_batch *batch, uint32_t number, uint32_t r, 
     const vex_near_block *b = batch->block;
     for (; passed != 0; passed &= passed - 1) {
         const uint32_t lane = (uint32_t)__builtin_ctz(passed);
-        const float lower = lower_of(b, r, p, lane, dots[lane]);
-        const float error = -(b->s[r] * p->row_error[lane] + b->length[r] * p->own_error[lane] +
-                              b->most[r] * p->rounding[lane]);
-        const float middle = lower + error + p->base[lane];
-        const float more = error * 1.0001f + (float)RELATIVE * (fabsf(middle) + error) +
-                           p->slack[lane] + b->norm2[r] * (float)ABSOLUTE;
-        float from = middle - more, to = middle + more;
+        const float error = near_error(b, r, p, lane);
+        const float middle = near_lower(b, r, p, lane, dots[lane]) + error + p->base[lane];
+        const float reach = near_reach(b, r, p, lane, middle, error);
+        float from = middle - reach, to = middle + reach;
         if (!(fabsf(from) <= FLT_MAX) || !(fabsf(to) <= FLT_MAX)) {
             from = -INFINITY;
             to = INFINITY;
@@ -296,8 +299,11 @@ static vex_status offer_row(vex_near_batch *batch, uint32_t number, uint32_t r, 
             to = to > 0 ? to : 0;
         }
         vex_near *near = &batch->near[number * VEX_NEAR_LANES + lane];
+        const float before = vex_near_limit(near);
         VEX_TRY(vex_near_offer(near, from, to, source, row));
-        set_limit(p, lane, batch->space, vex_near_limit(near));
+        if (vex_near_limit(near) < before) {
+            set_limit(p, lane, batch->space, vex_near_limit(near));
+        }
     }
     return VEX_OK;
 }
@@ -327,11 +333,42 @@ static vex_status visit_block(vex_near_batch *batch, const uint8_t *rows, uint32
     return VEX_OK;
 }
 
+/* A first look at some rows, all lanes alike, for limits that let few pass from the first row on. */
+static void seed(vex_near_batch *batch, const uint8_t *codes, uint32_t first, uint32_t end,
+                 const uint64_t *selected) {
+    float kept[SEED_K_MAX * VEX_NEAR_LANES];
+    vex_near_block *b = batch->block;
+    const uint32_t k = batch->near[0].k;
+    batch->seeded = true;
+    for (uint32_t panel = 0; panel < batch->panels && k <= SEED_K_MAX; panel++) {
+        vex_near_panel *p = &batch->panel[panel];
+        uint32_t numbers[VEX_NEAR_ROWS], n = 0, seen = 0;
+        for (uint32_t i = 0; i < k * VEX_NEAR_LANES; i++) {
+            kept[i] = INFINITY;
+        }
+        for (uint32_t row = first; row < end && seen < SEED_ROWS; seen += n) {
+            const uint8_t *rows = next_block(batch, codes, &row, end, selected, numbers, &n);
+            set_rows(batch, rows, n);
+            batch->level.dots(rows, batch->stride, n,
+                              (const int8_t *)batch->packed.data +
+                                  (size_t)panel * batch->quads * 64,
+                              batch->quads, 1, b->dots);
+            batch->level.seed(b, p, b->dots, VEX_NEAR_LANES, k, kept);
+        }
+        for (uint32_t lane = 0; lane < VEX_NEAR_LANES; lane++) {
+            set_limit(p, lane, batch->space, kept[(k - 1) * VEX_NEAR_LANES + lane]);
+        }
+    }
+}
+
 vex_status vex_near_batch_scan(vex_near_batch *batch, const uint8_t *codes, uint32_t source,
                                uint32_t first, uint32_t end, const uint64_t *selected) {
     uint32_t numbers[VEX_NEAR_ROWS], n = 0;
     uint64_t rows_read = 0;
     vex_status status = VEX_OK;
+    if (!batch->seeded && end - first >= SEED_ROWS) {
+        seed(batch, codes, first, end, selected);
+    }
     for (uint32_t row = first; row < end && status == VEX_OK;) {
         const uint8_t *rows = next_block(batch, codes, &row, end, selected, numbers, &n);
         if (n > 0) {

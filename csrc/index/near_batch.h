@@ -37,10 +37,15 @@ typedef void (*vex_near_dots)(const uint8_t *rows, size_t stride, uint32_t n, co
 typedef void (*vex_near_test)(const vex_near_block *block, const vex_near_panel *panel,
                               const int32_t *dots, uint32_t lanes, uint16_t *passed);
 
+/* Keep the k smallest upper ends of each lane, less the base: kept[i * 16 + lane], ascending. */
+typedef void (*vex_near_seed)(const vex_near_block *block, const vex_near_panel *panel,
+                              const int32_t *dots, uint32_t lanes, uint32_t k, float *kept);
+
 typedef struct vex_near_level {
     const char *name;
     vex_near_dots dots;
     vex_near_test test;
+    vex_near_seed seed;
 } vex_near_level;
 
 /* Best first; returns how many (<= 4), the last is plain C. */
@@ -54,6 +59,7 @@ typedef struct vex_near_batch {
     vex_near_panel *panel;
     vex_near_block *block;
     uint8_t *gathered; /* room for a block of rows                                                */
+    bool seeded;       /* limits were set from a first look at some rows                          */
     uint32_t stride;
 } vex_near_batch;
 

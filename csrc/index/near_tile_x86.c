@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 
 #include <immintrin.h>
+#include <math.h>
 
 #include "base/poison.h"
 
@@ -96,6 +97,41 @@ VNNI void vex_near_test_vnni(const vex_near_block *block, const vex_near_panel *
     }
 }
 
+VNNI_INLINE __m512 absolute(__m512 x) {
+    return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), x);
+}
+
+/* near_seed(), which compilers do not see as vectors. */
+VNNI void vex_near_seed_vnni(const vex_near_block *b, const vex_near_panel *p, const int32_t *dots,
+                             uint32_t lanes, uint32_t k, float *kept) {
+    const __m512 step = _mm512_loadu_ps(p->step), row_error = _mm512_loadu_ps(p->row_error),
+                 base = _mm512_loadu_ps(p->base), slack = _mm512_loadu_ps(p->slack),
+                 relative = _mm512_set1_ps((float)NEAR_RELATIVE),
+                 infinity = _mm512_set1_ps(INFINITY);
+    for (uint32_t r = 0; r < b->n; r++) {
+        const __m512 dot = _mm512_cvtepi32_ps(_mm512_loadu_si512(dots + (size_t)r * lanes));
+        const __m512 s = _mm512_set1_ps(b->s[r]), norm2 = _mm512_set1_ps(b->norm2[r]);
+        __m512 error = _mm512_mul_ps(s, row_error);
+        __m512 middle = _mm512_fmadd_ps(_mm512_mul_ps(dot, step), s, norm2);
+        error = _mm512_fmadd_ps(_mm512_set1_ps(b->length[r]), _mm512_loadu_ps(p->own_error), error);
+        error = _mm512_fmadd_ps(_mm512_set1_ps(b->most[r]), _mm512_loadu_ps(p->rounding), error);
+        error = absolute(error);
+        middle = _mm512_fmadd_ps(_mm512_set1_ps(b->low[r]), _mm512_loadu_ps(p->low), middle);
+        middle = _mm512_fmadd_ps(_mm512_set1_ps(b->sum[r]), _mm512_loadu_ps(p->middle), middle);
+        middle = _mm512_add_ps(middle, base);
+        __m512 upper = _mm512_fmadd_ps(error, _mm512_set1_ps(1.0001f), slack);
+        upper = _mm512_fmadd_ps(_mm512_add_ps(absolute(middle), error), relative, upper);
+        upper = _mm512_fmadd_ps(norm2, _mm512_set1_ps((float)NEAR_ABSOLUTE), upper);
+        upper = _mm512_add_ps(middle, upper);
+        upper = _mm512_min_ps(upper, infinity); /* NaN: the second */
+        for (uint32_t i = 0; i < k; i++) {
+            const __m512 at = _mm512_loadu_ps(kept + (size_t)i * VEX_NEAR_LANES);
+            _mm512_storeu_ps(kept + (size_t)i * VEX_NEAR_LANES, _mm512_min_ps(upper, at));
+            upper = _mm512_max_ps(upper, at);
+        }
+    }
+}
+
 /* ---- AVX2 ---- */
 
 #define AVX2 __attribute__((target("avx2,fma")))
@@ -179,6 +215,11 @@ AVX2 void vex_near_test_avx2(const vex_near_block *block, const vex_near_panel *
         passed[r] =
             (uint16_t)(test8(block, r, panel, dots, 0) | test8(block, r, panel, dots, 8) << 8);
     }
+}
+
+AVX2 void vex_near_seed_avx2(const vex_near_block *block, const vex_near_panel *panel,
+                             const int32_t *dots, uint32_t lanes, uint32_t k, float *kept) {
+    near_seed(block, panel, dots, lanes, k, kept);
 }
 
 #endif

@@ -2,7 +2,7 @@
  * bench_batch_driver.c - micro benchmark of batches of queries: exact search of a collection, as
  * vex_query() does it, and of its parts.
  *
- *   make bench-batch ARGS="rows dim queries k seconds threads"
+ *   make bench-batch ARGS="rows dim queries k seconds threads [only-batch]"
  *
  * Rows are drawn from clusters; the database is in memory, its rows are in files.  Printed: queries
  * per second of exact search one by one and in batches, and what reading memory in order costs.
@@ -11,6 +11,7 @@
 #include "include/vexfs.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,7 @@ int main(int argc, char **argv) {
                    k = argc > 4 ? (uint32_t)atoi(argv[4]) : 10;
     const double seconds = argc > 5 ? atof(argv[5]) : 1;
     const uint32_t threads = argc > 6 ? (uint32_t)atoi(argv[6]) : 1;
+    const bool only_batch = argc > 7; /* for a profile */
     static const char *names[] = {"l2", "ip", "cosine"};
     float *queries = clustered(n, dim);
     printf("%u rows of %u dimensions, %u queries, k = %u, %u threads\n", rows, dim, n, k, threads);
@@ -161,7 +163,8 @@ int main(int argc, char **argv) {
             if (in_files) {
                 check(vex_collection_flush(b.collection));
             }
-            const double single = measure(&b, 1, &plan), batch = measure(&b, n, &plan);
+            const double single = only_batch ? 0 : measure(&b, 1, &plan),
+                         batch = measure(&b, n, &plan);
             printf("%-7s %-9s single %9.0f/s (%5.2f GB/s of codes)  batch %9.0f/s "
                    "(search %.2f us, result %.2f us a query)\n",
                    names[space], in_files ? "files" : "memory", single,

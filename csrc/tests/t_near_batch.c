@@ -102,6 +102,44 @@ TEST(near_batch_tests_agree_with_plain_c) {
     }
 }
 
+/* Uppers of the levels differ by rounding alone. */
+TEST(near_batch_seeds_agree_with_plain_c) {
+    vex_near_level levels[4];
+    const uint32_t n_levels = vex_near_levels(levels);
+    for (uint32_t round = 0; round < 100; round++) {
+        static vex_near_block block;
+        static vex_near_panel panel;
+        const uint32_t k = 1 + test_random_below(12);
+        float expected[12 * VEX_NEAR_LANES], found[12 * VEX_NEAR_LANES];
+        block.n = 1 + test_random_below(VEX_NEAR_ROWS);
+        for (uint32_t r = 0; r < VEX_NEAR_ROWS; r++) {
+            block.s[r] = fabsf(near_one()), block.low[r] = near_one(), block.sum[r] = near_one();
+            block.norm2[r] = r % 7 == 3 ? NAN : near_one();
+            block.length[r] = fabsf(near_one()), block.most[r] = fabsf(near_one());
+            for (uint32_t lane = 0; lane < 2 * VEX_NEAR_LANES; lane++) {
+                block.dots[r * 2 * VEX_NEAR_LANES + lane] = (int32_t)test_random_below(2000) - 1000;
+            }
+        }
+        for (uint32_t lane = 0; lane < VEX_NEAR_LANES; lane++) {
+            panel.step[lane] = near_one(), panel.row_error[lane] = near_one() - 3;
+            panel.low[lane] = near_one(), panel.middle[lane] = near_one();
+            panel.own_error[lane] = near_one() - 3, panel.rounding[lane] = near_one() - 3;
+            panel.base[lane] = near_one(), panel.slack[lane] = near_one();
+        }
+        for (uint32_t l = n_levels; l-- > 0;) {
+            float *kept = l == n_levels - 1 ? expected : found;
+            for (uint32_t i = 0; i < k * VEX_NEAR_LANES; i++) {
+                kept[i] = INFINITY;
+            }
+            levels[l].seed(&block, &panel, block.dots, 32, k, kept);
+            for (uint32_t i = 0; i < k * VEX_NEAR_LANES; i++) {
+                CHECK(kept[i] == expected[i] || fabsf(kept[i] - expected[i]) < 0.02f);
+                CHECK(i < VEX_NEAR_LANES || kept[i - VEX_NEAR_LANES] <= kept[i]);
+            }
+        }
+    }
+}
+
 /* ---- the whole ---- */
 
 static void settle_one(const world *w, vex_near *near, const float *query, vex_topk *top) {
@@ -205,7 +243,6 @@ TEST(near_batch_leaves_few_rows) {
         queries[i] = test_random_float();
     }
     const size_t left = search_side_by_side(&w, queries, 20, 10, NULL, &levels[0]);
-    printf("%zu left\n", left);
     CHECK(left / 20 < 600);
     free(queries);
     free_world(&w);
