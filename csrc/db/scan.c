@@ -10,7 +10,6 @@
 #define CHECKED_BYTES (256u << 10) /* a piece of a file that is checked and scanned in one go */
 
 #define CODED_K_SHARE 16u
-#define CODED_SELECTED_SHARE 4u
 #define BATCHED_QUERIES 4u /* from here on they are searched side by side (index/near_batch.h) */
 #define JUDGED_ROWS 2048u  /* after so many codes have to have ruled out ... */
 #define LEFT_SHARE 16u     /* all but one row of so many */
@@ -89,20 +88,18 @@ static vex_status scan_vectors(vex_scan *scan, uint32_t number, const uint64_t *
 /* ---- by code rows ---- */
 
 /* Do code rows save work?  They are a fraction of the vectors, and integers, but what they leave is
- * read row by row: not where k is a large part of the rows, nor, for single queries, where few are
- * selected or vectors are as small. */
+ * read row by row: not where k is a large part of the rows, nor, for single queries, where vectors
+ * are as small. */
 static bool codes_pay(const vex_scan *scan, uint32_t number) {
     const vex_vecfile *file = scan->snapshot->vecs[number].file;
-    uint64_t live = scan->snapshot->live_rows;
-    uint64_t rows = scan->matches != NULL ? scan->matches->count : live;
+    uint64_t rows = scan->matches != NULL ? scan->matches->count : scan->snapshot->live_rows;
     if (file->codes == NULL || file->code_form.tag != VEX_CODE_LVQ8 ||
         atomic_load_explicit(&file->codes_damaged, memory_order_relaxed) ||
         scan->top[0].k > file->rows / CODED_K_SHARE) {
         return false;
     }
-    return scan->batch != NULL
-               ? scan->top[0].k <= rows / CODED_K_SHARE
-               : file->code_form.stride < file->stride && rows >= live / CODED_SELECTED_SHARE;
+    return scan->top[0].k <= rows / CODED_K_SHARE &&
+           (scan->batch != NULL || file->code_form.stride < file->stride);
 }
 
 /* Rows that codes have left over so far, of all queries. */

@@ -3,9 +3,11 @@
  * exactly; what the graph does not have is always searched exactly.
  *
  * PLAN  A filter that leaves m of the N rows of the graph makes a walk collect about D N / m
- * distances (D = those of a walk without a filter); reading the m rows costs m.  They meet at
- * sqrt(D N): below it the rows are read, above it the graph is walked, never for more than m
- * distances.  A walk that finds fewer rows than there are is done again exactly.
+ * distances (D = those of a walk without a filter); reading the m rows costs m / c, where c rows are
+ * read in the time of a distance of a walk (4 by code rows of bytes, else 1).  They meet at
+ * sqrt(c D N): below it the rows are read, above it the graph is walked, never for more than m
+ * distances.  A walk that finds fewer rows than there are is done again exactly.  Many
+ * queries at once share the reading of code rows, which pays for some more rows.
  */
 #ifndef VEX_DB_SEARCH_H
 #define VEX_DB_SEARCH_H

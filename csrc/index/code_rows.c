@@ -239,6 +239,9 @@ vex_status vex_near_grow(vex_near *near) {
 
 /* ---- scanning ---- */
 
+#define PART_ROWS 2048u   /* of which it is seen how many are selected: a multiple of 64 */
+#define GATHERED_ROWS 16u /* fetched ahead where they are few */
+
 static void prefetch(const uint8_t *bytes, size_t len) {
     for (size_t i = 0; i < len; i += 64) {
         __builtin_prefetch(bytes + i, 0, 3);
@@ -246,32 +249,90 @@ static void prefetch(const uint8_t *bytes, size_t len) {
     }
 }
 
-vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
-                         uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
-                         const uint64_t *selected) {
+static vex_status offer_code(vex_near *near, const uint8_t *row, uint32_t stride, float sum,
+                             uint32_t source, uint32_t number) {
+    vex_code_tail tail;
+    memcpy(&tail, row + stride - VEX_CODE_TAIL_BYTES, sizeof tail);
+    const interval found = interval_of(near, &tail, sum);
+    return vex_near_offer(near, found.lower, found.upper, source, number);
+}
+
+/* Rows side by side, of which most are selected. */
+static vex_status scan_blocks(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
+                              uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
+                              const uint64_t *selected) {
     float sums[BLOCK_ROWS];
     const uint32_t fit = BLOCK_BYTES / stride;
     const uint32_t block = fit < 4 ? 4 : fit > BLOCK_ROWS ? BLOCK_ROWS : fit / 4 * 4;
-    uint64_t distances = 0;
     for (uint32_t row = first, next; row < end; row = next) {
         next = end - row > block ? row + block : end;
         const uint8_t *rows = codes + (size_t)row * stride;
         const uint32_t ahead = end - next > block ? block : end - next;
-        if (selected != NULL && !vex_bits_any(selected, row, next)) {
-            continue;
-        }
         prefetch(rows + (size_t)(next - row) * stride, (size_t)ahead * stride);
         kernels->dot[VEX_U8](rows, stride, next - row, near->query, near->dim, sums);
-        distances += next - row;
         for (uint32_t i = 0; i < next - row; i++) {
-            if (selected != NULL && !vex_bit_get(selected, row + i)) {
-                continue;
+            if (selected == NULL || vex_bit_get(selected, row + i)) {
+                VEX_TRY(
+                    offer_code(near, rows + (size_t)i * stride, stride, sums[i], source, row + i));
             }
-            vex_code_tail tail;
-            memcpy(&tail, rows + (size_t)(i + 1) * stride - VEX_CODE_TAIL_BYTES, sizeof tail);
-            const interval found = interval_of(near, &tail, sums[i]);
-            VEX_TRY(vex_near_offer(near, found.lower, found.upper, source, row + i));
         }
+    }
+    return VEX_OK;
+}
+
+/* The next rows that are selected, on their way to the cache. */
+static uint32_t find_some(const uint8_t *codes, uint32_t stride, uint32_t *row, uint32_t end,
+                          const uint64_t *selected, uint32_t *found) {
+    uint32_t n = 0;
+    for (uint32_t at = *row; at < end && n < GATHERED_ROWS; *row = at) {
+        const uint64_t word = selected[at / 64] >> (at % 64);
+        at = word == 0 ? (at | 63) + 1 : at + (uint32_t)__builtin_ctzll(word);
+        if (word != 0 && at < end) {
+            prefetch(codes + (size_t)at * stride, stride);
+            found[n++] = at++;
+        }
+    }
+    return n;
+}
+
+/* Rows here and there: while some are computed the next ones are fetched. */
+static vex_status scan_scattered(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
+                                 uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
+                                 const uint64_t *selected) {
+    uint32_t numbers[2][GATHERED_ROWS], row = first, turn = 0;
+    uint32_t n = find_some(codes, stride, &row, end, selected, numbers[0]);
+    while (n > 0) {
+        const uint32_t *now = numbers[turn];
+        turn ^= 1;
+        const uint32_t next = find_some(codes, stride, &row, end, selected, numbers[turn]);
+        for (uint32_t i = 0; i < n; i++) {
+            const uint8_t *code = codes + (size_t)now[i] * stride;
+            float sum;
+            kernels->dot[VEX_U8](code, stride, 1, near->query, near->dim, &sum);
+            VEX_TRY(offer_code(near, code, stride, sum, source, now[i]));
+        }
+        n = next;
+    }
+    return VEX_OK;
+}
+
+vex_status vex_near_scan(vex_near *near, const vex_kernels *kernels, const uint8_t *codes,
+                         uint32_t stride, uint32_t source, uint32_t first, uint32_t end,
+                         const uint64_t *selected) {
+    uint64_t distances = 0;
+    for (uint32_t row = first, next; row < end; row = next) {
+        next = selected == NULL || end - row < PART_ROWS ? end : row - row % 64 + PART_ROWS;
+        uint32_t rows = next - row;
+        for (uint32_t word = row / 64; selected != NULL && word < (next + 63) / 64; word++) {
+            rows = word == row / 64 ? 0 : rows;
+            rows += (uint32_t)__builtin_popcountll(selected[word]);
+        }
+        const bool scattered = rows < (next - row) / 2;
+        if (rows > 0) {
+            VEX_TRY((scattered ? scan_scattered : scan_blocks)(near, kernels, codes, stride, source,
+                                                               row, next, selected));
+        }
+        distances += scattered ? rows : next - row;
     }
     vex_stat_add(VEX_STAT_DISTANCES, (int64_t)distances);
     return VEX_OK;

@@ -123,8 +123,8 @@ static void check_batch(vex_collection *collection, const vex_selection *selecti
         CHECK_EQ(batch->row_counts[q], alone->n_rows);
         if (batch->row_counts[q] == alone->n_rows) {
             CHECK(memcmp(batch->seqs + done, alone->seqs, alone->n_rows * sizeof(uint64_t)) == 0);
-            CHECK(memcmp(batch->distances + done, alone->distances, alone->n_rows * sizeof(float)) ==
-                  0);
+            CHECK(memcmp(batch->distances + done, alone->distances,
+                         alone->n_rows * sizeof(float)) == 0);
         }
         done += batch->row_counts[q];
         walked += one.walk_distances;
