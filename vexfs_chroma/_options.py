@@ -14,6 +14,8 @@ They are keyword arguments of our client functions, or environment variables, in
     index_rows     VEXFS_INDEX_ROWS    build a graph for collections of so many records
                                        (environment only; default 10,000; 0: never, every search
                                        is exact)
+                   VEXFS_THREADS       threads that share the queries of one call (environment
+                                       only; default: as many as there are processors)
 
 A directory that is open in this process has the options that it was opened with.  Further clients
 of it inherit what they are not given; being given something else is a ValueError.

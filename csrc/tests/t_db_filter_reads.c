@@ -54,7 +54,8 @@ TEST(filters_count_without_reading_and_get_without_documents) {
     CHECK_EQ(blocks_now() - before, 0);
     const uint64_t ids = blocks_of_get(collection, &some, 0);
     const uint64_t all = blocks_of_get(collection, &some, VEX_INCLUDE_DOCUMENTS);
-    CHECK(ids > 0 && ids * 4 < all);
+    CHECK_EQ(ids, 0);
+    CHECK(all > 0);
     vex_buf_clear(&filter);
     CHECK_OK(vex_collection_close(collection));
     CHECK_OK(vex_db_close(db));
