@@ -10,10 +10,12 @@
 #define CHECKED_BYTES (256u << 10) /* a piece of a file that is checked and scanned in one go */
 
 #define CODED_K_SHARE 16u
-#define BATCHED_QUERIES 4u /* from here on they are searched side by side (index/near_batch.h) */
-#define JUDGED_ROWS 2048u  /* after so many codes have to have ruled out ... */
-#define LEFT_SHARE 16u     /* all but one row of so many */
-#define SETTLED_AHEAD 4u   /* rows that are prefetched */
+#define BATCHED_QUERIES 4u  /* from here on they are searched side by side (index/near_batch.h) */
+#define JUDGED_ROWS 2048u   /* after so many codes have to have ruled out ... */
+#define LEFT_SHARE 16u      /* all but one row of so many */
+#define ENCODED_QUERIES 16u /* rows in memory have no codes: these many share encoding them, ... */
+#define ENCODED_ROWS 512u   /* ... so many at a time */
+#define SETTLED_AHEAD 4u    /* rows that are prefetched */
 
 /* Live rows of a vector file as a bitmap; NULL when all are live. */
 static vex_status live_words(const vex_vec_source *source, uint64_t **out) {
@@ -115,7 +117,7 @@ static vex_status near_rows(vex_scan *scan, uint32_t number, const uint64_t *sel
                             uint32_t first, uint32_t end) {
     const vex_vecfile *file = scan->snapshot->vecs[number].file;
     if (scan->batch != NULL) {
-        return vex_near_batch_scan(scan->batch, file->codes, number, first, end, selected);
+        return vex_near_batch_scan(scan->batch, file->codes, 0, number, first, end, selected);
     }
     for (uint32_t q = 0; q < scan->n; q++) {
         VEX_TRY(vex_near_scan(&scan->near[q], scan->kernels, file->codes, file->code_form.stride,
@@ -152,11 +154,30 @@ static vex_status scan_codes(vex_scan *scan, uint32_t number, const uint64_t *se
     return VEX_OK;
 }
 
+/* The vector of a row that codes left, wherever it is. */
+static vex_row_run vector_of(const vex_scan *scan, const vex_near_row *row) {
+    const vex_snapshot *snapshot = scan->snapshot;
+    if (row->source >= snapshot->n_vecs) {
+        const vex_mem_source *source = &snapshot->mems[row->source - snapshot->n_vecs];
+        const vex_mem_vector *found = vex_memtable_vector(source->table, row->row);
+        return (vex_row_run){.rows = found->vector,
+                             .stride = scan->dimension * sizeof(float),
+                             .norm2 = &found->norm2,
+                             .seqs = &found->seq,
+                             .element = VEX_F32};
+    }
+    const vex_vecfile *file = snapshot->vecs[row->source].file;
+    return (vex_row_run){.rows = file->vectors + (size_t)row->row * file->stride,
+                         .stride = file->stride,
+                         .norm2 = file->norms + row->row,
+                         .seqs = file->seqs + row->row,
+                         .element = (vex_element)file->element};
+}
+
 static void prefetch_vector(const vex_scan *scan, const vex_near_row *row) {
-    const vex_vecfile *file = scan->snapshot->vecs[row->source].file;
-    const uint8_t *vector = file->vectors + (size_t)row->row * file->stride;
-    for (uint32_t at = 0; at < file->stride; at += 64) {
-        __builtin_prefetch(vector + at, 0, 3);
+    const vex_row_run vector = vector_of(scan, row);
+    for (size_t at = 0; at < vector.stride; at += 64) {
+        __builtin_prefetch((const uint8_t *)vector.rows + at, 0, 3);
         __asm__ volatile(""); /* GCC 12.1 to 12.4 drop repeated prefetches of an inlined loop */
     }
 }
@@ -175,18 +196,20 @@ static vex_status settle(vex_scan *scan, uint32_t q) {
     }
     for (; i < near->n && vex_topk_wants(top, near->rows[i].lower); i++) {
         const vex_near_row *row = &near->rows[i];
-        vex_vecfile *file = scan->snapshot->vecs[row->source].file;
-        vex_hit hit = {.source = row->source, .seq = file->seqs[row->row], .row = row->row};
+        const vex_row_run vector = vector_of(scan, row);
+        vex_hit hit = {
+            .source = row->source, .seq = *(const uint64_t *)vector.seqs, .row = row->row};
         if (i + SETTLED_AHEAD < near->n) {
             prefetch_vector(scan, row + SETTLED_AHEAD);
         }
-        VEX_TRY(vex_vecfile_check_rows(file, row->row, 1));
-        (l2 ? scan->kernels->l2 : scan->kernels->dot)[file->element](
-            file->vectors + (size_t)row->row * file->stride, file->stride, 1, query,
-            scan->dimension, &hit.distance);
+        if (row->source < scan->snapshot->n_vecs) {
+            VEX_TRY(vex_vecfile_check_rows(scan->snapshot->vecs[row->source].file, row->row, 1));
+        }
+        (l2 ? scan->kernels->l2 : scan->kernels->dot)[vector.element](
+            vector.rows, vector.stride, 1, query, scan->dimension, &hit.distance);
         if (!l2) {
-            hit.distance =
-                vex_dot_to_distance(space, hit.distance, file->norms[row->row], scan->norm2[q]);
+            hit.distance = vex_dot_to_distance(space, hit.distance, *(const float *)vector.norm2,
+                                               scan->norm2[q]);
         }
         VEX_TRY(vex_topk_push(top, hit));
     }
@@ -232,7 +255,7 @@ static void end_codes(vex_scan *scan) {
 }
 
 static bool codes_help(const vex_scan *scan) {
-    bool some = false;
+    bool some = scan->n >= BATCHED_QUERIES && scan->snapshot->n_mems > 0;
     for (uint32_t i = 0; i < scan->snapshot->n_vecs && !some; i++) {
         some =
             (scan->skip == NULL || !scan->skip[i]) && scan->snapshot->vecs[i].file->codes != NULL;
@@ -279,10 +302,74 @@ static vex_status live_memory_words(const vex_scan *scan, const vex_mem_source *
     return VEX_OK;
 }
 
+/* Do many queries share the encoding of these rows? */
+static bool encoding_pays(const vex_scan *scan, const vex_mem_source *source) {
+    const vex_snapshot *snapshot = scan->snapshot;
+    uint64_t rows = scan->matches != NULL ? scan->matches->count : snapshot->live_rows;
+    return scan->batch != NULL && scan->batch->level.encode != NULL && scan->n >= ENCODED_QUERIES &&
+           source->n_vectors >= ENCODED_ROWS && scan->top[0].k <= rows / CODED_K_SHARE;
+}
+
+/* Encode rows piece by piece, and search them by that.  *reached: rows from there on are left, as the
+ * codes do not rule out enough. */
+static vex_status scan_encoded(vex_scan *scan, uint32_t number, const uint64_t *selected,
+                               uint32_t *reached) {
+    const vex_mem_source *source = &scan->snapshot->mems[number];
+    const uint32_t stride = scan->batch->stride, rows = source->n_vectors;
+    const uint64_t before = rows_left(scan);
+    uint64_t most = 0;
+    uint8_t *codes = vex_calloc(ENCODED_ROWS, stride);
+    vex_status status =
+        codes ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for %u queries", scan->n);
+    for (uint32_t row = 0; row < rows && status == VEX_OK; row = *reached) {
+        const uint32_t end = rows - row > ENCODED_ROWS ? row + ENCODED_ROWS : rows;
+        for (uint32_t i = row; i < end; i++) {
+            if (vex_bit_get(selected, i)) {
+                const vex_mem_vector *x = vex_memtable_vector(source->table, i);
+                scan->batch->level.encode(x->vector, scan->dimension, x->norm2, stride,
+                                          codes + (size_t)(i - row) * stride);
+            }
+        }
+        status = vex_near_batch_scan(scan->batch, codes, row, scan->snapshot->n_vecs + number, row,
+                                     end, selected);
+        *reached = end;
+        most += (uint64_t)(end - row) * scan->n;
+        if (end >= JUDGED_ROWS && rows_left(scan) - before > most / LEFT_SHARE) {
+            break;
+        }
+    }
+    vex_free(codes);
+    return status;
+}
+
+static vex_status scan_memory_rows(const vex_scan *scan, uint32_t number, const uint64_t *selected,
+                                   uint32_t first) {
+    const vex_mem_source *source = &scan->snapshot->mems[number];
+    for (uint32_t row = first, end = 0; row < source->n_vectors; row = end) {
+        const vex_mem_vector *at =
+            vex_memtable_run(source->table, row, source->n_vectors, scan->dimension, &end);
+        const vex_row_run run = {.rows = at->vector,
+                                 .stride = scan->dimension * sizeof(float),
+                                 .norm2 = &at->norm2,
+                                 .norm2_stride = sizeof *at,
+                                 .seqs = &at->seq,
+                                 .seq_stride = sizeof *at,
+                                 .n = end - row,
+                                 .first_row = row,
+                                 .source = scan->snapshot->n_vecs + number,
+                                 .element = VEX_F32,
+                                 .selected = selected};
+        VEX_TRY(vex_flat_scan(scan->kernels, scan->snapshot->space, &run, scan->queries,
+                              scan->norm2, scan->n, scan->dimension, scan->top));
+    }
+    return VEX_OK;
+}
+
 static vex_status scan_memtable(vex_scan *scan, uint32_t number) {
     const vex_mem_source *source = &scan->snapshot->mems[number];
     uint64_t *live = NULL;
     const uint64_t *selected = NULL;
+    uint32_t reached = 0;
     if (source->n_vectors == 0) {
         return VEX_OK;
     }
@@ -296,22 +383,11 @@ static vex_status scan_memtable(vex_scan *scan, uint32_t number) {
         selected = live;
     }
     vex_status status = VEX_OK;
-    for (uint32_t row = 0, end = 0; row < source->n_vectors && status == VEX_OK; row = end) {
-        const vex_mem_vector *first =
-            vex_memtable_run(source->table, row, source->n_vectors, scan->dimension, &end);
-        const vex_row_run run = {.rows = first->vector,
-                                 .stride = scan->dimension * sizeof(float),
-                                 .norm2 = &first->norm2,
-                                 .norm2_stride = sizeof *first,
-                                 .seqs = &first->seq,
-                                 .seq_stride = sizeof *first,
-                                 .n = end - row,
-                                 .first_row = row,
-                                 .source = scan->snapshot->n_vecs + number,
-                                 .element = VEX_F32,
-                                 .selected = selected};
-        status = vex_flat_scan(scan->kernels, scan->snapshot->space, &run, scan->queries,
-                               scan->norm2, scan->n, scan->dimension, scan->top);
+    if (encoding_pays(scan, source)) {
+        status = scan_encoded(scan, number, selected, &reached);
+    }
+    if (status == VEX_OK) {
+        status = scan_memory_rows(scan, number, selected, reached);
     }
     vex_free(live);
     return status;

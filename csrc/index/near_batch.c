@@ -46,21 +46,21 @@ uint32_t vex_near_levels(vex_near_level out[4]) {
     uint32_t n = 0;
 #if defined(__x86_64__)
     if (vex_cpu()->avx512_vnni) {
-        out[n++] =
-            (vex_near_level){"vnni", vex_near_dots_vnni, vex_near_test_vnni, vex_near_seed_vnni};
+        out[n++] = (vex_near_level){"vnni", vex_near_dots_vnni, vex_near_test_vnni,
+                                    vex_near_seed_vnni, vex_near_encode_vnni};
     }
     if (vex_cpu()->avx2_fma) {
-        out[n++] =
-            (vex_near_level){"avx2", vex_near_dots_avx2, vex_near_test_avx2, vex_near_seed_avx2};
+        out[n++] = (vex_near_level){"avx2", vex_near_dots_avx2, vex_near_test_avx2,
+                                    vex_near_seed_avx2, NULL};
     }
 #elif defined(__aarch64__)
     if (vex_cpu()->arm_dotprod) {
         out[n++] = (vex_near_level){"dotprod", vex_near_dots_dotprod, vex_near_test_scalar,
-                                    vex_near_seed_scalar};
+                                    vex_near_seed_scalar, NULL};
     }
 #endif
     out[n++] = (vex_near_level){"scalar", vex_near_dots_scalar, vex_near_test_scalar,
-                                vex_near_seed_scalar};
+                                vex_near_seed_scalar, NULL};
     return n;
 }
 
@@ -250,9 +250,9 @@ static void set_rows(vex_near_batch *batch, const uint8_t *rows, uint32_t n) {
 
 /* The rows of the next block: up to VEX_NEAR_ROWS selected ones from *row on, in `numbers`.  They
  * are used where they lie when they lie side by side. */
-static const uint8_t *next_block(vex_near_batch *batch, const uint8_t *codes, uint32_t *row,
-                                 uint32_t end, const uint64_t *selected, uint32_t *numbers,
-                                 uint32_t *n) {
+static const uint8_t *next_block(vex_near_batch *batch, const uint8_t *codes, uint32_t base,
+                                 uint32_t *row, uint32_t end, const uint64_t *selected,
+                                 uint32_t *numbers, uint32_t *n) {
     const uint32_t stride = batch->stride;
     uint32_t found = 0, at = *row;
     for (; at < end && found < VEX_NEAR_ROWS; at++) {
@@ -265,7 +265,7 @@ static const uint8_t *next_block(vex_near_batch *batch, const uint8_t *codes, ui
     *row = at < end ? at : end;
     *n = found;
     if (found == 0 || numbers[found - 1] - numbers[0] == found - 1) {
-        const uint8_t *rows = codes + (found ? (size_t)numbers[0] * stride : 0);
+        const uint8_t *rows = codes + (found ? (size_t)(numbers[0] - base) * stride : 0);
         const size_t left = (size_t)(end - *row) * stride, bytes = (size_t)found * stride;
         for (size_t i = 0; i < bytes && i < left; i += 64) {
             __builtin_prefetch(rows + bytes + i, 0, 2);
@@ -274,7 +274,8 @@ static const uint8_t *next_block(vex_near_batch *batch, const uint8_t *codes, ui
         return rows;
     }
     for (uint32_t i = 0; i < found; i++) {
-        memcpy(batch->gathered + (size_t)i * stride, codes + (size_t)numbers[i] * stride, stride);
+        memcpy(batch->gathered + (size_t)i * stride, codes + (size_t)(numbers[i] - base) * stride,
+               stride);
     }
     return batch->gathered;
 }
@@ -334,8 +335,8 @@ static vex_status visit_block(vex_near_batch *batch, const uint8_t *rows, uint32
 }
 
 /* A first look at some rows, all lanes alike, for limits that let few pass from the first row on. */
-static void seed(vex_near_batch *batch, const uint8_t *codes, uint32_t first, uint32_t end,
-                 const uint64_t *selected) {
+static void seed(vex_near_batch *batch, const uint8_t *codes, uint32_t base, uint32_t first,
+                 uint32_t end, const uint64_t *selected) {
     float kept[SEED_K_MAX * VEX_NEAR_LANES];
     vex_near_block *b = batch->block;
     const uint32_t k = batch->near[0].k;
@@ -347,7 +348,7 @@ static void seed(vex_near_batch *batch, const uint8_t *codes, uint32_t first, ui
             kept[i] = INFINITY;
         }
         for (uint32_t row = first; row < end && seen < SEED_ROWS; seen += n) {
-            const uint8_t *rows = next_block(batch, codes, &row, end, selected, numbers, &n);
+            const uint8_t *rows = next_block(batch, codes, base, &row, end, selected, numbers, &n);
             set_rows(batch, rows, n);
             batch->level.dots(rows, batch->stride, n,
                               (const int8_t *)batch->packed.data +
@@ -361,16 +362,17 @@ static void seed(vex_near_batch *batch, const uint8_t *codes, uint32_t first, ui
     }
 }
 
-vex_status vex_near_batch_scan(vex_near_batch *batch, const uint8_t *codes, uint32_t source,
-                               uint32_t first, uint32_t end, const uint64_t *selected) {
+vex_status vex_near_batch_scan(vex_near_batch *batch, const uint8_t *codes, uint32_t base,
+                               uint32_t source, uint32_t first, uint32_t end,
+                               const uint64_t *selected) {
     uint32_t numbers[VEX_NEAR_ROWS], n = 0;
     uint64_t rows_read = 0;
     vex_status status = VEX_OK;
     if (!batch->seeded && end - first >= SEED_ROWS) {
-        seed(batch, codes, first, end, selected);
+        seed(batch, codes, base, first, end, selected);
     }
     for (uint32_t row = first; row < end && status == VEX_OK;) {
-        const uint8_t *rows = next_block(batch, codes, &row, end, selected, numbers, &n);
+        const uint8_t *rows = next_block(batch, codes, base, &row, end, selected, numbers, &n);
         if (n > 0) {
             set_rows(batch, rows, n);
             status = visit_block(batch, rows, source, numbers);

@@ -41,11 +41,16 @@ typedef void (*vex_near_test)(const vex_near_block *block, const vex_near_panel 
 typedef void (*vex_near_seed)(const vex_near_block *block, const vex_near_panel *panel,
                               const int32_t *dots, uint32_t lanes, uint32_t k, float *kept);
 
+/* The code row (lvq.h) of x, but its zeros; what is allowed for encoding holds for it, too. */
+typedef void (*vex_near_encode)(const float *x, uint32_t dim, float norm2, uint32_t stride,
+                                uint8_t *row);
+
 typedef struct vex_near_level {
     const char *name;
     vex_near_dots dots;
     vex_near_test test;
     vex_near_seed seed;
+    vex_near_encode encode; /* NULL: too slow to be done in passing                               */
 } vex_near_level;
 
 /* Best first; returns how many (<= 4), the last is plain C. */
@@ -66,8 +71,9 @@ typedef struct vex_near_batch {
 /* For n <= VEX_NEAR_BATCH queries that were begun by vex_near_init; code rows of `stride` bytes. */
 vex_status vex_near_batch_init(vex_near_batch *batch, vex_near *near, uint32_t n, uint32_t stride);
 void vex_near_batch_clear(vex_near_batch *batch); /* zeroed is fine */
-/* As vex_near_scan, for all queries. */
-vex_status vex_near_batch_scan(vex_near_batch *batch, const uint8_t *codes, uint32_t source,
-                               uint32_t first, uint32_t end, const uint64_t *selected);
+/* As vex_near_scan, for all queries; the code row of row `base` is at `codes`. */
+vex_status vex_near_batch_scan(vex_near_batch *batch, const uint8_t *codes, uint32_t base,
+                               uint32_t source, uint32_t first, uint32_t end,
+                               const uint64_t *selected);
 
 #endif

@@ -78,6 +78,7 @@ void vex_near_dots_vnni(const uint8_t *rows, size_t stride, uint32_t n, const in
                         uint32_t quads, uint32_t panels, int32_t *dots);
 void vex_near_test_vnni(const vex_near_block *block, const vex_near_panel *panel,
                         const int32_t *dots, uint32_t lanes, uint16_t *passed);
+void vex_near_encode_vnni(const float *x, uint32_t dim, float norm2, uint32_t stride, uint8_t *row);
 #elif defined(__aarch64__)
 void vex_near_dots_dotprod(const uint8_t *rows, size_t stride, uint32_t n, const int8_t *packed,
                            uint32_t quads, uint32_t panels, int32_t *dots);

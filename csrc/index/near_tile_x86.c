@@ -132,6 +132,35 @@ VNNI void vex_near_seed_vnni(const vex_near_block *b, const vex_near_panel *p, c
     }
 }
 
+/* As encode_range() of lvq.c, element by element. */
+VNNI void vex_near_encode_vnni(const float *x, uint32_t dim, float norm2, uint32_t stride,
+                               uint8_t *row) {
+    const uint32_t whole = dim / 16 * 16;
+    const __mmask16 rest = (__mmask16)((1u << (dim % 16)) - 1);
+    __m512 least = _mm512_set1_ps(x[0]), largest = least;
+    __m512i sum = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < dim; i += 16) {
+        const __m512 v = _mm512_mask_loadu_ps(least, i < whole ? (__mmask16)0xFFFF : rest, x + i);
+        least = _mm512_min_ps(least, v);
+        largest = _mm512_max_ps(largest, v);
+    }
+    vex_code_tail tail = {.lo = _mm512_reduce_min_ps(least), .norm2 = norm2};
+    tail.s = (float)(((double)_mm512_reduce_max_ps(largest) - (double)tail.lo) / 255.0);
+    const __m512 low = _mm512_set1_ps(tail.lo), half = _mm512_set1_ps(0.5f),
+                 inverse = _mm512_set1_ps(tail.s > 0 ? 1 / tail.s : 0);
+    for (uint32_t i = 0; i < dim; i += 16) {
+        const __mmask16 there = i < whole ? (__mmask16)0xFFFF : rest;
+        __m512 v = _mm512_maskz_loadu_ps(there, x + i);
+        v = _mm512_add_ps(_mm512_mul_ps(_mm512_sub_ps(v, low), inverse), half);
+        v = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255));
+        const __m512i code = _mm512_maskz_cvttps_epi32(there, v);
+        sum = _mm512_add_epi32(sum, code);
+        _mm512_mask_cvtepi32_storeu_epi8(row + i, there, code);
+    }
+    tail.sum = (uint32_t)_mm512_reduce_add_epi32(sum);
+    memcpy(row + stride - VEX_CODE_TAIL_BYTES, &tail, sizeof tail);
+}
+
 /* ---- AVX2 ---- */
 
 #define AVX2 __attribute__((target("avx2,fma")))

@@ -140,6 +140,31 @@ TEST(near_batch_seeds_agree_with_plain_c) {
     }
 }
 
+/* What is encoded in passing is what is in files, for rows that are not all whole numbers. */
+TEST(near_batch_encodes_as_files_do) {
+    vex_near_level levels[4];
+    const uint32_t n_levels = vex_near_levels(levels);
+    for (uint32_t dim = 1; dim <= 300; dim++) {
+        vex_codes codes;
+        float *x = malloc(dim * sizeof *x);
+        CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, dim));
+        uint8_t *expected = calloc(1, codes.stride), *found = calloc(1, codes.stride);
+        for (uint32_t i = 0; i < dim; i++) {
+            x[i] = dim % 7 == 0 ? -3.5f : test_random_float() - 2;
+        }
+        vex_codes_encode(&codes, x, 1.5f, expected);
+        for (uint32_t l = 0; l < n_levels; l++) {
+            if (levels[l].encode != NULL) {
+                levels[l].encode(x, dim, 1.5f, codes.stride, found);
+                CHECK(memcmp(found, expected, codes.stride) == 0);
+            }
+        }
+        free(x);
+        free(expected);
+        free(found);
+    }
+}
+
 /* ---- the whole ---- */
 
 static void settle_one(const world *w, vex_near *near, const float *query, vex_topk *top) {
@@ -164,8 +189,9 @@ static size_t search_side_by_side(const world *w, const float *queries, uint32_t
     CHECK_OK(vex_near_batch_init(&batch, near, n, w->stride));
     batch.level = *level;
     const uint32_t cut = test_random_below(w->n);
-    CHECK_OK(vex_near_batch_scan(&batch, w->codes, 0, 0, cut, selected));
-    CHECK_OK(vex_near_batch_scan(&batch, w->codes, 0, cut, w->n, selected));
+    CHECK_OK(vex_near_batch_scan(&batch, w->codes, 0, 0, 0, cut, selected));
+    CHECK_OK(vex_near_batch_scan(&batch, w->codes + (size_t)cut * w->stride, cut, 0, cut, w->n,
+                                 selected));
     for (uint32_t q = 0; q < n; q++) {
         const float *query = queries + (size_t)q * w->dim;
         const float norm2 = vex_norm2(query, w->dim);
@@ -259,7 +285,7 @@ TEST(near_batch_without_memory_says_so) {
         vex_mem_fail_at(fail, true);
         vex_status status = vex_near_batch_init(&batch, near, 6, w.stride);
         if (status == VEX_OK) {
-            status = vex_near_batch_scan(&batch, w.codes, 0, 0, w.n, NULL);
+            status = vex_near_batch_scan(&batch, w.codes, 0, 0, 0, w.n, NULL);
         }
         vex_mem_fail_at(0, false);
         vex_near_batch_clear(&batch);
