@@ -109,7 +109,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
-        self.options = _options.current()
+        self.options = _options.current(system.settings)
         self._storage: tuple[Catalog, _engine.Database] | None = None
         self._path: str | None = None
         self._stopped = False
@@ -519,6 +519,26 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         for id in self._database.list_collections():
             with contextlib.suppress(NotFoundError), self._using(id) as collection:  # deleted since
                 collection.engine.compact()
+
+    def unload(self) -> None:
+        """Give back what every open collection has in memory and can have again."""
+        self._database.unload()
+        for id in list(self._collections):
+            self._forget(id)
+
+    def unload_collection(self, id: UUID) -> None:
+        """The same for one collection; closes it until its next use."""
+        with self._using(id) as collection:
+            collection.engine.unload()
+        self._forget(id)
+
+    def memory(self, id: UUID | None = None) -> tuple[_engine.Memory, Catalog]:
+        """What a collection, or all that are open, have in memory; and the catalog."""
+        catalog, database = self._opened()
+        if id is None:
+            return database.memory(), catalog
+        with self._using(id) as collection:
+            return collection.engine.memory(), catalog
 
     def storage(self) -> tuple[Catalog, _engine.Database, Path | None, int]:
         """Catalog, engine, directory (None: in memory), and how many collections are kept open."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sqlite3
 import uuid
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ DEFAULT_TENANT = "default_tenant"
 DEFAULT_DATABASE = "default_database"
 NO_OWNER = uuid.UUID(int=0)
 """Owner of a catalog without an engine."""
+_SQLITE_CACHE_BYTES = 2000 << 10
+"""SQLite's own default, per connection."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,6 +118,16 @@ class Catalog:
         self._check_owner(owner)
         if not file.read_only:
             file.reserve()
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether it is a file."""
+        return self._file.path is not None
+
+    def cache_bytes(self) -> int:
+        """What SQLite keeps of the file in memory, at most; 0 for a catalog in memory."""
+        path = self._file.path
+        return 0 if path is None else min(os.path.getsize(path), _SQLITE_CACHE_BYTES)
 
     def _check_owner(self, owner: uuid.UUID) -> None:
         with self._file.reading() as rows:

@@ -31,15 +31,19 @@ def EphemeralClient(  # noqa: N802  (Chroma's name)
     database: str = DEFAULT_DATABASE,
     *,
     quantization: str | None = None,
+    memory_limit: int | None = None,
 ) -> LocalClient:
     """A client of a database in memory.
 
     All such clients of a process share one database, which is gone when the last of them is closed.
-    `quantization` is as for PersistentClient.
+    `quantization` and `memory_limit` are as for PersistentClient (the records themselves cannot
+    leave memory here).
     """
     settings = Settings() if settings is None else settings
     settings.is_persistent = False
-    return _client(settings, tenant, database, quantization=quantization)
+    return _client(
+        settings, tenant, database, quantization=quantization, memory_limit=memory_limit
+    )
 
 
 def PersistentClient(  # noqa: N802
@@ -52,6 +56,7 @@ def PersistentClient(  # noqa: N802
     read_only: bool | None = None,
     busy_timeout: float | None = None,
     quantization: str | None = None,
+    memory_limit: int | None = None,
 ) -> LocalClient:
     """A client of the database in directory `path`, which is made if it does not exist.
 
@@ -66,6 +71,10 @@ def PersistentClient(  # noqa: N802
         quantization: What the graphs of large collections read: "auto" (default) a byte per element
             where that is enough to find the nearest, else two, else all four; "sq8" a byte, "none"
             all four: more memory, slightly better results.  Distances are always exact.
+        memory_limit: Bytes that the engine stays below as far as it can (default 0: no limit).  What
+            was used least recently is unloaded, and loaded again when it is needed: slower, but the
+            answers are the same.  Settings of Chroma with the same meaning count, too:
+            chroma_segment_cache_policy="LRU" with chroma_memory_limit_bytes.
 
     While the directory is open in this process, a further client of it has the same options: those
     not given are inherited, and other values raise ValueError.
@@ -81,6 +90,7 @@ def PersistentClient(  # noqa: N802
         read_only=read_only,
         busy_timeout=busy_timeout,
         quantization=quantization,
+        memory_limit=memory_limit,
     )
 
 
@@ -106,6 +116,7 @@ def Client(  # noqa: N802
     read_only: bool | None = None,
     busy_timeout: float | None = None,
     quantization: str | None = None,
+    memory_limit: int | None = None,
 ) -> LocalClient:
     """A client of whatever `settings` name; by default a database in memory.
 
@@ -120,6 +131,7 @@ def Client(  # noqa: N802
         read_only=read_only,
         busy_timeout=busy_timeout,
         quantization=quantization,
+        memory_limit=memory_limit,
     )
 
 

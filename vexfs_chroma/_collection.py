@@ -27,6 +27,7 @@ from vexfs_chroma._query_plan import QueryPlan, make_query_plan
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._memory import MemoryReport
 
 
 class Collection(ChromaCollection):
@@ -163,6 +164,19 @@ class Collection(ChromaCollection):
         bytes may be those of the old one, which finds nothing any more.
         """
         return self._api.collection_stats(self.id)
+
+    def memory(self) -> MemoryReport:
+        """What the collection has in memory, by what it is, and what else the process has."""
+        from vexfs_chroma._memory import memory_report
+
+        return memory_report(self._api, self.id)
+
+    def unload(self) -> None:
+        """Give back the memory of everything that can be loaded again: graph, caches, open files.
+
+        Nothing is lost and no answer changes; the next use opens the collection again.
+        """
+        self._api.unload_collection(self.id)
 
     def wait_for_index(self, timeout: float | None = None) -> None:
         """Wait until the graph has every record that is written by now.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._backup import BackupReport
+    from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._stats import DatabaseStats
 
 _DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
@@ -77,6 +78,19 @@ class LocalClient(Client):
         from vexfs_chroma._stats import stats_open
 
         return stats_open(cast("VexfsAPI", self._server))
+
+    def memory(self) -> MemoryReport:
+        """What this process has in memory, by what it is: collections of this directory and all."""
+        from vexfs_chroma._memory import memory_report
+
+        return memory_report(cast("VexfsAPI", self._server))
+
+    def unload(self) -> None:
+        """Give back the memory of everything that can be loaded again: graphs, caches, open files.
+
+        Nothing is lost and no answer changes; the next use of a collection opens it again.
+        """
+        cast("VexfsAPI", self._server).unload()
 
     # -- chromadb's methods, with collections of ours ---------------------------------------------
 

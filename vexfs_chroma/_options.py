@@ -11,6 +11,10 @@ They are keyword arguments of our client functions, or environment variables, in
     quantization   VEXFS_QUANTIZATION  what graphs are walked on; results have exact distances
                                        "auto" (default): 8 bits per element where that is enough,
                                        else 16, else float32; "sq8": 8 bits; "none": float32
+    memory_limit   VEXFS_MEMORY_LIMIT  bytes that the engine stays below as far as it can (default
+                                       0: no limit).  Chroma's settings of the same meaning count,
+                                       too: chroma_segment_cache_policy="LRU" with
+                                       chroma_memory_limit_bytes
     index_rows     VEXFS_INDEX_ROWS    build a graph for collections of so many records
                                        (environment only; default 10,000; 0: never, every search
                                        is exact)
@@ -57,6 +61,7 @@ class Options:
     quantization: str = "auto"
     memtable_rows: int = 0
     index_rows: int = 0
+    memory_limit: int = 0
 
 
 _given: ContextVar[dict[str, Any]] = ContextVar("vexfs_options", default={})  # noqa: B039
@@ -91,9 +96,12 @@ def given(**options: Any) -> Iterator[None]:
         _given.reset(token)
 
 
-def current() -> Options:
-    """The options for a database that is opened now: given, else from the environment."""
-    options = Options(**{**_from_environment(), **_given.get()})
+def current(settings: Settings) -> Options:
+    """The options for a database that is opened now.
+
+    Given, else by Chroma's settings, else from the environment.
+    """
+    options = Options(**{**_from_environment(), **_from_settings(settings), **_given.get()})
     _check(options)
     return options
 
@@ -125,12 +133,25 @@ def _check(options: Options) -> None:
             f"got {options.quantization!r}"
         )
     check_seconds("busy_timeout", options.busy_timeout)
+    limit = options.memory_limit
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63:
+        raise InvalidArgumentError(
+            f"memory_limit must be a number of bytes, 0 for no limit, got {limit!r}"
+        )
 
 
 def check_seconds(name: str, value: object) -> None:
     """Raise InvalidArgumentError unless the value of argument `name` is a length of time."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise InvalidArgumentError(f"{name} must be a number of seconds, got {value!r}")
+
+
+def _from_settings(settings: Settings) -> dict[str, Any]:
+    """What Chroma's settings say, as Chroma's local segment manager reads them."""
+    limit = settings.chroma_memory_limit_bytes
+    if settings.chroma_segment_cache_policy == "LRU" and limit > 0:
+        return {"memory_limit": limit}
+    return {}
 
 
 def _from_environment() -> dict[str, Any]:
@@ -151,6 +172,12 @@ def _from_environment() -> dict[str, Any]:
                     f"{variable} must be a number of rows, {least} or more, got {rows!r}"
                 )
             found[name] = int(rows)
+    if limit := os.environ.get("VEXFS_MEMORY_LIMIT"):
+        if not (limit.isascii() and limit.isdigit() and int(limit) < 2**63):
+            raise InvalidArgumentError(
+                f"VEXFS_MEMORY_LIMIT must be a number of bytes, got {limit!r}"
+            )
+        found["memory_limit"] = int(limit)
     if found.get("index_rows") == 0:
         found["index_rows"] = _engine.NO_INDEX
     if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):

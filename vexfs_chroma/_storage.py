@@ -34,6 +34,7 @@ def open_storage(path: str | None, options: _options.Options) -> tuple[Catalog, 
         memtable_rows=options.memtable_rows,
         index_rows=options.index_rows,
         quantization=options.quantization,
+        memory_limit=options.memory_limit,
     )
     try:
         read_only = options.read_only or engine.read_only

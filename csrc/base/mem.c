@@ -176,6 +176,12 @@ char *vex_strdup(const char *text) {
     return copy ? memcpy(copy, text, bytes) : NULL;
 }
 
+void vex_mem_trim(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}
+
 /* Twice `capacity`, or `needed` when that is more; at least `least`. */
 static size_t grown(size_t capacity, size_t needed, size_t least) {
     size_t doubled = capacity > SIZE_MAX / 2 ? SIZE_MAX : capacity * 2;

@@ -41,6 +41,10 @@ void vex_mem_fail_spare(bool on);
 size_t vex_mem_largest(void);
 void vex_mem_largest_reset(void);
 
+/* Have the C library give memory that was freed back to the system, where it can.  Takes up to some
+ * milliseconds. */
+void vex_mem_trim(void);
+
 /* ---- bulk buffers ---- */
 #define VEX_BULK_MAP_MIN ((size_t)2 << 20)
 
@@ -81,7 +85,8 @@ typedef enum vex_counter {
     VEX_STAT_BULK_MAPS_TOTAL, VEX_STAT_MAPPED_BYTES, VEX_STAT_MAPPED_FILES, VEX_STAT_OPEN_FILES,
     VEX_STAT_DISTANCES, VEX_STAT_WAL_BYTES, VEX_STAT_WAL_SYNCS, VEX_STAT_SEGMENTS_WRITTEN,
     VEX_STAT_BLOCKS_READ, VEX_STAT_DAMAGED_PARTS, VEX_STAT_SEGMENT_BYTES, VEX_STAT_COMPACTIONS,
-    VEX_STAT_COMPACTED_BYTES, VEX_STAT_COUNT
+    VEX_STAT_COMPACTED_BYTES, VEX_STAT_GIVEN_BACK_BYTES, VEX_STAT_ROWS_FETCHED,
+    VEX_STAT_GRAPHS_UNLOADED, VEX_STAT_COUNT
 } vex_counter;
 
 void vex_stat_add(vex_counter counter, int64_t delta); /* relaxed atomic */

@@ -1,6 +1,7 @@
 /*
- * poison.h - last include of every engine file except base/mem.c and io/vfs_posix.c: names that
- * would go around the memory counters or the system-call seam do not compile.
+ * poison.h - last include of every engine file except base/mem.c, io/vfs_posix.c and
+ * io/map_resident.c: names that would go around the memory counters or the system-call seam do not
+ * compile.
  */
 #ifndef VEX_BASE_POISON_H
 #define VEX_BASE_POISON_H

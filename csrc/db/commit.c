@@ -254,6 +254,7 @@ vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *co
         status = finish(collection, &pending);
     }
     vex_lease_release(db);
+    vex_memory_note_use(collection);
     return status;
 }
 

@@ -95,6 +95,7 @@ struct vex_db {
     vex_worker workers[VEX_WORKERS];
     bool worker_stop;
     atomic_uint maintenance_wanted; /* by calls that compaction gives way to: a drop, a backup     */
+    uint64_t memory_due_ms;    /* when to compare with the limit again; of the worker of files    */
 };
 
 struct vex_collection {
@@ -131,6 +132,8 @@ struct vex_collection {
     atomic_bool flush_wanted, sync_wanted, compact_wanted, index_wanted;
     atomic_uint jobs, flush_failures;
     atomic_uint_least64_t tail_due_ms;      /* when rows in memory should be in files; 0: any time */
+    atomic_uint_least64_t used_ms;          /* when it was read or written last                   */
+    atomic_bool touched;                    /* since its pages were given back                    */
     uint32_t compact_failures;              /* in a row                                           */
     atomic_uint_least64_t compact_after_ms; /* not before, by the vfs's clock                     */
     vex_index index;
@@ -312,6 +315,23 @@ void vex_index_note_query(vex_collection *collection, const vex_index_view *view
 void vex_index_wait_for_builder(vex_collection *collection, uint32_t n);
 /* Reference to the graph as searches see it; NULL: none. */
 vex_index_view *vex_collection_index_view(vex_collection *collection);
+
+/* Give up a graph that its file has all of, or can be given all of now: the next query loads it.  False: it
+ * stays, as it is being worked on (and `wait` is false), or cannot be had again. */
+bool vex_index_unload(vex_collection *collection, bool wait);
+
+/* ---- memory.c ---- */
+#ifdef VEX_TESTING
+extern uint32_t vex_memory_test_rest_ms; /* in the place of VEX_REST_MS, if not 0                  */
+#endif
+/* The collection is read or written: the pages that this uses are given back when it rests. */
+void vex_memory_note_use(vex_collection *collection);
+/* The background has used pages of it. */
+void vex_memory_note_work(vex_collection *collection);
+/* Give back pages of collections at rest, and what is above the limit; by the worker of files. */
+void vex_memory_keep(vex_db *db);
+/* Under collections_mu: until there may be something to give back; UINT64_MAX: nothing was used. */
+uint64_t vex_memory_ms_to_next(const vex_db *db);
 
 /* ---- worker.c ---- */
 void vex_worker_init(vex_db *db);

@@ -264,6 +264,47 @@ bool vex_index_let_go(vex_collection *collection) {
     return gone;
 }
 
+/* Is everything that the graph has in its file? */
+static bool is_stored(vex_collection *collection, const vex_index_view *view,
+                      const vex_snapshot *snapshot) {
+    vex_index *index = &collection->index;
+    if (!collection->db->read_only && vex_index_needs_remap(index, view, snapshot)) {
+        return false; /* the file is of rows that are gone */
+    }
+    if (vex_index_may_write(collection, view) && vex_index_write(collection, view) != VEX_OK) {
+        return false;
+    }
+    return index->loaded != 0;
+}
+
+bool vex_index_unload(vex_collection *collection, bool wait) {
+    vex_index *index = &collection->index;
+    if (vex_db_volatile(collection->db)) {
+        return false;
+    }
+    if (wait) {
+        pthread_mutex_lock(&index->mu);
+    } else if (pthread_mutex_trylock(&index->mu) != 0) {
+        return false;
+    }
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    bool stored = view != NULL && is_stored(collection, view, snapshot);
+    vex_index_view_release(view);
+    vex_snapshot_release(snapshot);
+    if (stored) {
+        index->building = false;
+        index->dead_at_remap = 0;
+        index->unsaved = 0;
+        index->loaded = 0;
+        atomic_store(&index->load_tried, false);
+        vex_index_publish(collection, NULL);
+        vex_stat_add(VEX_STAT_GRAPHS_UNLOADED, 1);
+    }
+    pthread_mutex_unlock(&index->mu);
+    return stored;
+}
+
 void vex_index_want(vex_collection *collection) {
     if (atomic_load_explicit(&collection->index.rows_min, memory_order_relaxed) != UINT32_MAX &&
         !atomic_exchange(&collection->index_wanted, true)) {

@@ -18,6 +18,7 @@ typedef struct query_run {
     vex_query_options options;
     vex_query_plan plan;
     uint64_t began_us; /* the step that is going on                               */
+    bool fetch;        /* see vex_search                                          */
 } query_run;
 
 /* Microseconds since the last call; the clock is the one that pauses with the process's machine. */
@@ -125,6 +126,7 @@ static vex_status find_nearest(query_run *run) {
                          .ef = run->options.ef,
                          .flags = run->options.flags,
                          .threads = run->options.threads,
+                         .fetch = run->fetch,
                          .plan = &run->plan};
     run->plan.rows = run->matches != NULL ? run->matches->count : run->snapshot->live_rows;
     if (run->plan.rows == 0) {
@@ -171,8 +173,12 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
     }
     vex_snapshot *snapshot = NULL;
     VEX_TRY(vex_read_begin(collection, &snapshot));
-    query_run run = {
-        .snapshot = snapshot, .queries = queries, .n = n, .dimension = dimension, .k = k};
+    query_run run = {.snapshot = snapshot,
+                     .queries = queries,
+                     .n = n,
+                     .dimension = dimension,
+                     .k = k,
+                     .fetch = collection->db->options.memory_limit > 0};
     if (options != NULL) {
         run.options = *options;
     }

@@ -15,6 +15,7 @@ vex_status vex_read_begin(vex_collection *collection, vex_snapshot **snapshot) {
         return status;
     }
     *snapshot = vex_collection_snapshot(collection);
+    vex_memory_note_use(collection);
     return VEX_OK;
 }
 

@@ -22,6 +22,7 @@ static atomic_uint fork_epoch, forks_waiting;
 #define DEFAULT_MEMTABLE_ROWS 50000u
 #define DEFAULT_INDEX_ROWS 10000u
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
+#define MEMTABLE_SHARE 4u /* of a memory limit */
 
 /* ---- fork ---- */
 
@@ -103,6 +104,7 @@ void vex_fork_child(void) {
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
             atomic_store(&c->jobs,
                          0); /* a vacuum between two steps, in a thread that is not here */
+            atomic_store(&c->touched, false); /* so that the next use starts a worker */
         }
         db->epoch = atomic_load(&fork_epoch);
     }
@@ -504,6 +506,9 @@ vex_status vex_db_open(const char *path, const vex_db_options *options, vex_db *
     chosen.index_rows = chosen.index_rows ? chosen.index_rows : DEFAULT_INDEX_ROWS;
     chosen.memtable_rows = chosen.memtable_rows ? chosen.memtable_rows : DEFAULT_MEMTABLE_ROWS;
     chosen.memtable_bytes = chosen.memtable_bytes ? chosen.memtable_bytes : DEFAULT_MEMTABLE_BYTES;
+    if (chosen.memory_limit > 0 && chosen.memtable_bytes > chosen.memory_limit / MEMTABLE_SHARE) {
+        chosen.memtable_bytes = chosen.memory_limit / MEMTABLE_SHARE;
+    }
     vex_db_set_up_process();
     pthread_mutex_lock(&registry_mu);
     vex_status status = path == NULL ? open_new(NULL, &chosen, out) : open_path(path, &chosen, out);

@@ -4,6 +4,7 @@
 #include "db/search.h"
 
 #include "base/bits.h"
+#include "base/bytes.h"
 #include "base/pool.h"
 
 #include <math.h>
@@ -33,6 +34,7 @@ typedef struct walk {
     uint32_t ef;       /* candidates that are kept                                              */
     vex_graph_scratch *scratch;
     vex_graph_hit *pool; /* 2 ef hits, then k                                                  */
+    uint8_t *fetched;    /* room for one row; NULL: rows are read where they are mapped         */
     const float *query;  /* the one being searched, and its |q|^2                                 */
     float norm2;
 } walk;
@@ -191,9 +193,14 @@ static vex_status exact_distances(void *context, const uint32_t *nodes, uint32_t
         const vex_kernels *kernels = scan->kernels;
         const vex_row_kernel kernel =
             (space == VEX_SPACE_L2 ? kernels->l2 : kernels->dot)[file->element];
-        VEX_TRY(vex_vecfile_check_rows(file, row, 1));
-        kernel(file->vectors + (size_t)row * file->stride, file->stride, 1, w->query,
-               scan->dimension, &out[i]);
+        const uint8_t *vector = w->fetched;
+        if (vector != NULL) {
+            VEX_TRY(vex_vecfile_fetch(file, row, w->fetched));
+        } else {
+            VEX_TRY(vex_vecfile_check_rows(file, row, 1));
+            vector = file->vectors + (size_t)row * file->stride;
+        }
+        kernel(vector, file->stride, 1, w->query, scan->dimension, &out[i]);
         if (space != VEX_SPACE_L2) {
             out[i] = vex_dot_to_distance(space, out[i], file->norms[row], w->norm2);
         }
@@ -294,7 +301,10 @@ static vex_status walk_queries(walk *w, uint32_t first, uint32_t n) {
 
 static vex_status begin_part(walk *w) {
     w->pool = vex_calloc(2 * (size_t)w->ef + w->search->k + 1, sizeof *w->pool);
-    if (w->pool == NULL) {
+    if (w->search->fetch) {
+        w->fetched = vex_malloc(vex_align_up(sizeof(float) * w->search->scan.dimension, 64));
+    }
+    if (w->pool == NULL || (w->search->fetch && w->fetched == NULL)) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
     }
     return vex_graph_scratch_acquire(w->view->owner->graph, &w->scratch);
@@ -335,6 +345,7 @@ static vex_status search_parts(void *context, vex_pool_job *job) {
     if (own.view != NULL) {
         vex_graph_scratch_release(own.view->owner->graph, own.scratch);
         vex_free(own.pool);
+        vex_free(own.fetched);
     }
     for (uint32_t q = 0; search.scan.room != NULL && q < VEX_NEAR_BATCH; q++) {
         vex_near_clear(&search.scan.room[q]);

@@ -20,6 +20,8 @@ typedef struct vex_search {
     const vex_index_view *view;     /* NULL: no graph                                             */
     uint32_t k, ef, threads;        /* threads: at least 1                                        */
     uint32_t flags;                 /* VEX_QUERY_*                                                */
+    bool fetch;                     /* read the vectors of what a walk finds from their files, not
+                                     * through mappings: under a memory limit                     */
     vex_query_plan *plan;           /* what was done is added: all but times and `rows`           */
 } vex_search;
 

@@ -67,7 +67,10 @@ void vex_get_stats(vex_stats *out) {
                        .damaged_parts = vex_stat_get(VEX_STAT_DAMAGED_PARTS),
                        .segment_bytes = vex_stat_get(VEX_STAT_SEGMENT_BYTES),
                        .compactions = vex_stat_get(VEX_STAT_COMPACTIONS),
-                       .compacted_bytes = vex_stat_get(VEX_STAT_COMPACTED_BYTES)};
+                       .compacted_bytes = vex_stat_get(VEX_STAT_COMPACTED_BYTES),
+                       .given_back_bytes = vex_stat_get(VEX_STAT_GIVEN_BACK_BYTES),
+                       .rows_fetched = vex_stat_get(VEX_STAT_ROWS_FETCHED),
+                       .graphs_unloaded = vex_stat_get(VEX_STAT_GRAPHS_UNLOADED)};
 }
 
 /* ---- vector file description ---- */

@@ -106,8 +106,9 @@ static uint64_t ms_to_next(vex_db *db) {
             least = ms < least ? ms : least;
         }
     }
+    const uint64_t memory = vex_memory_ms_to_next(db);
     pthread_mutex_unlock(&db->collections_mu);
-    return least;
+    return memory < least ? memory : least;
 }
 
 static vex_status flush(vex_collection *collection) {
@@ -135,6 +136,8 @@ static vex_status index_step(vex_collection *collection) {
     vex_status status = vex_index_step(collection, &more);
     if (more || status != VEX_OK) {
         atomic_store(&collection->index_wanted, true);
+    } else {
+        vex_memory_note_work(collection);
     }
     return status;
 }
@@ -145,6 +148,7 @@ static bool do_job(const vex_worker *worker, const job *next) {
     if (next->compact) {
         vex_collection_compact_step(next->collection);
         vex_index_want(next->collection);
+        vex_memory_note_work(next->collection);
         return true;
     }
     if (worker->kind == VEX_WORKER_GRAPHS) {
@@ -155,6 +159,7 @@ static bool do_job(const vex_worker *worker, const job *next) {
     }
     if (status == VEX_OK && atomic_load(&next->collection->flush_wanted)) {
         status = flush(next->collection);
+        vex_memory_note_work(next->collection);
     }
     return status == VEX_OK;
 }
@@ -215,6 +220,7 @@ static void sleep_until_wanted(vex_worker *worker) {
     uint64_t ms = FOR_EVER;
     pthread_mutex_unlock(&db->worker_mu);
     if (worker->kind == VEX_WORKER_FILES && vex_db_enter(db) == VEX_OK) {
+        vex_memory_keep(db);
         ms = ms_to_next(db);
         vex_db_leave(db);
     }

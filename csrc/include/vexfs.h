@@ -186,6 +186,7 @@ typedef struct vex_db_options {
                                      UINT32_MAX: never                                          */
     uint32_t index_threads;       /* that build one;                     0 = one per core       */
     uint32_t quantization;        /* VEX_QUANTIZE_*: code rows of the files written from now on */
+    uint64_t memory_limit;        /* bytes to stay below, as far as that is possible;  0: none  */
 } vex_db_options;
 
 /* What graphs are built and walked on.  Results always have exact distances; the choice is about
@@ -234,6 +235,10 @@ typedef struct vex_stats {
     uint64_t segment_bytes;                /* bytes of segment files written, by flushes and
                                               compactions                                       */
     uint64_t compactions, compacted_bytes; /* merges committed, and the bytes of their files    */
+    uint64_t given_back_bytes;             /* of mapped files that nobody used for a while, or that
+                                              were above the limit, in memory or not            */
+    uint64_t rows_fetched;                 /* vectors read from files, not through a mapping    */
+    uint64_t graphs_unloaded;
 } vex_stats;
 
 /* Process-wide counters. */
@@ -346,6 +351,28 @@ vex_status vex_collection_check_index(vex_collection *collection, vex_index_chec
  * (1 bool, 2 int, 4 float, 8 string, 16/32/64/128 list of these, 256 sparse vector).
  * Free with vex_bytes_free(). */
 vex_status vex_collection_keys(vex_collection *collection, uint8_t **msgpack, size_t *len);
+
+/* What collections have in memory now.  Where files are kept in memory (path NULL), those are counted
+ * whole, and are part of the allocated bytes of vex_stats; else they are mappings beside these. */
+typedef struct vex_collection_memory {
+    uint64_t collections;                 /* how many it is the sum of                          */
+    uint64_t memtable_bytes, graph_bytes; /* allocated: rows that are not in files; links       */
+    uint64_t search_bytes, cache_bytes;   /* ... for searches; results of filters, ids          */
+    uint64_t vector_bytes, code_bytes;    /* pages of files: vectors, and what graphs read      */
+    uint64_t key_bytes, document_bytes;   /* ... ids and numbers of rows; documents, metadata   */
+    uint64_t column_bytes, text_bytes;    /* ... what filters read                              */
+    uint64_t mapped_bytes;                /* all bytes of the files, in memory or not           */
+} vex_collection_memory;
+
+vex_status vex_collection_get_memory(vex_collection *collection, vex_collection_memory *out);
+vex_status vex_db_get_memory(vex_db *db, vex_collection_memory *out); /* of all that are open   */
+
+/* Give back what can be had again: graphs (saved first, if need be), caches, pages of mapped files.  Reads
+ * and writes may go on, and have the same results; the next query loads the graph again.  A collection
+ * that nobody uses for two seconds gives back the pages of its vectors, documents and metadata by
+ * itself.  In memory (path NULL) only caches can be had again. */
+vex_status vex_collection_unload(vex_collection *collection);
+vex_status vex_db_unload(vex_db *db); /* all that are open */
 
 /* Seal the memtable into segment files and wait until they are committed. */
 vex_status vex_collection_flush(vex_collection *collection);

@@ -86,11 +86,7 @@ void vex_graph_destroy(vex_graph *g) {
     if (g == NULL) {
         return;
     }
-    while (g->idle != NULL) {
-        vex_graph_scratch *next = g->idle->next;
-        scratch_destroy(g->idle);
-        g->idle = next;
-    }
+    vex_graph_free_idle(g);
     for (size_t i = 0; i < g->n_memory; i++) {
         vex_bulk_destroy(&g->memory[i]);
     }
@@ -376,6 +372,31 @@ void vex_graph_scratch_release(vex_graph *graph, vex_graph_scratch *scratch) {
     pthread_mutex_unlock(&graph->scratches);
     if (!keep) {
         scratch_destroy(scratch);
+    }
+}
+
+uint64_t vex_graph_idle_bytes(vex_graph *graph) {
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&graph->scratches);
+    for (const vex_graph_scratch *s = graph->idle; s != NULL; s = s->next) {
+        bytes += sizeof *s + s->n_visited * sizeof *s->visited +
+                 s->pool_capacity * sizeof *s->pool + s->heap_capacity * sizeof *s->heap +
+                 s->hits_capacity * sizeof *s->hits + s->arrays.bytes;
+    }
+    pthread_mutex_unlock(&graph->scratches);
+    return bytes;
+}
+
+void vex_graph_free_idle(vex_graph *graph) {
+    pthread_mutex_lock(&graph->scratches);
+    vex_graph_scratch *idle = graph->idle;
+    graph->idle = NULL;
+    graph->n_idle = 0;
+    pthread_mutex_unlock(&graph->scratches);
+    while (idle != NULL) {
+        vex_graph_scratch *next = idle->next;
+        scratch_destroy(idle);
+        idle = next;
     }
 }
 

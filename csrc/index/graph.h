@@ -160,8 +160,11 @@ typedef struct vex_graph_stats {
     float phi;                        /* as grown                                                 */
 } vex_graph_stats;
 
-/* Memory held, without the rows. */
+/* Memory held, without the rows and what searches keep. */
 uint64_t vex_graph_bytes(const vex_graph *graph);
+/* Memory of scratches that no search has at the moment; and free them. */
+uint64_t vex_graph_idle_bytes(vex_graph *graph);
+void vex_graph_free_idle(vex_graph *graph);
 /* Goes through all nodes. */
 void vex_graph_get_stats(const vex_graph *graph, vex_graph_stats *out);
 

@@ -50,7 +50,8 @@ typedef struct vex_disk_space {
 typedef enum vex_advice {
     VEX_ADVISE_RANDOM,
     VEX_ADVISE_SEQUENTIAL,
-    VEX_ADVISE_WILLNEED
+    VEX_ADVISE_WILLNEED,
+    VEX_ADVISE_DONTNEED   /* whole pages in it are not of the process until they are used again    */
 } vex_advice;
 
 typedef vex_status (*vex_list_visitor)(void *context, const char *name);
@@ -86,6 +87,10 @@ struct vex_vfs {
     vex_status (*file_map)(vex_vfs *vfs, vex_file *file, uint64_t size, const uint8_t **out);
     void (*file_unmap)(vex_vfs *vfs, const uint8_t *map, uint64_t size);
     void (*map_advise)(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_advice advice);
+    /* Bytes of the process's memory that a part of a mapping takes now, in whole pages.  The system's
+     * cache of the file is not counted, nor what is counted as allocated anyway (a tree in memory:
+     * 0). */
+    uint64_t (*map_resident)(vex_vfs *vfs, const uint8_t *map, uint64_t size);
 
     vex_status (*path_stat)(vex_vfs *vfs, const char *path, vex_file_stat *out);
     vex_status (*path_rename)(vex_vfs *vfs, const char *from, const char *to);

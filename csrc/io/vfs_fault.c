@@ -174,6 +174,10 @@ static void fault_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
     inner_of(vfs)->map_advise(inner_of(vfs), map, size, advice);
 }
 
+static uint64_t fault_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    return inner_of(vfs)->map_resident(inner_of(vfs), map, size);
+}
+
 static vex_status fault_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
     MAY_FAIL(vfs, OTHER, path, "examine file");
     return inner_of(vfs)->path_stat(inner_of(vfs), path, out);
@@ -254,6 +258,7 @@ static const vex_vfs fault_table = {
     .file_map = fault_map,
     .file_unmap = fault_unmap,
     .map_advise = fault_advise,
+    .map_resident = fault_resident,
     .path_stat = fault_path_stat,
     .path_rename = fault_rename,
     .path_link = fault_link,

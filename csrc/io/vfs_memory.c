@@ -185,6 +185,11 @@ static void memory_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_a
     (void)vfs, (void)map, (void)size, (void)advice;
 }
 
+static uint64_t memory_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    (void)vfs, (void)map, (void)size;
+    return 0;
+}
+
 /* ---- names ---- */
 
 static vex_status memory_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
@@ -299,6 +304,7 @@ static const vex_vfs memory_table = {
     .file_map = memory_map,
     .file_unmap = memory_unmap,
     .map_advise = memory_advise,
+    .map_resident = memory_resident,
     .path_stat = memory_path_stat,
     .path_rename = memory_rename,
     .path_link = memory_link,

@@ -372,13 +372,23 @@ static void posix_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
         [VEX_ADVISE_RANDOM] = MADV_RANDOM,
         [VEX_ADVISE_SEQUENTIAL] = MADV_SEQUENTIAL,
         [VEX_ADVISE_WILLNEED] = MADV_WILLNEED,
+        [VEX_ADVISE_DONTNEED] = MADV_DONTNEED,
     };
     (void)vfs;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)map & ~(page - 1);
-    if (map != NULL && size > 0) {
-        size_t len = (size_t)size + ((uintptr_t)map - start);
-        madvise((void *)start, len, advices[advice]); /* advice: a refusal costs only speed */
+    uintptr_t end = (uintptr_t)map + (uintptr_t)size;
+    if (advice == VEX_ADVISE_DONTNEED) { /* the pages at both ends are of the neighbours, too */
+        start = ((uintptr_t)map + page - 1) & ~(page - 1);
+        end &= ~(page - 1);
     }
+    if (map != NULL && start < end) {
+        madvise((void *)start, end - start, advices[advice]); /* a refusal costs only speed */
+    }
+}
+
+static uint64_t posix_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    (void)vfs;
+    return map == empty_map ? 0 : vex_system_map_resident(map, size);
 }
 
 /* ---- names ---- */
@@ -577,6 +587,7 @@ vex_vfs *vex_vfs_posix(void) {
         .file_map = posix_map,
         .file_unmap = posix_unmap,
         .map_advise = posix_advise,
+        .map_resident = posix_resident,
         .path_stat = posix_path_stat,
         .path_rename = posix_rename,
         .path_link = posix_link,

@@ -268,6 +268,10 @@ static void trace_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
     inner_of(vfs)->map_advise(inner_of(vfs), map, size, advice);
 }
 
+static uint64_t trace_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    return inner_of(vfs)->map_resident(inner_of(vfs), map, size);
+}
+
 /* ---- names ---- */
 
 static vex_status trace_path_stat(vex_vfs *vfs, const char *path, vex_file_stat *out) {
@@ -394,6 +398,7 @@ static const vex_vfs trace_table = {
     .file_map = trace_map,
     .file_unmap = trace_unmap,
     .map_advise = trace_advise,
+    .map_resident = trace_resident,
     .path_stat = trace_path_stat,
     .path_rename = trace_rename,
     .path_link = trace_link,

@@ -14,11 +14,29 @@ void vex_memo_init(vex_memo *memo) {
     pthread_mutex_init(&memo->mutex, NULL);
 }
 
-void vex_memo_clear(vex_memo *memo) {
+void vex_memo_forget(vex_memo *memo) {
+    pthread_mutex_lock(&memo->mutex);
     for (uint32_t i = 0; i < VEX_MEMO_VALUES; i++) {
         vex_free(memo->values[i].bytes);
+        memo->values[i] = (vex_memo_value){0};
     }
+    pthread_mutex_unlock(&memo->mutex);
+}
+
+void vex_memo_clear(vex_memo *memo) {
+    vex_memo_forget(memo);
     pthread_mutex_destroy(&memo->mutex);
+}
+
+uint64_t vex_memo_bytes(vex_memo *memo) {
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&memo->mutex);
+    for (uint32_t i = 0; i < VEX_MEMO_VALUES; i++) {
+        const vex_memo_value *value = &memo->values[i];
+        bytes += value->bytes != NULL ? value->key_len + value->value_len : 0;
+    }
+    pthread_mutex_unlock(&memo->mutex);
+    return bytes;
 }
 
 static vex_memo_value *find(vex_memo *memo, const void *key, size_t key_len, uint64_t hash) {

@@ -31,6 +31,9 @@ typedef struct vex_memo {
 
 void vex_memo_init(vex_memo *memo);
 void vex_memo_clear(vex_memo *memo);
+/* Forget all values. */
+void vex_memo_forget(vex_memo *memo);
+uint64_t vex_memo_bytes(vex_memo *memo);
 /* Copy the value of `key` to value[value_len]; false when there is none, or none of that length. */
 bool vex_memo_get(vex_memo *memo, const void *key, size_t key_len, void *value, size_t value_len);
 /* Keep a copy, in the place of the value that was not used for longest. */

@@ -18,6 +18,7 @@
 #define VECTORS_ALIGNMENT 4096
 #define CODES_ALIGNMENT 4096
 #define STAGE_BYTES ((size_t)64 << 10)
+#define CHECK_BYTES ((uint64_t)64 << 10) /* what vex_vecfile_check_rows reads of the mapping */
 
 /* Bytes of an element, 0 when there is no such kind. */
 static uint32_t element_bytes(uint32_t element) {
@@ -333,11 +334,58 @@ void vex_vecfile_release(vex_vecfile *file) {
         return;
     }
     if (file->container.path != NULL) {
+        vex_vfs *vfs = file->container.vfs;
+        vex_file *reader = atomic_load_explicit(&file->reader, memory_order_acquire);
+        if (reader != NULL) {
+            vfs->file_close(vfs, reader);
+        }
         vex_container_close(&file->container);
     }
     vex_lazy_section_clear(&file->lazy_vectors);
     vex_lazy_section_clear(&file->lazy_codes);
     vex_free(file);
+}
+
+/* NULL when the file is gone, or no descriptor is left. */
+static vex_file *reader_of(vex_vecfile *file) {
+    vex_vfs *vfs = file->container.vfs;
+    vex_file *reader = atomic_load_explicit(&file->reader, memory_order_acquire), *opened = NULL;
+    if (reader != NULL ||
+        vfs->file_open(vfs, file->container.path, VEX_FILE_READ, &opened) != VEX_OK) {
+        return reader;
+    }
+    if (!atomic_compare_exchange_strong(&file->reader, &reader, opened)) {
+        vfs->file_close(vfs, opened); /* another thread was faster */
+        return reader;
+    }
+    return opened;
+}
+
+/* The same as vex_vecfile_check_rows, and what that read of the mapping is given back. */
+static vex_status check_and_give_back(vex_vecfile *file, uint32_t row, uint64_t at) {
+    const vex_container *container = &file->container;
+    const uint64_t first = at & ~(CHECK_BYTES - 1), last = (at + file->stride) | (CHECK_BYTES - 1);
+    const uint64_t end = last < container->size ? last + 1 : container->size;
+    VEX_TRY(vex_vecfile_check_rows(file, row, 1));
+    container->vfs->map_advise(container->vfs, container->map + first, end - first,
+                               VEX_ADVISE_DONTNEED);
+    return VEX_OK;
+}
+
+vex_status vex_vecfile_fetch(vex_vecfile *file, uint32_t row, void *dst) {
+    const vex_container *container = &file->container;
+    vex_vfs *vfs = container->vfs;
+    const uint64_t at = (uint64_t)(file->vectors - container->map) + (uint64_t)row * file->stride;
+    if (!vex_lazy_section_is_checked(&file->lazy_vectors)) {
+        VEX_TRY(check_and_give_back(file, row, at));
+    }
+    vex_file *reader = vfs->is_volatile ? NULL : reader_of(file);
+    if (reader == NULL) {
+        memcpy(dst, container->map + at, file->stride);
+        return VEX_OK;
+    }
+    vex_stat_add(VEX_STAT_ROWS_FETCHED, 1);
+    return vex_file_read_exact(vfs, reader, container->path, dst, file->stride, at);
 }
 
 uint32_t vex_vecfile_find(const vex_vecfile *file, uint64_t seq) {

@@ -54,6 +54,7 @@ typedef struct vex_vecfile {
     vex_code_form code_form;
     vex_lazy_section lazy_codes;
     atomic_bool codes_damaged; /* found out when they were used: then they are done without       */
+    _Atomic(vex_file *) reader; /* see vex_vecfile_fetch; NULL until then                          */
 } vex_vecfile;
 
 /* What the INFO of a file says. */
@@ -96,6 +97,10 @@ static inline vex_status vex_vecfile_check_codes(vex_vecfile *file, uint32_t row
     return vex_lazy_section_check(&file->lazy_codes, (uint64_t)row * file->code_form.stride,
                                   (uint64_t)n * file->code_form.stride);
 }
+/* The vector of a row as it is stored, checked as above, to dst[stride] by reading the file: the pages
+ * of the mapping stay out of the process's memory.  By the mapping where the file cannot be opened any
+ * more. */
+vex_status vex_vecfile_fetch(vex_vecfile *file, uint32_t row, void *dst);
 vex_vecfile *vex_vecfile_acquire(vex_vecfile *file);
 void vex_vecfile_release(vex_vecfile *file); /* NULL is fine */
 

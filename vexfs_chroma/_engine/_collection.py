@@ -120,6 +120,24 @@ class Usage:
 
 
 @dataclass(slots=True, frozen=True)
+class Memory:
+    """What collections have in memory; see vex_collection_memory."""
+
+    collections: int
+    memtable_bytes: int
+    graph_bytes: int
+    search_bytes: int
+    cache_bytes: int
+    vector_bytes: int
+    code_bytes: int
+    key_bytes: int
+    document_bytes: int
+    column_bytes: int
+    text_bytes: int
+    mapped_bytes: int
+
+
+@dataclass(slots=True, frozen=True)
 class IndexCheck:
     """What a walk through the whole graph found; see vex_index_check."""
 
@@ -325,6 +343,18 @@ class Collection:
             check(lib.vex_collection_get_usage(collection, out))
         return Usage(**{name: getattr(out, name) for name in Usage.__slots__})
 
+    def memory(self) -> Memory:
+        """What it has in memory now."""
+        out = ffi.new("vex_collection_memory *")
+        with self._handle as collection:
+            check(lib.vex_collection_get_memory(collection, out))
+        return read_memory(out)
+
+    def unload(self) -> None:
+        """Give back what can be had again; see vex_collection_unload."""
+        with self._handle as collection:
+            check(lib.vex_collection_unload(collection))
+
     def check_index(self) -> IndexCheck:
         """Walk through the whole graph: is every row in it found?  All zeros without a graph."""
         out = ffi.new("vex_index_check *")
@@ -411,6 +441,11 @@ class _Selection:
         if filter is not None:
             self._filter = ffi.from_buffer("uint8_t[]", _wire.encode(filter))
             self.pointer.filter, self.pointer.filter_len = self._filter, len(self._filter)
+
+
+def read_memory(found: Any) -> Memory:
+    """A vex_collection_memory."""
+    return Memory(**{name: getattr(found, name) for name in Memory.__slots__})
 
 
 def _include(documents: bool, metadatas: bool, uris: bool, vectors: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._engine._collection import SPACES, Collection
+from vexfs_chroma._engine._collection import SPACES, Collection, Memory, read_memory
 from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._status import check
@@ -69,6 +69,7 @@ class Database:
         index_rows: int = 0,
         index_threads: int = 0,
         quantization: str = "auto",
+        memory_limit: int = 0,
     ) -> None:
         if durability not in DURABILITIES:
             raise InvalidArgumentError(
@@ -91,6 +92,7 @@ class Database:
         options.index_rows = as_index(index_rows, "index_rows", _UINT32_MAX)
         options.index_threads = as_index(index_threads, "index_threads", _UINT32_MAX)
         options.quantization = QUANTIZATIONS[quantization]
+        options.memory_limit = as_index(memory_limit, "memory_limit")
         out = ffi.new("vex_db **")
         check(lib.vex_db_open(_path_bytes(path), options, out))
         self._handle = Handle("the database", out[0], _close)
@@ -172,6 +174,18 @@ class Database:
             {id: item.lsn for id, item in zip(collections, items, strict=True)},
             **{name: getattr(out, name) for name in Copied.__slots__ if name != "lsns"},
         )
+
+    def unload(self) -> None:
+        """Give back what its open collections can have again; see vex_db_unload."""
+        with self._handle as db:
+            check(lib.vex_db_unload(db))
+
+    def memory(self) -> Memory:
+        """What its open collections have in memory now."""
+        out = ffi.new("vex_collection_memory *")
+        with self._handle as db:
+            check(lib.vex_db_get_memory(db, out))
+        return read_memory(out)
 
     def wait_idle(self, timeout: float | None = None) -> None:
         """Wait until no flush or compaction of any open collection is wanted or running.
