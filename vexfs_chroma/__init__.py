@@ -93,6 +93,7 @@ from vexfs_chroma._version import __version__
 if TYPE_CHECKING:
     from vexfs_chroma._backup import BackupReport, backup, restore
     from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
+    from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._migrate import (
         CollectionReport,
         ConflictError,
@@ -157,6 +158,7 @@ __all__ = [
     "LocalClient",
     "LocalCollection",
     "Loss",
+    "MemoryReport",
     "Metadata",
     "Metadatas",
     "MigrationReport",
@@ -222,6 +224,7 @@ _LATER = {
         "import_chroma",
         "import_files",
     ),
+    "_memory": ("MemoryReport",),
     "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

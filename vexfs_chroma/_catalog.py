@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
@@ -127,7 +127,7 @@ class Catalog:
     def cache_bytes(self) -> int:
         """What SQLite keeps of the file in memory, at most; 0 for a catalog in memory."""
         path = self._file.path
-        return 0 if path is None else min(os.path.getsize(path), _SQLITE_CACHE_BYTES)
+        return 0 if path is None else min(Path(path).stat().st_size, _SQLITE_CACHE_BYTES)
 
     def _check_owner(self, owner: uuid.UUID) -> None:
         with self._file.reading() as rows:

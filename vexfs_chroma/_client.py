@@ -41,9 +41,7 @@ def EphemeralClient(  # noqa: N802  (Chroma's name)
     """
     settings = Settings() if settings is None else settings
     settings.is_persistent = False
-    return _client(
-        settings, tenant, database, quantization=quantization, memory_limit=memory_limit
-    )
+    return _client(settings, tenant, database, quantization=quantization, memory_limit=memory_limit)
 
 
 def PersistentClient(  # noqa: N802
@@ -71,9 +69,9 @@ def PersistentClient(  # noqa: N802
         quantization: What the graphs of large collections read: "auto" (default) a byte per element
             where that is enough to find the nearest, else two, else all four; "sq8" a byte, "none"
             all four: more memory, slightly better results.  Distances are always exact.
-        memory_limit: Bytes that the engine stays below as far as it can (default 0: no limit).  What
-            was used least recently is unloaded, and loaded again when it is needed: slower, but the
-            answers are the same.  Settings of Chroma with the same meaning count, too:
+        memory_limit: Bytes that the engine stays below as far as it can (default 0: no limit).
+            What was used least recently is unloaded, and loaded again when it is needed: slower,
+            but the answers are the same.  Settings of Chroma with the same meaning count, too:
             chroma_segment_cache_policy="LRU" with chroma_memory_limit_bytes.
 
     While the directory is open in this process, a further client of it has the same options: those

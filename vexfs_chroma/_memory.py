@@ -51,8 +51,8 @@ class MemoryReport:
     catalog: int
     """The page cache of the catalog (SQLite): its size, at most."""
     other: int
-    """The rest of the process: interpreter, libraries, objects of the program, and freed memory that
-    the C library keeps.  Computed as the difference to `resident`; 0 where that is not known."""
+    """The rest of the process: interpreter, libraries, objects of the program, and freed memory
+    that the C library keeps: the difference to `resident`; 0 where that is not known."""
     resident: int | None
     """The process's resident size, as the system tells it; None: it does not."""
 

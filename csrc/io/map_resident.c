@@ -64,7 +64,8 @@ static uint64_t count_present(uintptr_t first, uintptr_t end, uintptr_t page) {
 
 #endif
 
-uint64_t vex_system_map_resident(const uint8_t *map, uint64_t size) {
+uint64_t vex_system_map_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
+    (void)vfs;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     const uintptr_t first = (uintptr_t)map & ~(page - 1);
     const uintptr_t end = ((uintptr_t)map + (uintptr_t)size + page - 1) & ~(page - 1);

@@ -24,8 +24,7 @@ uint64_t vex_system_clock_ms(vex_vfs *vfs);
 void vex_system_sleep_ms(vex_vfs *vfs, uint32_t ms);
 vex_status vex_system_random_bytes(vex_vfs *vfs, void *dst, size_t len);
 uint64_t vex_system_boot_id(vex_vfs *vfs);
-/* map_resident.c: as map_resident of vex_vfs */
-uint64_t vex_system_map_resident(const uint8_t *map, uint64_t size);
+uint64_t vex_system_map_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size);
 /* lock_holder.c; `vfs` has the file */
 void vex_system_lock_holder(vex_vfs *vfs, const char *path, vex_lock_holder *out);
 

@@ -386,11 +386,6 @@ static void posix_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
     }
 }
 
-static uint64_t posix_resident(vex_vfs *vfs, const uint8_t *map, uint64_t size) {
-    (void)vfs;
-    return map == empty_map ? 0 : vex_system_map_resident(map, size);
-}
-
 /* ---- names ---- */
 
 static vex_status path_result(int result, const char *path, const char *what) {
@@ -587,7 +582,7 @@ vex_vfs *vex_vfs_posix(void) {
         .file_map = posix_map,
         .file_unmap = posix_unmap,
         .map_advise = posix_advise,
-        .map_resident = posix_resident,
+        .map_resident = vex_system_map_resident,
         .path_stat = posix_path_stat,
         .path_rename = posix_rename,
         .path_link = posix_link,
