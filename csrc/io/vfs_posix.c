@@ -375,11 +375,10 @@ static void posix_advise(vex_vfs *vfs, const uint8_t *map, uint64_t size, vex_ad
         [VEX_ADVISE_DONTNEED] = MADV_DONTNEED,
     };
     (void)vfs;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)map & ~(page - 1);
-    uintptr_t end = (uintptr_t)map + (uintptr_t)size;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = (uintptr_t)map & ~(page - 1), end = (uintptr_t)map + (uintptr_t)size;
     if (advice == VEX_ADVISE_DONTNEED) { /* the pages at both ends are of the neighbours, too */
-        start = ((uintptr_t)map + page - 1) & ~(page - 1);
-        end &= ~(page - 1);
+        start = ((uintptr_t)map + page - 1) & ~(page - 1), end &= ~(page - 1);
     }
     if (map != NULL && start < end) {
         madvise((void *)start, end - start, advices[advice]); /* a refusal costs only speed */
