@@ -87,13 +87,14 @@ def memory_report(api: VexfsAPI, id: UUID | None = None) -> MemoryReport:
         + found.key_bytes
         + found.column_bytes
         + found.text_bytes
+        + found.link_bytes
     )
     allocated = (
         found.memtable_bytes + found.graph_bytes + found.search_bytes + found.cache_bytes
     ) + (0 if catalog.is_persistent else in_files)
     parts = {
         "memtables": found.memtable_bytes,
-        "links": found.graph_bytes,
+        "links": found.graph_bytes + found.link_bytes,
         "scratch": found.search_bytes,
         "caches": found.cache_bytes,
         "code_rows": found.code_bytes,

@@ -497,7 +497,10 @@ static void describe(const vex_snapshot *snapshot, const vex_index_view *view,
         }
     }
     out->quantization = vex_snapshot_code_tag(snapshot);
-    out->index_bytes = view != NULL ? vex_graph_bytes(view->owner->graph) : 0;
+    if (view != NULL) {
+        const vex_container *file = vex_graph_file(view->owner->graph);
+        out->index_bytes = vex_graph_bytes(view->owner->graph) + (file != NULL ? file->size : 0);
+    }
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
         out->memtable_rows += snapshot->mems[i].n_vectors;
         out->memtable_bytes += vex_memtable_bytes(snapshot->mems[i].table);

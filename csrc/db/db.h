@@ -307,6 +307,9 @@ void vex_index_save(vex_collection *collection);
 bool vex_index_let_go(vex_collection *collection);
 /* Let the worker look what there is to do. */
 void vex_index_want(vex_collection *collection);
+/* Before the first query: have the graph that is stored, if there is one, which is sooner done than reading
+ * all rows once. */
+void vex_index_load_for_query(vex_collection *collection, vex_snapshot *snapshot);
 /* A query sees this graph (NULL: none) and these rows: has the worker something to do for it? */
 void vex_index_note_query(vex_collection *collection, const vex_index_view *view,
                           const vex_snapshot *snapshot);

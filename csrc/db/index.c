@@ -158,6 +158,14 @@ static vex_status remap(vex_collection *collection, const vex_index_view *view,
     return status == VEX_ERR_BUSY ? VEX_OK : status;
 }
 
+/* Is something to be added to a graph that is mapped? */
+static bool needs_copy(vex_index *index, const vex_index_view *view, const vex_snapshot *snapshot,
+                       bool enough) {
+    return view != NULL && vex_graph_is_mapped(view->owner->graph) &&
+           (view->owner->n_files > view->n || vex_index_needs_sweep(index, view) ||
+            (enough && vex_index_next_file(view, snapshot) != NULL));
+}
+
 static vex_status step(vex_collection *collection, const vex_index_view *view,
                        vex_snapshot *snapshot, bool *more) {
     vex_index *index = &collection->index;
@@ -173,11 +181,15 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     if (view != NULL && !of_its_kind(view, snapshot)) {
         return forget(collection);
     }
-    if (view != NULL && view->owner->n_files > view->n) {
+    const bool mapped = view != NULL && vex_graph_is_mapped(view->owner->graph);
+    if (view != NULL && view->owner->n_files > view->n && !mapped) {
         return vex_index_insert_slice(collection, view);
     }
     if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
         return enough ? remap(collection, view, snapshot) : forget(collection);
+    }
+    if (needs_copy(index, view, snapshot, enough)) {
+        return vex_index_copy(collection, snapshot);
     }
     vex_vecfile *file = vex_index_next_file(view, snapshot);
     *more = enough && file != NULL;
@@ -310,6 +322,21 @@ void vex_index_want(vex_collection *collection) {
         !atomic_exchange(&collection->index_wanted, true)) {
         vex_worker_wake(collection->db, VEX_WORKER_GRAPHS);
     }
+}
+
+void vex_index_load_for_query(vex_collection *collection, vex_snapshot *snapshot) {
+    vex_index *index = &collection->index;
+    if (VEX_LIKELY(atomic_load_explicit(&index->load_tried, memory_order_relaxed)) ||
+        snapshot->dimension == 0 || snapshot->space == VEX_SPACE_L1 ||
+        snapshot->live_rows < atomic_load(&index->rows_min) ||
+        atomic_load(&index->rows_min) == UINT32_MAX || pthread_mutex_trylock(&index->mu) != 0) {
+        return; /* the worker is at it, or there is nothing to load */
+    }
+    if (!atomic_load(&index->load_tried)) {
+        (void)vex_index_load(collection, snapshot); /* what fails is built, as always */
+        vex_index_want(collection);                 /* ... and what is there may lack rows */
+    }
+    pthread_mutex_unlock(&index->mu);
 }
 
 void vex_index_note_query(vex_collection *collection, const vex_index_view *view,

@@ -20,6 +20,13 @@ static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
  * built lacks rows of the last ones. */
 static uint32_t count_complete(const vex_graph *graph, const vex_graph_source *sources,
                                uint32_t n) {
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        rows += sources[i].rows;
+    }
+    if (vex_graph_inserted(graph) == rows) {
+        return n;
+    }
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t row = 0; row < sources[i].rows; row++) {
             if (!vex_graph_has(graph, sources[i].first + row)) {
@@ -63,20 +70,14 @@ static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapsho
 }
 
 /* What cannot be loaded is built anew, so only running out of memory is a failure. */
-vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
+static vex_status load_file(vex_collection *collection, vex_snapshot *snapshot, uint64_t number,
+                            bool copy) {
     vex_db *db = collection->db;
     vex_graph *graph = NULL;
     vex_codes codes;
-    uint64_t number = 0;
-    atomic_store(&collection->index.load_tried, true);
-    if (vex_db_volatile(db) || snapshot->n_vecs == 0 ||
-        vex_index_newest_file(db, collection->dir, &number) != VEX_OK ||
-        number == collection->index.loaded) {
-        return VEX_OK;
-    }
     VEX_TRY(vex_index_codes(snapshot, &codes));
-    vex_status status = vex_graph_load(db->vfs, collection->dir, db->uuid, number, NULL, &codes,
-                                       rows_of, snapshot, &graph);
+    vex_status status = (copy ? vex_graph_load : vex_graph_map)(
+        db->vfs, collection->dir, db->uuid, number, NULL, &codes, rows_of, snapshot, &graph);
     if (status == VEX_ERR_CORRUPT) {
         collection->index.loaded = number; /* not again and again */
         vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
@@ -86,6 +87,36 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
     }
     collection->index.loaded = number;
     return adopt_loaded(collection, snapshot, graph);
+}
+
+vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
+    vex_db *db = collection->db;
+    uint64_t number = 0;
+    atomic_store(&collection->index.load_tried, true);
+    if (vex_db_volatile(db) || snapshot->n_vecs == 0 ||
+        vex_index_newest_file(db, collection->dir, &number) != VEX_OK || number == 0 ||
+        number == collection->index.loaded) {
+        return VEX_OK;
+    }
+    return load_file(collection, snapshot, number, false);
+}
+
+vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot) {
+    vex_index_view *mapped = vex_collection_index_view(collection);
+    uint64_t number = 0;
+    vex_status status = vex_index_newest_file(collection->db, collection->dir, &number);
+    if (status == VEX_OK && number != 0) {
+        status = load_file(collection, snapshot, number, true);
+    }
+    if (status == VEX_OK) {
+        vex_index_view *now = vex_collection_index_view(collection);
+        if (now == mapped) { /* its file is gone, or damaged by now */
+            vex_index_publish(collection, NULL);
+        }
+        vex_index_view_release(now);
+    }
+    vex_index_view_release(mapped);
+    return status;
 }
 
 /* ---- creating and extending ---- */

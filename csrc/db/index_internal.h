@@ -26,8 +26,11 @@ vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes);
 /* ---- index_build.c ---- */
 /* Are the codes of a file as they were written?  Reads all of them, once. */
 bool vex_index_codes_sound(vex_vecfile *file);
-/* Load the newest saved graph, if it is not the one in use and is of these files. */
+/* Map the newest saved graph, if it is not the one in use and is of these files. */
 vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
+/* Put a copy in memory in the place of a graph that is mapped: it is to be changed.  When its file is not
+ * there any more there is none, and it will be built. */
+vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot);
 /* The first file that the graph has not, and that can be in it; NULL: none. */
 vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot);
 /* Live rows that can be in a graph. */

@@ -116,7 +116,10 @@ static void describe(vex_collection *collection, vex_collection_memory *out) {
             vex_memo_bytes(&file->memo) + file->id_filter_words * sizeof *file->id_filter;
     }
     if (view != NULL) {
+        const vex_container *file = vex_graph_file(view->owner->graph);
         out->graph_bytes += vex_graph_bytes(view->owner->graph);
+        out->link_bytes += file != NULL ? vex_container_residence(file) : 0;
+        out->mapped_bytes += file != NULL ? file->size : 0;
         out->search_bytes += vex_graph_idle_bytes(view->owner->graph);
     }
     vex_index_view_release(view);
@@ -125,7 +128,7 @@ static void describe(vex_collection *collection, vex_collection_memory *out) {
 
 static uint64_t in_files(const vex_collection_memory *m) {
     return m->vector_bytes + m->code_bytes + m->key_bytes + m->document_bytes + m->column_bytes +
-           m->text_bytes;
+           m->text_bytes + m->link_bytes;
 }
 
 vex_status vex_collection_get_memory(vex_collection *collection, vex_collection_memory *out) {
@@ -233,15 +236,17 @@ static void forget_caches(vex_collection *collection) {
     vex_snapshot_release(snapshot);
 }
 
-static void unload(vex_collection *collection, bool wait) {
+/* True: the graph, too. */
+static bool unload(vex_collection *collection, bool wait) {
     forget_caches(collection);
-    (void)vex_index_unload(collection, wait);
+    const bool unloaded = vex_index_unload(collection, wait);
     give_back_pages(collection, true);
+    return unloaded;
 }
 
 vex_status vex_collection_unload(vex_collection *collection) {
     VEX_TRY(vex_db_enter(collection->db));
-    unload(collection, true);
+    (void)unload(collection, true);
     vex_mem_trim();
     vex_db_leave(collection->db);
     return VEX_OK;
@@ -252,7 +257,7 @@ vex_status vex_db_unload(vex_db *db) {
     VEX_TRY(vex_db_enter(db));
     vex_status status = members_find(db, &all);
     for (uint32_t i = 0; i < all.n; i++) {
-        unload(all.list[i].collection, true);
+        (void)unload(all.list[i].collection, true);
     }
     members_release(&all);
     vex_mem_trim();
@@ -307,17 +312,20 @@ static void enforce_limit(vex_db *db) {
     uint64_t above = excess(db, &all), before = allocated();
     for (uint32_t i = 0; i < all.n && above > 0; i++) {
         give_back_pages(all.list[i].collection, false);
-        subtract(&above, in_files(&all.list[i].memory) - all.list[i].memory.code_bytes);
+        const vex_collection_memory *m = &all.list[i].memory;
+        subtract(&above, in_files(m) - m->code_bytes - m->link_bytes);
     }
     for (uint32_t i = 0; i < all.n && above > 0; i++) {
+        const vex_collection_memory *m = &all.list[i].memory;
         const uint64_t had = allocated();
+        bool unloaded = false;
         if (i + 1 < all.n) {
-            unload(all.list[i].collection, false);
+            unloaded = unload(all.list[i].collection, false);
         } else {
             give_back_pages(all.list[i].collection, true);
         }
-        const uint64_t has = allocated();
-        subtract(&above, all.list[i].memory.code_bytes + (had > has ? had - has : 0));
+        const uint64_t has = allocated(), links = unloaded ? m->link_bytes : 0;
+        subtract(&above, m->code_bytes + links + (had > has ? had - has : 0));
     }
     members_release(&all);
     if (allocated() < before) {

@@ -184,6 +184,7 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
     }
     run.options.ef = run.options.ef ? run.options.ef : atomic_load(&collection->index.ef);
     run.options.threads = run.options.threads ? run.options.threads : vex_query_threads();
+    vex_index_load_for_query(collection, snapshot);
     run.view = vex_collection_index_view(collection);
     vex_index_note_query(collection, run.view, snapshot);
     (void)lap(&run);

@@ -292,7 +292,7 @@ typedef struct vex_collection_info {
     uint32_t vector_files, payload_files;
     uint64_t indexed_rows;     /* rows, dead ones too, of files that are in the graph           */
     uint64_t unindexed_rows;   /* live rows that a search reads: in memory, or in other files   */
-    uint64_t index_bytes;      /* memory of the graph                                           */
+    uint64_t index_bytes;      /* memory of the graph, or size of its mapped file               */
     uint32_t quantization;     /* VEX_QUANTIZE_* of the code rows, 0: there are none            */
     uint32_t index_rows;       /* a graph is built from this many rows on                       */
     uint64_t raw_document_bytes, stored_document_bytes;   /* over sealed segments               */
@@ -361,6 +361,7 @@ typedef struct vex_collection_memory {
     uint64_t vector_bytes, code_bytes;    /* pages of files: vectors, and what graphs read      */
     uint64_t key_bytes, document_bytes;   /* ... ids and numbers of rows; documents, metadata   */
     uint64_t column_bytes, text_bytes;    /* ... what filters read                              */
+    uint64_t link_bytes;                  /* ... links, of a graph that nothing was added to    */
     uint64_t mapped_bytes;                /* all bytes of the files, in memory or not           */
 } vex_collection_memory;
 

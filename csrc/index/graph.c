@@ -14,6 +14,7 @@
 
 #define IDLE_MAX 64u
 #define SPINS 64
+#define N_TABLES 4
 
 /* ---- making one ---- */
 
@@ -87,6 +88,9 @@ void vex_graph_destroy(vex_graph *g) {
         return;
     }
     vex_graph_free_idle(g);
+    if (vex_graph_is_mapped(g)) {
+        vex_container_close(&g->file);
+    }
     for (size_t i = 0; i < g->n_memory; i++) {
         vex_bulk_destroy(&g->memory[i]);
     }
@@ -104,21 +108,28 @@ const vex_graph_params *vex_graph_get_params(const vex_graph *graph) {
     return &graph->params;
 }
 
+bool vex_graph_is_mapped(const vex_graph *graph) {
+    return graph->file.map != NULL;
+}
+
+const vex_container *vex_graph_file(const vex_graph *graph) {
+    return vex_graph_is_mapped(graph) ? &graph->file : NULL;
+}
+
 /* ---- storage ---- */
 
 static graph_tables *tables_of(const vex_graph *g) {
     return atomic_load_explicit(&g->tables, memory_order_acquire);
 }
 
-/* Room for `n` entries in each table. */
-static vex_status reserve_tables(vex_graph *g, size_t n) {
+vex_status graph_reserve_tables(vex_graph *g, size_t n) {
     graph_tables *old = tables_of(g);
     const size_t had = old != NULL ? old->capacity : 0;
     if (n <= had) {
         return VEX_OK;
     }
     const size_t capacity = n > 2 * had ? n + 62 : 2 * had;
-    graph_tables *t = vex_calloc(1, sizeof *t + 3 * capacity * sizeof(void *));
+    graph_tables *t = vex_calloc(1, sizeof *t + N_TABLES * capacity * sizeof(void *));
     if (t == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot grow a graph");
     }
@@ -127,18 +138,19 @@ static vex_status reserve_tables(vex_graph *g, size_t n) {
     t->pages = (void *)(t + 1);
     t->chunks = (void *)(t->pages + capacity);
     t->uppers = t->chunks + capacity;
+    t->chained = (void *)(t->uppers + capacity);
     if (old != NULL) {
         memcpy(t->pages, old->pages, had * sizeof *t->pages);
         memcpy(t->chunks, old->chunks, had * sizeof *t->chunks);
         memcpy(t->uppers, old->uppers, had * sizeof *t->uppers);
+        memcpy(t->chained, old->chained, had * sizeof *t->chained);
     }
-    g->bytes += sizeof *t + 3 * capacity * sizeof(void *);
+    g->bytes += sizeof *t + N_TABLES * capacity * sizeof(void *);
     atomic_store_explicit(&g->tables, t, memory_order_release);
     return VEX_OK;
 }
 
-/* Zeroed memory that lives as long as the graph. */
-static vex_status add_memory(vex_graph *g, size_t bytes, uint8_t **out) {
+vex_status graph_add_memory(vex_graph *g, size_t bytes, uint8_t **out) {
     void *array = g->memory;
     VEX_TRY(vex_grow(&array, &g->memory_capacity, g->n_memory + 1, sizeof *g->memory));
     g->memory = array;
@@ -151,10 +163,13 @@ static vex_status add_memory(vex_graph *g, size_t bytes, uint8_t **out) {
     return VEX_OK;
 }
 
-static vex_status add_chunks(vex_graph *g, uint64_t end) {
+vex_status graph_reserve_chunks(vex_graph *g, uint64_t end) {
     while ((uint64_t)g->n_chunks << CHUNK_SHIFT < end) {
-        VEX_TRY(add_memory(g, sizeof(graph_chunk) + (size_t)CHUNK_NODES * g->record_bytes,
-                           &tables_of(g)->chunks[g->n_chunks]));
+        uint8_t *block = NULL;
+        VEX_TRY(graph_add_memory(g, sizeof(graph_chunk) + (size_t)CHUNK_NODES * g->record_bytes,
+                                 &block));
+        tables_of(g)->chained[g->n_chunks] = (void *)block;
+        tables_of(g)->chunks[g->n_chunks] = block + sizeof(graph_chunk);
         g->n_chunks++;
     }
     return VEX_OK;
@@ -177,9 +192,9 @@ uint32_t graph_level(const vex_graph *g, uint32_t id) {
 
 vex_status graph_reserve_lists(vex_graph *g, uint64_t n) {
     while ((uint64_t)g->n_uppers << UPPER_SHIFT < n) {
-        VEX_TRY(reserve_tables(g, (size_t)g->n_uppers + 1));
-        VEX_TRY(add_memory(g, (size_t)UPPER_LISTS * g->upper_bytes,
-                           &tables_of(g)->uppers[g->n_uppers]));
+        VEX_TRY(graph_reserve_tables(g, (size_t)g->n_uppers + 1));
+        VEX_TRY(graph_add_memory(g, (size_t)UPPER_LISTS * g->upper_bytes,
+                                 &tables_of(g)->uppers[g->n_uppers]));
         g->n_uppers++;
     }
     return VEX_OK;
@@ -209,31 +224,46 @@ void graph_reset_levels(vex_graph *g) {
     g->n_lists = 0;
 }
 
-/* With the structure locked. */
-static vex_status add_source(vex_graph *g, uint64_t file_no, const uint8_t *rows, uint32_t n,
-                             uint32_t *first) {
-    const uint64_t begin = vex_align_up(vex_graph_end(g), VEX_GRAPH_PAGE), end = begin + n;
-    if (end > VEX_GRAPH_IDS_MAX) {
-        return VEX_FAIL(VEX_ERR_TOO_BIG, "graph: more than %u rows", VEX_GRAPH_IDS_MAX);
-    }
+/* Where a new source begins. */
+static uint64_t next_first(const vex_graph *g) {
+    return vex_align_up(vex_graph_end(g), VEX_GRAPH_PAGE);
+}
+
+vex_status graph_note_source(vex_graph *g, uint64_t file_no, const void *rows, uint32_t n) {
+    const uint64_t begin = next_first(g), end = begin + n;
     void *array = g->sources;
     VEX_TRY(vex_grow(&array, &g->sources_capacity, (size_t)g->n_sources + 1, sizeof *g->sources));
     g->sources = array;
     const size_t pages = (size_t)((end + VEX_GRAPH_PAGE - 1) >> PAGE_SHIFT);
-    VEX_TRY(reserve_tables(g, pages > g->n_uppers ? pages : g->n_uppers));
-    VEX_TRY(add_chunks(g, end));
+    VEX_TRY(graph_reserve_tables(g, pages > g->n_uppers ? pages : g->n_uppers));
     const size_t page_bytes = (size_t)VEX_GRAPH_PAGE * g->params.codes.stride;
-    for (uint64_t id = begin; id < end; id++) {
-        VEX_TRY(graph_give_level(g, (uint32_t)id, graph_level(g, (uint32_t)id)));
-    }
     graph_tables *t = tables_of(g);
     for (size_t page = begin >> PAGE_SHIFT; page < pages; page++) {
-        t->pages[page] = rows + (page - (begin >> PAGE_SHIFT)) * page_bytes;
+        t->pages[page] = (const uint8_t *)rows + (page - (begin >> PAGE_SHIFT)) * page_bytes;
     }
     g->sources[g->n_sources++] = (vex_graph_source){file_no, n, (uint32_t)begin};
     atomic_store_explicit(&g->n_ids, (uint32_t)end, memory_order_release);
-    *first = (uint32_t)begin;
     return VEX_OK;
+}
+
+/* With the structure locked. */
+static vex_status add_source(vex_graph *g, uint64_t file_no, const uint8_t *rows, uint32_t n,
+                             uint32_t *first) {
+    const uint64_t begin = next_first(g), end = begin + n;
+    if (vex_graph_is_mapped(g)) {
+        return VEX_FAIL(VEX_ERR_INVALID, "graph: nothing can be added to one that is mapped");
+    }
+    if (end > VEX_GRAPH_IDS_MAX) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "graph: more than %u rows", VEX_GRAPH_IDS_MAX);
+    }
+    const size_t pages = (size_t)((end + VEX_GRAPH_PAGE - 1) >> PAGE_SHIFT);
+    VEX_TRY(graph_reserve_tables(g, pages > g->n_uppers ? pages : g->n_uppers));
+    VEX_TRY(graph_reserve_chunks(g, end));
+    for (uint64_t id = begin; id < end; id++) {
+        VEX_TRY(graph_give_level(g, (uint32_t)id, graph_level(g, (uint32_t)id)));
+    }
+    *first = (uint32_t)begin;
+    return graph_note_source(g, file_no, rows, n);
 }
 
 vex_status vex_graph_add_source(vex_graph *graph, uint64_t file_no, const void *rows, uint32_t n,
@@ -271,6 +301,10 @@ const vex_graph_source *graph_source_of(const vex_graph *g, uint32_t id) {
 
 uint32_t vex_graph_end(const vex_graph *graph) {
     return atomic_load_explicit(&graph->n_ids, memory_order_acquire);
+}
+
+uint64_t vex_graph_inserted(const vex_graph *graph) {
+    return (uint64_t)atomic_load(&graph->n_linked) + atomic_load(&graph->n_duplicates);
 }
 
 bool vex_graph_has(const vex_graph *graph, uint32_t id) {

@@ -29,6 +29,7 @@
 #include "base/mem.h"
 #include "index/lvq.h"
 #include "io/vfs.h"
+#include "store/container.h"
 #include "store/manifest.h"
 
 #define VEX_GRAPH_PAGE 1024u          /* rows per page of the id space                           */
@@ -72,6 +73,8 @@ vex_status vex_graph_add_source(vex_graph *graph, uint64_t file_no, const void *
 uint32_t vex_graph_sources(const vex_graph *graph, const vex_graph_source **out);
 /* Ids are below this. */
 uint32_t vex_graph_end(const vex_graph *graph);
+/* Nodes that are inserted. */
+uint64_t vex_graph_inserted(const vex_graph *graph);
 /* Is the node inserted (linked or chained)? */
 bool vex_graph_has(const vex_graph *graph, uint32_t id);
 const void *vex_graph_row(const vex_graph *graph, uint32_t id);
@@ -229,5 +232,13 @@ vex_status vex_graph_count_stored(vex_vfs *vfs, const char *dir, const uint8_t u
 vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
                           const vex_file_entry *entry, const vex_codes *codes,
                           vex_graph_rows_of rows_of, void *context, vex_graph **out);
+/* The same, but the graph reads its links where they are mapped: it takes about no memory of its own and
+ * is there sooner, and nothing can be inserted into, repaired or swept.  Keeps the file mapped. */
+vex_status vex_graph_map(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
+                         const vex_file_entry *entry, const vex_codes *codes,
+                         vex_graph_rows_of rows_of, void *context, vex_graph **out);
+bool vex_graph_is_mapped(const vex_graph *graph);
+/* Of a graph that is mapped; else NULL. */
+const vex_container *vex_graph_file(const vex_graph *graph);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * graph_internal.h - what the parts of the graph share (graph.h has the manual).
  *
- * Record of a node, `record_bytes` = align64(16 + 8M) long, in chunks of 16384 that never move:
+ * Record of a node, `record_bytes` = align64(16 + 8M) long, in chunks of 16384 that never move (in a
+ * graph that is mapped, where they lie in the file):
  *   u16 n, u8 level, u8 flags, u32 chain, u32 hash, u32 upper, u32 neighbours[2M]
  * chain   0: the only row of its kind.  Of a representative: last duplicate + 1.  Of a duplicate:
  *         next one + 1, the last points to the first; neighbours[0] is then the one before + 1
@@ -19,6 +20,7 @@
 #define VEX_INDEX_GRAPH_INTERNAL_H
 
 #include "index/graph.h"
+#include "store/container.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,7 +53,7 @@ typedef struct graph_upper {
     _Atomic uint32_t neighbours[];
 } graph_upper;
 
-/* Before the records of a chunk: which of them are representatives of duplicates. */
+/* Which records of a chunk are representatives of duplicates. */
 typedef struct graph_chunk {
     _Atomic uint64_t chained[CHUNK_NODES / 64];
 } graph_chunk;
@@ -63,6 +65,7 @@ typedef struct graph_tables {
     const uint8_t **pages;
     uint8_t **chunks;
     uint8_t **uppers;
+    graph_chunk **chained; /* by chunk */
 } graph_tables;
 
 /* A list of links, on any level. */
@@ -87,6 +90,7 @@ struct vex_graph {
     vex_bulk *memory; /* chunks of both kinds */
     size_t n_memory, memory_capacity;
     uint32_t n_chunks, n_uppers, n_lists; /* n_lists: upper lists given out */
+    vex_container file; /* of a graph that is mapped: its records are there, and never change */
     uint64_t bytes;
 
     pthread_mutex_t duplicates; /* the table below, and all chains */
@@ -163,10 +167,10 @@ static inline const uint8_t *row_at(const vex_graph *g, const graph_tables *t, u
            (size_t)(id & (VEX_GRAPH_PAGE - 1)) * g->params.codes.stride;
 }
 static inline graph_chunk *chunk_at(const graph_tables *t, uint32_t id) {
-    return (graph_chunk *)(void *)t->chunks[id >> CHUNK_SHIFT];
+    return t->chained[id >> CHUNK_SHIFT];
 }
 static inline graph_node *node_at(const vex_graph *g, const graph_tables *t, uint32_t id) {
-    return (graph_node *)(void *)(t->chunks[id >> CHUNK_SHIFT] + sizeof(graph_chunk) +
+    return (graph_node *)(void *)(t->chunks[id >> CHUNK_SHIFT] +
                                   (size_t)(id & (CHUNK_NODES - 1)) * g->record_bytes);
 }
 static inline graph_upper *upper_at(const vex_graph *g, const graph_tables *t, uint32_t list) {
@@ -320,6 +324,14 @@ static inline bool is_chained(const graph_tables *t, uint32_t id) {
 
 /* ---- storage (graph.c) ---- */
 
+/* Room for n pages, chunks and chunks of upper lists in the tables. */
+vex_status graph_reserve_tables(vex_graph *graph, size_t n);
+/* Zeroed memory that lives as long as the graph. */
+vex_status graph_add_memory(vex_graph *graph, size_t bytes, uint8_t **out);
+/* Memory for the records of ids 0..end-1, in tables that have room for them. */
+vex_status graph_reserve_chunks(vex_graph *graph, uint64_t end);
+/* Make a source known, whose nodes and levels are there or come later. */
+vex_status graph_note_source(vex_graph *graph, uint64_t file_no, const void *rows, uint32_t n);
 /* The level that the hash gives. */
 uint32_t graph_level(const vex_graph *graph, uint32_t id);
 /* Give the node `level` upper lists, empty. */

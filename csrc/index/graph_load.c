@@ -19,7 +19,9 @@ typedef struct loading {
     const vex_section *info, *sources, *links, *upper;
     vex_graph *graph;
     const graph_tables *tables;
+    bool in_place;         /* use the records where they are mapped */
     uint64_t *lists_taken; /* bit per upper list */
+    uint64_t *linked;      /* bit per id: so that checking links reads no other record */
     uint32_t ids, lists, n_linked, n_duplicates, n_chained;
 } loading;
 
@@ -86,7 +88,6 @@ static vex_status read_sources(loading *l, vex_graph_rows_of rows_of, void *cont
         const uint8_t *source = l->sources->data + (size_t)i * GRAPH_SOURCE_BYTES;
         const uint64_t file_no = vex_get64(source);
         const uint32_t rows = vex_get32(source + 8), first = vex_get32(source + 12);
-        uint32_t given;
         if ((uint64_t)first + rows > l->ids ||
             first != vex_align_up(vex_graph_end(g), VEX_GRAPH_PAGE)) {
             return damaged(l, l->sources, "impossible rows of a source");
@@ -96,7 +97,7 @@ static vex_status read_sources(loading *l, vex_graph_rows_of rows_of, void *cont
             return VEX_FAIL(VEX_ERR_NOT_FOUND, "%s is a graph over rows that are gone",
                             l->container->path);
         }
-        VEX_TRY(vex_graph_add_source(g, file_no, data, rows, &given));
+        VEX_TRY(graph_note_source(g, file_no, data, rows));
     }
     if (vex_graph_end(g) != l->ids) {
         return damaged(l, l->sources, "more rows than sources");
@@ -104,9 +105,35 @@ static vex_status read_sources(loading *l, vex_graph_rows_of rows_of, void *cont
     return VEX_OK;
 }
 
+/* Nobody writes to them: is_mapped() says so. */
+static uint8_t *in_map(const uint8_t *data) {
+    return (uint8_t *)(uintptr_t)data;
+}
+
+static vex_status use_links(loading *l) {
+    vex_graph *g = l->graph;
+    const uint32_t n_chunks = (uint32_t)(((uint64_t)l->ids + CHUNK_NODES - 1) >> CHUNK_SHIFT);
+    const uint32_t n_uppers = (uint32_t)(((uint64_t)l->lists + UPPER_LISTS - 1) >> UPPER_SHIFT);
+    uint8_t *chained = NULL;
+    VEX_TRY(graph_reserve_tables(g, n_chunks > n_uppers ? n_chunks : n_uppers));
+    VEX_TRY(graph_add_memory(g, n_chunks * sizeof(graph_chunk) + 1, &chained));
+    graph_tables *t = atomic_load_explicit(&g->tables, memory_order_acquire);
+    for (uint32_t i = 0; i < n_chunks; i++) {
+        t->chained[i] = (graph_chunk *)(void *)chained + i;
+        t->chunks[i] = in_map(l->links->data + (((size_t)i << CHUNK_SHIFT) * g->record_bytes));
+    }
+    for (uint32_t i = 0; i < n_uppers; i++) {
+        t->uppers[i] = in_map(l->upper->data + (((size_t)i << UPPER_SHIFT) * g->upper_bytes));
+    }
+    g->n_lists = l->lists;
+    l->tables = t;
+    return VEX_OK;
+}
+
 static vex_status copy_links(loading *l) {
     vex_graph *g = l->graph;
     VEX_TRY(graph_reserve_lists(g, l->lists));
+    VEX_TRY(graph_reserve_chunks(g, l->ids));
     g->n_lists = l->lists;
     l->tables = atomic_load_explicit(&g->tables, memory_order_acquire);
     for (uint32_t id = 0; id < l->ids; id += CHUNK_NODES) {
@@ -124,15 +151,18 @@ static vex_status copy_links(loading *l) {
 
 /* ---- checks ---- */
 
-/* Node and upper lists lie where they may; counts of states. */
-static vex_status check_places(loading *l, uint32_t id) {
+/* Node and upper lists lie where they may; counts of states.  `row`: a source has the id. */
+static vex_status check_places(loading *l, uint32_t id, bool row) {
     const graph_node *node = node_at(l->graph, l->tables, id);
     const uint32_t level = level_of(node), flags = flags_of(node);
     if (flags != 0 && flags != NODE_LINKED && flags != NODE_DUPLICATE) {
         return damaged(l, l->links, "impossible state of a node");
     }
-    if (flags != 0 && (graph_source_of(l->graph, id) == NULL || atomic_load(&node->hash) == 0)) {
+    if (flags != 0 && (!row || atomic_load_explicit(&node->hash, memory_order_relaxed) == 0)) {
         return damaged(l, l->links, "a node of no row");
+    }
+    if (flags == NODE_LINKED) {
+        vex_bit_set(l->linked, id);
     }
     l->n_linked += flags == NODE_LINKED;
     l->n_duplicates += flags == NODE_DUPLICATE;
@@ -162,8 +192,8 @@ static vex_status check_links(const loading *l, uint32_t id) {
         }
         for (uint32_t i = 0; i < n; i++) {
             const uint32_t to = list_get(list, i);
-            if (to >= l->ids || to == id || !is_linked(node_at(l->graph, l->tables, to)) ||
-                level_of(node_at(l->graph, l->tables, to)) < level) {
+            if (to >= l->ids || to == id || !vex_bit_get(l->linked, to) ||
+                (level > 0 && level_of(node_at(l->graph, l->tables, to)) < level)) {
                 return damaged(l, l->links, "a link leads nowhere");
             }
         }
@@ -220,16 +250,30 @@ static vex_status check_entry(const loading *l) {
     return VEX_OK;
 }
 
-static vex_status check_all(loading *l) {
-    for (uint32_t id = 0; id < l->ids; id++) {
-        VEX_TRY(check_places(l, id));
+static vex_status check_all_places(loading *l) {
+    uint32_t id = 0;
+    for (uint32_t i = 0; i < l->graph->n_sources; i++) {
+        const vex_graph_source *source = &l->graph->sources[i];
+        for (; id < source->first; id++) {
+            VEX_TRY(check_places(l, id, false));
+        }
+        for (; id < source->first + source->rows; id++) {
+            VEX_TRY(check_places(l, id, true));
+        }
     }
+    return VEX_OK; /* read_sources: the last source ends with the ids */
+}
+
+static vex_status check_all(loading *l) {
+    VEX_TRY(check_all_places(l));
     for (uint32_t id = 0; id < l->ids; id++) {
         const uint32_t flags = flags_of(node_at(l->graph, l->tables, id));
         VEX_TRY(check_links(l, id));
         if (flags == NODE_LINKED) {
             VEX_TRY(check_chain(l, id));
-            VEX_TRY(graph_duplicates_note(l->graph, id));
+            if (!l->in_place) { /* only inserting looks for equal rows */
+                VEX_TRY(graph_duplicates_note(l->graph, id));
+            }
         } else if (flags == 0 && atomic_load(&node_at(l->graph, l->tables, id)->chain) != 0) {
             return damaged(l, l->links, "a broken chain of duplicates");
         }
@@ -246,12 +290,33 @@ static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of row
     VEX_TRY(vex_graph_create(&params, &l->graph));
     VEX_TRY(read_sections(l));
     VEX_TRY(read_sources(l, rows_of, context));
-    VEX_TRY(copy_links(l));
+    VEX_TRY(l->in_place ? use_links(l) : copy_links(l));
     l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
-    if (l->lists_taken == NULL) {
+    l->linked = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->linked);
+    if (l->lists_taken == NULL || l->linked == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
     }
     return check_all(l);
+}
+
+/* Takes the container. */
+static vex_status load_from(vex_container *container, bool in_place, const vex_codes *codes,
+                            vex_graph_rows_of rows_of, void *context, vex_graph **out) {
+    loading l = {.container = container, .in_place = in_place};
+    const vex_status status = load(&l, codes, rows_of, context);
+    vex_free(l.lists_taken);
+    vex_free(l.linked);
+    if (status == VEX_OK && in_place) {
+        l.graph->file = *container;
+    } else {
+        vex_container_close(container);
+    }
+    if (status != VEX_OK) {
+        vex_graph_destroy(l.graph);
+        return status;
+    }
+    *out = l.graph;
+    return VEX_OK;
 }
 
 vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
@@ -259,16 +324,15 @@ vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                           vex_graph_rows_of rows_of, void *context, vex_graph **out) {
     vex_container container;
     VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
-    loading l = {.container = &container};
-    const vex_status status = load(&l, codes, rows_of, context);
-    vex_free(l.lists_taken);
-    vex_container_close(&container);
-    if (status != VEX_OK) {
-        vex_graph_destroy(l.graph);
-        return status;
-    }
-    *out = l.graph;
-    return VEX_OK;
+    return load_from(&container, false, codes, rows_of, context, out);
+}
+
+vex_status vex_graph_map(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
+                         const vex_file_entry *entry, const vex_codes *codes,
+                         vex_graph_rows_of rows_of, void *context, vex_graph **out) {
+    vex_container container;
+    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
+    return load_from(&container, true, codes, rows_of, context, out);
 }
 
 static vex_status count_stored(loading *l, vex_graph_knows knows, void *context, uint64_t *rows) {

@@ -63,6 +63,24 @@ static bool searches_alike(graph_kit *kit, vex_graph *graph, uint32_t queries) {
     return alike;
 }
 
+/* The graph in the file, where it lies. */
+static void check_mapped(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *entry) {
+    vex_graph *graph;
+    uint32_t first = 0;
+    CHECK_OK(vex_graph_map(vfs, "/", kit_uuid, entry->file_no, entry, &kit->codes, rows_of, kit,
+                           &graph));
+    CHECK(vex_graph_is_mapped(graph) && !vex_graph_is_mapped(kit->graph));
+    CHECK_EQ(vex_graph_file(graph)->size, entry->size);
+    vex_graph_stats x, y;
+    vex_graph_get_stats(kit->graph, &x);
+    vex_graph_get_stats(graph, &y);
+    CHECK(x.edges == y.edges && x.upper_edges == y.upper_edges && x.entry == y.entry);
+    CHECK_EQ(vex_graph_inserted(graph), x.linked + x.duplicates);
+    CHECK(searches_alike(kit, graph, kit->n < 50 ? kit->n : 50));
+    CHECK_STATUS(vex_graph_add_source(graph, 99, kit->rows, kit->n, &first), VEX_ERR_INVALID);
+    vex_graph_destroy(graph);
+}
+
 TEST(graph_file_round_trip) {
     vex_vfs *vfs;
     CHECK_OK(vex_vfs_memory_create(&vfs));
@@ -80,6 +98,7 @@ TEST(graph_file_round_trip) {
             CHECK(x.edges == y.edges && x.upper_edges == y.upper_edges && x.entry == y.entry);
             CHECK_EQ(entry.rows, x.linked + x.duplicates);
             CHECK(searches_alike(&kit, graph, n < 50 ? n : 50));
+            check_mapped(&kit, vfs, &entry);
             /* What was left out goes into either in the same way; duplicates are still known. */
             CHECK_OK(vex_graph_insert(kit.graph, 0, n, 1));
             CHECK_OK(vex_graph_insert(graph, 0, n, 1));

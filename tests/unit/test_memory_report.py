@@ -87,6 +87,7 @@ def test_parts_add_up_to_what_the_system_says(tmp_path, vectors):
         + report.keys
         + report.columns
         + report.text_index
+        + collection._api.memory(collection.id)[0].link_bytes
     )
     assert files == pytest.approx(mapped_bytes(tmp_path), rel=0.1)
     assert report.vectors >= vectors.nbytes // 2  # queries have read them

@@ -134,6 +134,7 @@ class Memory:
     document_bytes: int
     column_bytes: int
     text_bytes: int
+    link_bytes: int
     mapped_bytes: int
 
 

@@ -121,10 +121,15 @@ static void run(const uint8_t *data, size_t len) {
     vex_graph *graph = NULL;
     const vex_file_entry entry = fuzz_entry_of(VEX_KIND_GRAPH, FILE_NO, data, len);
     fuzz_file_put(files, PATH, data, len);
+    vex_graph *mapped = NULL;
     vex_status status =
         vex_graph_load(files, "/", FUZZ_DATABASE, FILE_NO, &entry, &codes, rows_of, NULL, &graph);
+    CHECK_EQ(status == VEX_OK, vex_graph_map(files, "/", FUZZ_DATABASE, FILE_NO, &entry, &codes,
+                                             rows_of, NULL, &mapped) == VEX_OK);
     if (status == VEX_OK) {
         fuzz_accept();
+        search(mapped);
+        vex_graph_destroy(mapped);
         use(graph, files);
         vex_graph_destroy(graph);
     } else if (status != VEX_ERR_NOT_FOUND) { /* a graph of other rows */
