@@ -6,6 +6,7 @@
  */
 #include "base/bits.h"
 #include "base/bytes.h"
+#include "base/crc32c.h"
 #include "index/graph_format.h"
 #include "index/graph_internal.h"
 #include "store/section.h"
@@ -14,14 +15,18 @@
 
 #include "base/poison.h"
 
+#define STEP_BYTES 65536u
+
 typedef struct loading {
     const vex_container *container;
     const vex_section *info, *sources, *links, *upper;
     vex_graph *graph;
     const graph_tables *tables;
-    bool in_place;         /* use the records where they are mapped */
-    uint64_t *lists_taken; /* bit per upper list */
-    uint64_t *linked;      /* bit per id: so that checking links reads no other record */
+    bool in_place;              /* use the records where they are mapped */
+    uint64_t *lists_taken;      /* bit per upper list */
+    uint64_t *linked, *targets; /* bit per id: is linked, and is linked to */
+    uint8_t *levels;            /* per id */
+    bool has_chains;
     uint32_t ids, lists, n_linked, n_duplicates, n_chained;
 } loading;
 
@@ -73,8 +78,8 @@ static vex_status read_sections(loading *l) {
     const uint64_t n_sources = vex_get32(info + AT_SOURCES);
     VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_SOURCES, n_sources * GRAPH_SOURCE_BYTES,
                              &l->sources));
-    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_LINKS, (uint64_t)l->ids * g->record_bytes,
-                             &l->links));
+    VEX_TRY(vex_container_need(l->container, GRAPH_SECTION_LINKS,
+                               (uint64_t)l->ids * g->record_bytes, &l->links)); /* check_nodes */
     VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_UPPER, (uint64_t)l->lists * g->upper_bytes,
                              &l->upper));
     memcpy(&g->phi, info + AT_PHI, sizeof g->phi);
@@ -151,24 +156,11 @@ static vex_status copy_links(loading *l) {
 
 /* ---- checks ---- */
 
-/* Node and upper lists lie where they may; counts of states.  `row`: a source has the id. */
-static vex_status check_places(loading *l, uint32_t id, bool row) {
-    const graph_node *node = node_at(l->graph, l->tables, id);
-    const uint32_t level = level_of(node), flags = flags_of(node);
-    if (flags != 0 && flags != NODE_LINKED && flags != NODE_DUPLICATE) {
-        return damaged(l, l->links, "impossible state of a node");
-    }
-    if (flags != 0 && (!row || atomic_load_explicit(&node->hash, memory_order_relaxed) == 0)) {
-        return damaged(l, l->links, "a node of no row");
-    }
-    if (flags == NODE_LINKED) {
-        vex_bit_set(l->linked, id);
-    }
-    l->n_linked += flags == NODE_LINKED;
-    l->n_duplicates += flags == NODE_DUPLICATE;
-    const uint64_t first = atomic_load(&node->upper);
-    if (level > LEVEL_MAX || (level > 0 && (first + level > l->lists ||
-                                            (first & (UPPER_LISTS - 1)) + level > UPPER_LISTS))) {
+/* The upper lists of a node lie where they may. */
+static vex_status check_level(loading *l, const graph_node *node, uint32_t level) {
+    const uint64_t first = atomic_load_explicit(&node->upper, memory_order_relaxed);
+    if (level > LEVEL_MAX || first + level > l->lists ||
+        (first & (UPPER_LISTS - 1)) + level > UPPER_LISTS) {
         return damaged(l, l->links, "impossible level of a node");
     }
     for (uint64_t list = first; list < first + level; list++) {
@@ -180,20 +172,92 @@ static vex_status check_places(loading *l, uint32_t id, bool row) {
     return VEX_OK;
 }
 
-/* Every link of the node leads to a linked node that has the level. */
-static vex_status check_links(const loading *l, uint32_t id) {
-    const graph_node *node = node_at(l->graph, l->tables, id);
-    const bool linked = is_linked(node);
-    for (uint32_t level = level_of(node) + 1; level-- > 0;) {
-        const graph_list list = list_at(l->graph, l->tables, id, level);
-        const uint32_t n = list_length(list);
-        if (n > (linked ? list_capacity(l->graph, level) : 0)) {
-            return damaged(l, l->links, "impossible number of links");
+/* Ids in [0, ids), none of them `id`; notes which they are. */
+static bool note_targets(loading *l, uint32_t id, graph_list list, uint32_t n) {
+    bool good = true; /* without a branch per link: they are most of the file */
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t to = list_get(list, i), known = to < l->ids ? to : l->ids;
+        good &= (to == known) & (to != id);
+        vex_bit_set(l->targets, known); /* there is room for one more */
+    }
+    return good;
+}
+
+/* One record by itself.  `row`: a source has the id. */
+static vex_status check_node(loading *l, uint32_t id, bool row) {
+    graph_node *node = node_at(l->graph, l->tables, id);
+    const uint32_t level = level_of(node), flags = flags_of(node);
+    const graph_list list = {&node->n, node->neighbours};
+    const uint32_t n = list_length(list);
+    if (flags != 0 && flags != NODE_LINKED && flags != NODE_DUPLICATE) {
+        return damaged(l, l->links, "impossible state of a node");
+    }
+    if (flags != 0 && (!row || atomic_load_explicit(&node->hash, memory_order_relaxed) == 0)) {
+        return damaged(l, l->links, "a node of no row");
+    }
+    if (atomic_load_explicit(&node->chain, memory_order_relaxed) != 0) {
+        l->has_chains = true;
+        if (flags == 0) {
+            return damaged(l, l->links, "a broken chain of duplicates");
         }
-        for (uint32_t i = 0; i < n; i++) {
-            const uint32_t to = list_get(list, i);
-            if (to >= l->ids || to == id || !vex_bit_get(l->linked, to) ||
-                (level > 0 && level_of(node_at(l->graph, l->tables, to)) < level)) {
+    }
+    if (n > (flags == NODE_LINKED ? list_capacity(l->graph, 0) : 0)) {
+        return damaged(l, l->links, "impossible number of links");
+    }
+    if (level > 0) {
+        VEX_TRY(check_level(l, node, level));
+    }
+    l->levels[id] = (uint8_t)level;
+    l->n_linked += flags == NODE_LINKED;
+    l->n_duplicates += flags == NODE_DUPLICATE;
+    if (flags == NODE_LINKED) {
+        vex_bit_set(l->linked, id);
+    }
+    return note_targets(l, id, list, n) ? VEX_OK : damaged(l, l->links, "a link leads nowhere");
+}
+
+/* All records, and their checksum: each is read once, which is what loading takes. */
+static vex_status check_nodes(loading *l) {
+    const uint32_t bytes = l->graph->record_bytes, step = STEP_BYTES / bytes + 1;
+    uint32_t source = 0, crc = 0;
+    for (uint32_t id = 0; id < l->ids;) {
+        const uint32_t end = l->ids - id < step ? l->ids : id + step;
+        crc = vex_crc32c(crc, l->links->data + (size_t)id * bytes, (size_t)(end - id) * bytes);
+        for (; id < end; id++) {
+            const vex_graph_source *s = &l->graph->sources[source];
+            while (id >= s->first + s->rows) { /* the last one ends with the ids: read_sources */
+                s = &l->graph->sources[++source];
+            }
+            VEX_TRY(check_node(l, id, id >= s->first));
+        }
+    }
+    return crc == l->links->crc ? VEX_OK : damaged(l, l->links, "wrong checksum of its links");
+}
+
+/* Every link leads to a linked node. */
+static vex_status check_targets(const loading *l) {
+    for (size_t i = 0; i < vex_bit_words(l->ids); i++) {
+        if ((l->targets[i] & ~l->linked[i]) != 0) {
+            return damaged(l, l->links, "a link leads nowhere");
+        }
+    }
+    return VEX_OK;
+}
+
+/* ... and on the upper levels to one that has the level. */
+static vex_status check_upper(loading *l) {
+    for (uint32_t id = 0; id < l->ids; id++) {
+        for (uint32_t level = l->levels[id]; level > 0; level--) {
+            const graph_list list = list_at(l->graph, l->tables, id, level);
+            const uint32_t n = list_length(list);
+            if (n > (vex_bit_get(l->linked, id) ? list_capacity(l->graph, level) : 0)) {
+                return damaged(l, l->links, "impossible number of links");
+            }
+            bool good = note_targets(l, id, list, n);
+            for (uint32_t i = 0; i < n && good; i++) {
+                good = l->levels[list_get(list, i)] >= level;
+            }
+            if (!good) {
                 return damaged(l, l->links, "a link leads nowhere");
             }
         }
@@ -250,34 +314,24 @@ static vex_status check_entry(const loading *l) {
     return VEX_OK;
 }
 
-static vex_status check_all_places(loading *l) {
-    uint32_t id = 0;
-    for (uint32_t i = 0; i < l->graph->n_sources; i++) {
-        const vex_graph_source *source = &l->graph->sources[i];
-        for (; id < source->first; id++) {
-            VEX_TRY(check_places(l, id, false));
-        }
-        for (; id < source->first + source->rows; id++) {
-            VEX_TRY(check_places(l, id, true));
+/* Chains, and the table of equal rows, which only inserting needs. */
+static vex_status check_duplicates(loading *l) {
+    for (uint32_t id = 0; id < l->ids && (l->has_chains || !l->in_place); id++) {
+        if (vex_bit_get(l->linked, id)) {
+            VEX_TRY(check_chain(l, id));
+            if (!l->in_place) {
+                VEX_TRY(graph_duplicates_note(l->graph, id));
+            }
         }
     }
-    return VEX_OK; /* read_sources: the last source ends with the ids */
+    return VEX_OK;
 }
 
 static vex_status check_all(loading *l) {
-    VEX_TRY(check_all_places(l));
-    for (uint32_t id = 0; id < l->ids; id++) {
-        const uint32_t flags = flags_of(node_at(l->graph, l->tables, id));
-        VEX_TRY(check_links(l, id));
-        if (flags == NODE_LINKED) {
-            VEX_TRY(check_chain(l, id));
-            if (!l->in_place) { /* only inserting looks for equal rows */
-                VEX_TRY(graph_duplicates_note(l->graph, id));
-            }
-        } else if (flags == 0 && atomic_load(&node_at(l->graph, l->tables, id)->chain) != 0) {
-            return damaged(l, l->links, "a broken chain of duplicates");
-        }
-    }
+    VEX_TRY(check_nodes(l));
+    VEX_TRY(check_upper(l));
+    VEX_TRY(check_targets(l));
+    VEX_TRY(check_duplicates(l));
     return check_entry(l);
 }
 
@@ -293,7 +347,9 @@ static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of row
     VEX_TRY(l->in_place ? use_links(l) : copy_links(l));
     l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
     l->linked = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->linked);
-    if (l->lists_taken == NULL || l->linked == NULL) {
+    l->targets = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->targets);
+    l->levels = vex_calloc((size_t)l->ids + 1, sizeof *l->levels);
+    if (l->lists_taken == NULL || l->linked == NULL || l->targets == NULL || l->levels == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
     }
     return check_all(l);
@@ -306,6 +362,8 @@ static vex_status load_from(vex_container *container, bool in_place, const vex_c
     const vex_status status = load(&l, codes, rows_of, context);
     vex_free(l.lists_taken);
     vex_free(l.linked);
+    vex_free(l.targets);
+    vex_free(l.levels);
     if (status == VEX_OK && in_place) {
         l.graph->file = *container;
     } else {
