@@ -180,6 +180,48 @@ TEST(db_memory_unload_read_only) {
     close_all(db, collection);
 }
 
+/* ---- the graph of a file ---- */
+
+/* The first query walks it where it is mapped; it is copied when something is to be inserted. */
+TEST(db_memory_first_query_walks_the_stored_graph) {
+    const char *path = test_directory();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = filled(db);
+    answers a;
+    ask_all(collection, &a);
+    close_all(db, collection);
+    for (uint32_t flags = 0; flags <= VEX_OPEN_READ_ONLY; flags += VEX_OPEN_READ_ONLY) {
+        const vex_db_options options = {.flags = flags, .index_rows = INDEX_ROWS};
+        vex_query_plan plan = {0};
+        const vex_query_options asked = {.flags = VEX_QUERY_GRAPH, .plan = &plan};
+        vex_result *found = NULL;
+        CHECK_OK(vex_db_open(path, &options, &db));
+        CHECK_OK(vex_collection_open(db, uuid, &collection));
+        CHECK_EQ(info_of(collection).indexed_rows, 0);
+        CHECK_OK(vex_query(collection, NULL, a.queries[0], 1, DIMENSION, K, &asked, 0, &found));
+        vex_result_free(found);
+        CHECK_EQ(plan.why, VEX_PLAN_WALK);
+        CHECK_EQ(plan.graph_rows, ROWS);
+        CHECK_EQ(plan.read_rows, 0);
+        check_same(collection, &a);
+        CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS));
+        const vex_collection_memory memory = memory_of(collection);
+        CHECK(memory.link_bytes >= ROWS * 32 * sizeof(uint32_t));
+        CHECK(memory.graph_bytes < memory.link_bytes / 2);
+        close_all(db, collection);
+    }
+    db = open_indexed(path);
+    collection = open_collection(db, VEX_SPACE_L2);
+    check_same(collection, &a);
+    insert(collection, 70000, 600, VEX_WRITE_ADD);
+    CHECK_EQ(indexed(collection), ROWS + 600);
+    const vex_collection_memory memory = memory_of(collection);
+    CHECK_EQ(memory.link_bytes, 0);
+    CHECK(memory.graph_bytes >= ROWS * 32 * sizeof(uint32_t));
+    CHECK(recall(collection, NULL, 20, K) >= 0.98);
+    close_all(db, collection);
+}
+
 /* ---- the limit ---- */
 
 static const uint8_t other_uuid[16] = {9};
@@ -207,7 +249,6 @@ TEST(db_memory_limit_unloads_what_was_used_least_recently) {
         check_same(other, &a);
         CHECK(!is_unloaded(other)); /* it was used last */
     }
-    CHECK_EQ(indexed(collection), ROWS);
     ask_all(collection, &a);
     wait_until(is_unloaded, other);
     check_same(collection, &a);
