@@ -16,6 +16,7 @@ from vexfs_chroma import _engine
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog_file import FILE_NAME
 from vexfs_chroma._errors import CorruptionError
+from vexfs_chroma._memory import MemoryReport, memory_report
 from vexfs_chroma._storage import check_directory
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class CollectionStats:
     raw_metadata_bytes: int
     stored_metadata_bytes: int
     disk: DiskUsage
+    search_bytes: int
+    """Memory that searches use again and again: code rows and links, as they are in files."""
     index_bytes: int | None
     """Memory of the graph in this process; None: not known (client.stats() tells it)."""
 
@@ -105,6 +108,8 @@ class ProcessStats:
     counters: dict[str, int]
     """Of all databases of the process: memory by kind, open files, and what was done since its
     start; see vex_stats in vexfs.h."""
+    memory: MemoryReport
+    """What the process has in memory."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -165,6 +170,7 @@ def stats_open(client: VexfsAPI) -> DatabaseStats:
         read_only=client.options.read_only,
         open_collections=opened,
         counters=_engine.stats(),
+        memory=memory_report(client),
     )
     return _look(catalog, engine, path, process)
 
@@ -242,6 +248,7 @@ def _collection_stats(
             leftovers=usage.leftover_bytes,
             other=usage.other_bytes,
         ),
+        search_bytes=usage.code_bytes + usage.graph_bytes,
         index_bytes=info.index_bytes if in_process else None,
     )
 

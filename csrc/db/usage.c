@@ -70,7 +70,9 @@ static void look_at_graph(looking *l) {
 static void count_rows(looking *l) {
     vex_snapshot *snapshot = vex_collection_snapshot(l->collection);
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        l->usage.vector_rows += snapshot->vecs[i].file->rows;
+        const vex_vecfile *file = snapshot->vecs[i].file;
+        l->usage.vector_rows += file->rows;
+        l->usage.code_bytes += (uint64_t)file->rows * file->code_form.stride;
         l->usage.dead_vector_rows += snapshot->vecs[i].tombs->dead;
     }
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {

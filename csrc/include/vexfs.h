@@ -307,6 +307,7 @@ typedef struct vex_collection_usage {
     uint64_t vector_bytes, payload_bytes, tombstone_bytes, log_bytes, graph_bytes;
     uint64_t other_bytes, leftover_bytes; /* manifest, head; what no manifest lists             */
     uint64_t vector_rows, dead_vector_rows, payload_rows, dead_payload_rows; /* in files        */
+    uint64_t code_bytes;       /* of the vector files: their code rows, which searches read     */
     uint64_t graph_rows;       /* in the stored graph, dead ones too; 0: there is none of these files */
 } vex_collection_usage;
 

@@ -113,6 +113,17 @@ def test_a_report_of_a_client_has_all_collections(tmp_path, vectors):
     assert "links" in str(client.memory())
 
 
+def test_stats_tell_of_memory(tmp_path, vectors):
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    collection = fill(client, vectors)
+    found = client.stats()
+    assert found.process.memory.links == collection.memory().links > 0
+    needed = found.collections[0].search_bytes
+    assert needed >= ROWS * (DIMENSION + 4 * 32)
+    client.close()
+    assert vexfs_chroma.stats(tmp_path).collections[0].search_bytes == needed
+
+
 def test_in_memory_files_are_allocated(vectors):
     client = vexfs_chroma.EphemeralClient()
     collection = fill(client, vectors)

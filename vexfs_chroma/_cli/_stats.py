@@ -53,6 +53,7 @@ def _show(found: DatabaseStats) -> None:
         "in log",
         "codes",
         "graph",
+        "search memory",
         "lsn",
     ):
         contents.add_column(column, justify="right")
@@ -84,6 +85,7 @@ def _contents(collection: CollectionStats) -> list[str]:
         str(collection.unflushed_rows),
         collection.quantization or "-",
         f"{collection.graph_coverage:.0%}" if collection.graph_rows else "-",
+        decimal(collection.search_bytes) if collection.search_bytes else "-",
         str(collection.lsn),
         "-" if collection.manifest_age is None else _ago(collection.manifest_age),
     ]

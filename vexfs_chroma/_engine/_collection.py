@@ -116,6 +116,7 @@ class Usage:
     dead_vector_rows: int
     payload_rows: int
     dead_payload_rows: int
+    code_bytes: int
     graph_rows: int
 
 
