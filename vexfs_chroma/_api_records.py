@@ -36,7 +36,7 @@ from vexfs_chroma import _config, _engine, _records
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from uuid import UUID
 
@@ -128,15 +128,42 @@ class RecordOperations(ServerAPI):
             return True
         stored = _records.stored_metadatas(op, metadatas, uris)
         vectors = None if embeddings is None else _records.as_matrix(embeddings)
-        with self._using(collection_id, "Error getting collection: ") as collection:
-            try:
-                collection.engine.write(op, ids, vectors, documents, stored, uris)
-            except InvalidArgumentError as error:
-                raise _records.why_refused(collection.engine, ids, vectors, error) from error
-            except UnicodeEncodeError:
-                _records.check_text(op, ids, stored)
-                raise  # a document or a uri
+        self._store(op, collection_id, ids, vectors, documents, stored, uris)
         return True
+
+    def write_plain(
+        self,
+        op: str,
+        collection_id: UUID,
+        ids: list[str],
+        vectors: Matrix | None,
+        documents: list[str | None] | None,
+        metadatas: list[dict[str, Any] | None] | None,
+    ) -> None:
+        """_add, _update or _upsert (`op`) of what `_plain` found to need no conversion."""
+        self._store(op, collection_id, ids, vectors, documents, metadatas, None, plain=True)
+
+    def _store(
+        self,
+        op: str,
+        collection_id: UUID,
+        ids: IDs,
+        vectors: Matrix | None,
+        documents: Sequence[str | None] | None,
+        metadatas: Sequence[Any] | None,
+        uris: URIs | None,
+        *,
+        plain: bool = False,
+    ) -> None:
+        with self._using(collection_id, "Error getting collection: ") as collection:
+            engine = collection.engine
+            try:
+                engine.write(op, ids, vectors, documents, metadatas, uris, plain=plain)
+            except InvalidArgumentError as error:
+                raise _records.why_refused(engine, ids, vectors, error) from error
+            except UnicodeEncodeError:
+                _records.check_text(op, ids, metadatas)
+                raise  # a document or a uri
 
     @override
     def _count(
@@ -251,9 +278,7 @@ class RecordOperations(ServerAPI):
             find, collection_id, query_embeddings, ids, n_results, where, where_document
         )
         counts = rows.counts
-        distances = None
-        if "distances" in include and rows.distances is not None:
-            distances = rows.distances.tolist()
+        distances = rows.distances if "distances" in include else None
         return QueryResult(
             ids=_records.split(rows.ids, counts),
             embeddings=_records.split_embeddings(rows.vectors, counts),
@@ -262,7 +287,7 @@ class RecordOperations(ServerAPI):
             included=include,
             data=None,
             metadatas=_records.split_optional(metadatas, counts),
-            distances=_records.split_optional(distances, counts),
+            distances=_records.split_distances(distances, counts),
         )
 
     def explain_query(

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.api.types import (
     ID,
     URI,
     Document,
     Embedding,
+    DeleteResult,
+    FilterSet,
+    GetResult,
+    IDs,
     Image,
     Include,
+    IncludeMetadataDocuments,
     IncludeMetadataDocumentsDistances,
     IndexingStatus,
+    Metadata,
     OneOrMany,
     PyEmbedding,
     QueryResult,
     Where,
     WhereDocument,
+    validate_filter_set,
 )
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma import _options
+from vexfs_chroma import _options, _plain
 from vexfs_chroma._query_plan import QueryPlan, make_query_plan
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._memory import MemoryReport
+
+# Without "data", which needs a loader.
+_GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
+_QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
 class Collection(ChromaCollection):
@@ -73,6 +85,20 @@ class Collection(ChromaCollection):
             exact: Do without the graph: find the nearest records, all of them.
         """
         _check_exact(exact)
+        if (
+            query_texts is query_images is query_uris is None
+            and (ids is None or type(ids) is list)
+            and _plain.plain_count(n_results)
+            and _plain.plain_include(include, _QUERY_INCLUDES)
+            and (matrix := _plain.plain_matrix(query_embeddings)) is not None
+            and _are_filters(where, where_document)
+        ):
+            result = self._api.query_records(
+                self.id, matrix, ids, n_results, where, where_document, include, exact=exact
+            )
+            if result["embeddings"] is not None:
+                result["embeddings"] = [np.asarray(found) for found in result["embeddings"]]
+            return result
         request = self._validate_and_prepare_query_request(
             query_embeddings=query_embeddings,
             query_texts=query_texts,
@@ -95,6 +121,156 @@ class Collection(ChromaCollection):
             exact=exact,
         )
         return self._transform_query_response(response=found, include=request["include"])
+
+    # -- chromadb's methods: what is plain goes straight to the engine, the rest chromadb's way -----
+
+    def add(
+        self,
+        ids: OneOrMany[ID],
+        embeddings: OneOrMany[Embedding] | OneOrMany[PyEmbedding] | None = None,
+        metadatas: OneOrMany[Metadata] | None = None,
+        documents: OneOrMany[Document] | None = None,
+        images: OneOrMany[Image] | None = None,
+        uris: OneOrMany[URI] | None = None,
+    ) -> None:
+        """Add records; those whose id exists are left alone.
+
+        Args:
+            ids: One id per record, all different.
+            embeddings: One vector per record, n x dimension; computed from documents, images or
+                URIs if not given.
+            metadatas: A map for each record, or None.
+            documents: A text for each record, or None.
+            images: Images to compute embeddings from.
+            uris: URIs to compute embeddings from, and to keep.
+        """
+        if not self._write_plain("add", ids, embeddings, metadatas, documents, images, uris):
+            super().add(ids, embeddings, metadatas, documents, images, uris)
+
+    def update(
+        self,
+        ids: OneOrMany[ID],
+        embeddings: OneOrMany[Embedding] | OneOrMany[PyEmbedding] | None = None,
+        metadatas: OneOrMany[Metadata] | None = None,
+        documents: OneOrMany[Document] | None = None,
+        images: OneOrMany[Image] | None = None,
+        uris: OneOrMany[URI] | None = None,
+    ) -> None:
+        """Change records; ids that do not exist are ignored.  Takes what add() takes.
+
+        What is not given stays; metadata is merged by key.
+        """
+        if not self._write_plain("update", ids, embeddings, metadatas, documents, images, uris):
+            super().update(ids, embeddings, metadatas, documents, images, uris)
+
+    def upsert(
+        self,
+        ids: OneOrMany[ID],
+        embeddings: OneOrMany[Embedding] | OneOrMany[PyEmbedding] | None = None,
+        metadatas: OneOrMany[Metadata] | None = None,
+        documents: OneOrMany[Document] | None = None,
+        images: OneOrMany[Image] | None = None,
+        uris: OneOrMany[URI] | None = None,
+    ) -> None:
+        """Change the records that exist and add the others.  Takes what add() takes."""
+        if not self._write_plain("upsert", ids, embeddings, metadatas, documents, images, uris):
+            super().upsert(ids, embeddings, metadatas, documents, images, uris)
+
+    def get(
+        self,
+        ids: OneOrMany[ID] | None = None,
+        where: Where | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        where_document: WhereDocument | None = None,
+        include: Include = IncludeMetadataDocuments,
+    ) -> GetResult:
+        """The selected records, in order of insertion.
+
+        Args:
+            ids: Only these records.
+            where: A filter on metadata.
+            limit: At most so many records ...
+            offset: ... after leaving out so many.
+            where_document: A filter on documents.
+            include: Any of "embeddings", "metadatas", "documents", "uris", "data".
+        """
+        wanted = None if ids is None else _plain.plain_ids(ids)
+        if (
+            (ids is None or wanted is not None)
+            and _plain.plain_include(include, _GET_INCLUDES)
+            and _are_filters(where, where_document)
+        ):
+            found = self._api._get(
+                self.id, wanted, where, limit, offset, where_document, include
+            )
+            if found["embeddings"] is not None:
+                found["embeddings"] = np.asarray(found["embeddings"])
+            return found
+        return super().get(ids, where, limit, offset, where_document, include)
+
+    def delete(
+        self,
+        ids: IDs | None = None,
+        where: Where | None = None,
+        where_document: WhereDocument | None = None,
+        limit: int | None = None,
+    ) -> DeleteResult:
+        """Delete the selected records, and tell how many: of ids, how many were given.
+
+        Args:
+            ids: Only these records.
+            where: A filter on metadata.
+            where_document: A filter on documents.
+            limit: At most so many records, the oldest; needs a filter.
+        """
+        wanted = None if ids is None else _plain.plain_ids(ids)
+        if wanted is not None and where is where_document is limit is None:
+            return self._api._delete(self.id, wanted)
+        return super().delete(ids, where, where_document, limit)
+
+    def _write_plain(
+        self,
+        op: str,
+        ids: Any,
+        embeddings: Any,
+        metadatas: Any,
+        documents: Any,
+        images: Any,
+        uris: Any,
+    ) -> bool:
+        """Write plain records.  False, and nothing is done, when they are not."""
+        if images is not None or uris is not None or self._embeds_sparsely():
+            return False
+        if embeddings is None and (op != "update" or documents is not None or metadatas is None):
+            return False  # to be computed, or a mistake
+        records = _plain.plain_ids(ids)
+        if records is None:
+            return False
+        n, matrix = len(records), None
+        if embeddings is not None:
+            matrix = _plain.plain_matrix(embeddings)
+            if matrix is None or len(matrix) != n:
+                return False
+        if type(documents) is str:
+            documents = [documents]
+        if documents is not None and not _plain.plain_texts(documents, n):
+            return False
+        if type(metadatas) is dict:
+            metadatas = [metadatas]
+        if metadatas is not None and not _plain.plain_metadatas(metadatas, n):
+            return False
+        self._api.write_plain(op, self.id, records, matrix, documents, metadatas)
+        return True
+
+    def _embeds_sparsely(self) -> bool:
+        """Whether chromadb may compute sparse embeddings of what is written."""
+        schema = self._model.serialized_schema
+        return bool(schema) and any(
+            "sparse_vector" in types for types in schema.get("keys", {}).values()
+        )
+
+    # -- beyond chromadb ---------------------------------------------------------------------------
 
     def explain(
         self,
@@ -211,3 +387,14 @@ class Collection(ChromaCollection):
 def _check_exact(exact: object) -> None:
     if not isinstance(exact, bool):
         raise InvalidArgumentError(f"exact must be True or False, got {exact!r}")
+
+
+def _are_filters(where: Any, where_document: Any) -> bool:
+    """Whether chromadb takes these as filters."""
+    if where is None and where_document is None:
+        return True
+    try:
+        validate_filter_set(FilterSet(where=where, where_document=where_document))
+    except Exception:  # noqa: BLE001 - chromadb's way raises it again, with its context
+        return False
+    return True

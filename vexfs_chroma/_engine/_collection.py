@@ -186,14 +186,20 @@ class Collection:
         documents: Sequence[str | None] | None,
         metadatas: Sequence[Mapping[str, Any] | None] | None,
         uris: Sequence[str | None] | None,
+        *,
+        plain: bool = False,
     ) -> int:
         """Write one batch atomically; `op` is "add", "update" or "upsert".
 
-        Returns how many records were inserted or changed.
+        `plain`: metadata has no sparse vectors, so nobody need look for them.  Returns how many
+        records were inserted or changed.
         """
         if op not in _WRITES:
             raise InvalidArgumentError(f"op must be one of {', '.join(_WRITES)}, got {op!r}")
-        records = _wire.encode_records(ids, documents, metadatas, uris)
+        if plain:
+            records = _wire.encode((ids, documents, metadatas, uris))
+        else:
+            records = _wire.encode_records(ids, documents, metadatas, uris)
         request = ffi.new("vex_write_request *")
         request.op = _WRITES[op]
         request.n = len(ids)
