@@ -87,7 +87,6 @@ from vexfs_chroma._errors import (
 )
 from vexfs_chroma._install import install, uninstall
 from vexfs_chroma._local_client import LocalClient
-from vexfs_chroma._query_plan import QueryPlan
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
@@ -106,6 +105,7 @@ if TYPE_CHECKING:
         import_chroma,
         import_files,
     )
+    from vexfs_chroma._query_plan import QueryPlan
     from vexfs_chroma._stats import (
         CollectionStats,
         DatabaseStats,
@@ -225,6 +225,7 @@ _LATER = {
         "import_files",
     ),
     "_memory": ("MemoryReport",),
+    "_query_plan": ("QueryPlan",),
     "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import json
 import os
 import threading
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
 from chromadb import __version__ as _chromadb_version
 from chromadb.api.collection_configuration import (
     CreateCollectionConfiguration,
@@ -44,7 +44,7 @@ from chromadb.errors import (
 )
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
-from overrides import override
+from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _options, _records
 from vexfs_chroma._api_index import IndexOperations
@@ -318,7 +318,7 @@ class VexfsAPI(IndexOperations, RefusedOperations):
             make=lambda new: engine.create_collection(new, space),
         )
         if created:
-            entry = dataclasses.replace(entry, metadata=metadata)  # also what was not stored
+            entry = msgspec.structs.replace(entry, metadata=metadata)  # also what was not stored
         return self._model(entry)
 
     def restore_collection(

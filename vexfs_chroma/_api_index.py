@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.api.types import IndexingStatus
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
-from overrides import override
+from typing_extensions import override
 
 from vexfs_chroma import _engine
 from vexfs_chroma._api_records import RecordOperations

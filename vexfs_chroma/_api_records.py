@@ -30,7 +30,7 @@ from chromadb.api.types import (
 )
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
-from overrides import override
+from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _records
 from vexfs_chroma._where import Clause

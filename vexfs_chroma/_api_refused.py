@@ -9,7 +9,7 @@ from chromadb import __version__ as _chromadb_version
 from chromadb.api import ServerAPI
 from chromadb.api.types import ReadLevel, SearchResult
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
-from overrides import override
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable

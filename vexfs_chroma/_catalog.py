@@ -22,10 +22,10 @@ import json
 import logging
 import sqlite3
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
@@ -49,8 +49,7 @@ _SQLITE_CACHE_BYTES = 2000 << 10
 """SQLite's own default, per connection."""
 
 
-@dataclass(slots=True, frozen=True)
-class Database:
+class Database(msgspec.Struct, frozen=True):
     """One database of a tenant."""
 
     id: uuid.UUID
@@ -58,8 +57,7 @@ class Database:
     tenant: str
 
 
-@dataclass(slots=True, frozen=True)
-class Collection:
+class Collection(msgspec.Struct, frozen=True):
     """One collection, as the catalog knows it."""
 
     id: uuid.UUID
@@ -70,8 +68,7 @@ class Collection:
     database: str
 
 
-@dataclass(slots=True, frozen=True)
-class Removed:
+class Removed(msgspec.Struct, frozen=True):
     """What a deletion took out of the catalog."""
 
     ids: list[uuid.UUID]

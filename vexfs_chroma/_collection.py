@@ -31,11 +31,11 @@ from chromadb.api.types import (
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _options, _plain
-from vexfs_chroma._query_plan import QueryPlan, make_query_plan
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._memory import MemoryReport
+    from vexfs_chroma._query_plan import QueryPlan
 
 # Without "data", which needs a loader.
 _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
@@ -289,6 +289,8 @@ class Collection(ChromaCollection):
 
         Takes what query() takes; see QueryPlan for what it tells.
         """
+        from vexfs_chroma._query_plan import make_query_plan
+
         _check_exact(exact)
         request = self._validate_and_prepare_query_request(
             query_embeddings=query_embeddings,

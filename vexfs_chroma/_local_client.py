@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chromadb.api.client import Client
 from chromadb.api.types import DefaultEmbeddingFunction
-from overrides import override
+from typing_extensions import override
 
 from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection

@@ -33,9 +33,9 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _engine
@@ -51,8 +51,7 @@ IMPLEMENTATION = "vexfs_chroma.api.VexfsAPI"
 _DURABILITIES = ("full", "normal", "off")
 
 
-@dataclass(slots=True, frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How a database is opened."""
 
     durability: str = "full"

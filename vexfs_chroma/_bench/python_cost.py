@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import itertools
+import os
 import pstats
 import resource
 import statistics
@@ -189,11 +190,20 @@ print(time.perf_counter() - started)
 """
 
 
-def child(code: str, *arguments: str) -> tuple[str, float]:
-    """What a fresh interpreter printed, and the processor time that it took, in ms."""
+def child(cache: str, code: str, *arguments: str) -> tuple[str, float]:
+    """What a fresh interpreter printed, and the processor time that it took, in ms.
+
+    Compiled modules are kept in `cache`, as those of an installed package are beside them.
+    """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -202,11 +212,10 @@ def child(code: str, *arguments: str) -> tuple[str, float]:
 
 def measure_start(folder: str, rows: int, times: int) -> None:
     """Import, and Client() to the first result, in fresh processes that take turns."""
-    libraries = ("chromadb", "vexfs_chroma")
+    libraries, cache = ("chromadb", "vexfs_chroma"), f"{folder}/compiled"
     imports: dict[str, list[float]] = {name: [] for name in libraries}
     firsts: dict[str, list[float]] = {name: [] for name in libraries}
     for name in libraries:
-        child(f"import {name}")  # compiles what is to be compiled
         library = __import__(name)
         client = library.PersistentClient(path=f"{folder}/{name}")
         collection = client.create_collection("first", embedding_function=None)
@@ -218,10 +227,12 @@ def measure_start(folder: str, rows: int, times: int) -> None:
         if name == "vexfs_chroma":
             collection.wait_for_index()
         client.close()
+        # Compiles what is to be compiled.
+        child(cache, _FIRST.format(library=name), f"{folder}/{name}")
     for _ in range(times):
         for name in libraries:
-            imports[name].append(child(f"import {name}")[1])
-            printed, _used = child(_FIRST.format(library=name), f"{folder}/{name}")
+            imports[name].append(child(cache, f"import {name}")[1])
+            printed, _used = child(cache, _FIRST.format(library=name), f"{folder}/{name}")
             firsts[name].append(float(printed) * 1e3)
     for what, found in (("import, ms of CPU", imports), ("Client() to result, ms", firsts)):
         theirs, ours = (statistics.median(found[name]) for name in libraries)

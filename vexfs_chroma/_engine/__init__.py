@@ -7,7 +7,9 @@ ours of `vexfs_chroma._errors`, by one table (`_status.py`).
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
@@ -23,18 +25,20 @@ from vexfs_chroma._engine._collection import (
     Usage,
 )
 from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
-from vexfs_chroma._engine._integrity import (
-    Batch,
-    Check,
-    RawLoss,
-    Salvage,
-    announce_replacement,
-    read_owner,
-    read_superblock,
-    write_superblock,
-)
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
+
+if TYPE_CHECKING:
+    from vexfs_chroma._engine._integrity import (
+        Batch,
+        Check,
+        RawLoss,
+        Salvage,
+        announce_replacement,
+        read_owner,
+        read_superblock,
+        write_superblock,
+    )
 
 F_AND: int = lib.VEX_F_AND
 F_OR: int = lib.VEX_F_OR
@@ -102,6 +106,28 @@ __all__ = [
     "version",
     "write_superblock",
 ]
+
+# What only checking and repairing need is imported when it is first named.
+_INTEGRITY = frozenset(
+    {
+        "Batch",
+        "Check",
+        "RawLoss",
+        "Salvage",
+        "announce_replacement",
+        "read_owner",
+        "read_superblock",
+        "write_superblock",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _INTEGRITY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}._integrity"), name)
+    globals()[name] = value
+    return value
 
 
 def stats() -> dict[str, int]:

@@ -7,9 +7,9 @@ cffi structs hold plain addresses.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from chromadb.errors import InvalidArgumentError
 from numpy.typing import NDArray
@@ -59,8 +59,7 @@ TAIL_ROWS: int = lib.VEX_INDEX_TAIL_ROWS
 """The background leaves up to so many rows in memory, outside the graph (vexfs.h)."""
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """Records found, flat over all queries: counts[i] rows belong to query i.
 
     What was not asked for is None.
@@ -75,8 +74,7 @@ class Rows:
     distances: NDArray[np.float32] | None
 
 
-@dataclass(slots=True, frozen=True)
-class CollectionInfo:
+class CollectionInfo(msgspec.Struct, frozen=True):
     """The counters of one collection; see vex_collection_info."""
 
     rows: int
@@ -100,8 +98,7 @@ class CollectionInfo:
     stored_metadata_bytes: int
 
 
-@dataclass(slots=True, frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What the files of a collection take and hold; see vex_collection_usage."""
 
     generation: int
@@ -120,8 +117,7 @@ class Usage:
     graph_rows: int
 
 
-@dataclass(slots=True, frozen=True)
-class Memory:
+class Memory(msgspec.Struct, frozen=True):
     """What collections have in memory; see vex_collection_memory."""
 
     collections: int
@@ -139,8 +135,7 @@ class Memory:
     mapped_bytes: int
 
 
-@dataclass(slots=True, frozen=True)
-class IndexCheck:
+class IndexCheck(msgspec.Struct, frozen=True):
     """What a walk through the whole graph found; see vex_index_check."""
 
     linked: int
@@ -151,8 +146,7 @@ class IndexCheck:
     m: int
 
 
-@dataclass(slots=True, frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """How a query was answered; see vex_query_plan."""
 
     why: str
@@ -298,7 +292,7 @@ class Collection:
         flags = lib.VEX_QUERY_EXACT if exact else 0
         options = ffi.new("vex_query_options *", {"flags": flags, "plan": plan})
         self._query(queries, k, ids, filter, 0, options)
-        fields = {name: getattr(plan, name) for name in Plan.__slots__}
+        fields = {name: getattr(plan, name) for name in Plan.__struct_fields__}
         fields["why"] = _PLANS[plan.why]
         fields["quantization"] = _QUANTIZATIONS[plan.quantization]
         return Plan(**fields)
@@ -339,7 +333,7 @@ class Collection:
         out = ffi.new("vex_collection_info *")
         with self._handle as collection:
             check(lib.vex_collection_get_info(collection, out))
-        fields = {name: getattr(out, name) for name in CollectionInfo.__slots__}
+        fields = {name: getattr(out, name) for name in CollectionInfo.__struct_fields__}
         fields["space"] = _SPACE_NAMES[out.space]
         fields["quantization"] = _QUANTIZATIONS[out.quantization]
         return CollectionInfo(**fields)
@@ -349,7 +343,7 @@ class Collection:
         out = ffi.new("vex_collection_usage *")
         with self._handle as collection:
             check(lib.vex_collection_get_usage(collection, out))
-        return Usage(**{name: getattr(out, name) for name in Usage.__slots__})
+        return Usage(**{name: getattr(out, name) for name in Usage.__struct_fields__})
 
     def memory(self) -> Memory:
         """What it has in memory now."""
@@ -368,7 +362,7 @@ class Collection:
         out = ffi.new("vex_index_check *")
         with self._handle as collection:
             check(lib.vex_collection_check_index(collection, out))
-        return IndexCheck(**{name: getattr(out, name) for name in IndexCheck.__slots__})
+        return IndexCheck(**{name: getattr(out, name) for name in IndexCheck.__struct_fields__})
 
     def metadata_keys(self) -> dict[str, int]:
         """Metadata keys ever written, each with the bit mask of its types (see vexfs.h)."""

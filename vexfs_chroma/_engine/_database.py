@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._engine._collection import SPACES, Collection, Memory, read_memory
@@ -35,8 +35,7 @@ NO_INDEX: int = 0xFFFFFFFF
 _UINT32_MAX = 0xFFFFFFFF
 
 
-@dataclass(slots=True, frozen=True)
-class Copied:
+class Copied(msgspec.Struct, frozen=True):
     """What a call of Database.backup did; see vex_backup_result."""
 
     lsns: dict[uuid.UUID, int]
@@ -172,7 +171,7 @@ class Database:
             check(lib.vex_db_backup(db, path, flags, most_bytes, items, n, out))
         return Copied(
             {id: item.lsn for id, item in zip(collections, items, strict=True)},
-            **{name: getattr(out, name) for name in Copied.__slots__ if name != "lsns"},
+            **{name: getattr(out, name) for name in Copied.__struct_fields__ if name != "lsns"},
         )
 
     def unload(self) -> None:
