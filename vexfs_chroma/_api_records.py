@@ -247,7 +247,7 @@ class RecordOperations(ServerAPI):
     def query_records(
         self,
         collection_id: UUID,
-        query_embeddings: Embeddings,
+        query_embeddings: Embeddings | Matrix,
         ids: IDs | None,
         n_results: int,
         where: Where | None,
@@ -293,7 +293,7 @@ class RecordOperations(ServerAPI):
     def explain_query(
         self,
         collection_id: UUID,
-        query_embeddings: Embeddings,
+        query_embeddings: Embeddings | Matrix,
         ids: IDs | None,
         n_results: int,
         where: Where | None,
@@ -316,7 +316,7 @@ class RecordOperations(ServerAPI):
         self,
         ask: Callable[[_engine.Collection, Matrix, int, IDs | None, Any], T],
         collection_id: UUID,
-        query_embeddings: Embeddings,
+        query_embeddings: Embeddings | Matrix,
         ids: IDs | None,
         n_results: int,
         where: Where | None,

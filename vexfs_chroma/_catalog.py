@@ -102,17 +102,22 @@ class Catalog:
         it leaves readable can be read, and the rest raises CorruptionError.
         """
         file = self._file
-        if not file.exists() and file.read_only:
+        with file.together():
+            exists = file.exists()
+            if exists:
+                file.check()
+                self._check_owner(owner)
+        if not exists and file.read_only:
             raise CorruptionError(
                 f"the catalog {file.path} is empty, and it cannot be made because the database is "
                 "opened read-only"
             )
-        if not file.exists():
+        if not exists:
             with file.writing() as rows:
                 if not file.exists():  # under the lock: another process may have been faster
                     _make(file, rows, len(engine_collections()), owner)
-        file.check()
-        self._check_owner(owner)
+            file.check()
+            self._check_owner(owner)
         if not file.read_only:
             file.reserve()
 
@@ -148,7 +153,7 @@ class Catalog:
         """Finish what a crash interrupted; see the top of this file."""
         if self._file.damage is not None:  # it must not decide what is removed
             return
-        with self._file.reading() as rows:  # usually nothing: then nobody is waited for
+        with self._file.together() as rows:  # usually nothing: then nobody is waited for
             known = {_uuid(row[1]) for row in rows.all("collections")}
             if known == set(engine_collections()) and rows.count("dropped") == 0:
                 return

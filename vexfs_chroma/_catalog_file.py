@@ -33,16 +33,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import operator
 import os
 import sqlite3
 import threading
 import weakref
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
 from chromadb.errors import ChromaError, InternalError, VersionMismatchError
 
 from vexfs_chroma import _engine
@@ -165,8 +166,7 @@ def _shown(value: object) -> str:
     return value[:32].hex() if isinstance(value, bytes) else repr(value)
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(msgspec.Struct, eq=False):
     """The connection of one process."""
 
     pid: int
@@ -305,6 +305,18 @@ class CatalogFile:
             try:
                 yield Rows(self, db)
                 db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[Rows]:
+        """Several reads of one state.  SQLite locks the file once for all of them, not for each."""
+        with self.reading() as rows:
+            db = self._session.connection
+            db.execute("BEGIN")
+            try:
+                yield rows
             finally:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
@@ -537,7 +549,8 @@ def _problems(db: sqlite3.Connection) -> list[str]:
     (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     text = found.decode("utf-8", "replace").removeprefix("*** in database main ***").strip()
     problems = [] if text == "ok" else [f"its structure: {text}"]
-    if _schema_of(db) != _expected_schema():
+    found_schema = _schema_of(db)
+    if found_schema != _USUAL_SCHEMA and found_schema != _expected_schema():
         problems.append("the definitions of its tables")
     rows = [
         problem
@@ -551,6 +564,21 @@ def _problems(db: sqlite3.Connection) -> list[str]:
 def _schema_of(db: sqlite3.Connection) -> list[Row]:
     sql = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
     return db.execute(sql).fetchall()
+
+
+# Another SQLite may list other indexes of its own, or in another form; then it is asked.
+_USUAL_SCHEMA: list[Row] = sorted(
+    [(b"table", name, name, sql.encode()) for sql in _SCHEMA for name in [sql.split()[2].encode()]]
+    + [
+        (b"index", b"sqlite_autoindex_" + table + number, table, None)
+        for table, number in (
+            (b"collections", b"_1"),
+            (b"collections", b"_2"),
+            (b"databases", b"_2"),
+        )
+    ],
+    key=operator.itemgetter(1),
+)
 
 
 @functools.cache

@@ -7,8 +7,11 @@ AsyncHttpClient and CloudClient talk to a server and are chromadb's, unchanged.
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import chromadb.telemetry.product.posthog  # noqa: F401 - every client needs it: imported once
 from chromadb.api.client import AdminClient as AdminClientCreator
 from chromadb.api.client import Client as ClientCreator
 from chromadb.api.shared_system_client import SharedSystemClient
@@ -20,9 +23,11 @@ from vexfs_chroma._install import EMBEDDED
 from vexfs_chroma._local_client import LocalClient
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chromadb.api import AdminAPI
+
+
+_ENV_FILE = str(Settings.model_config.get("env_file"))
+_template: tuple[tuple[dict[str, str], tuple[int, ...] | None], Settings] | None = None
 
 
 def EphemeralClient(  # noqa: N802  (Chroma's name)
@@ -39,7 +44,7 @@ def EphemeralClient(  # noqa: N802  (Chroma's name)
     `quantization` and `memory_limit` are as for PersistentClient (the records themselves cannot
     leave memory here).
     """
-    settings = Settings() if settings is None else settings
+    settings = _fresh_settings() if settings is None else settings
     settings.is_persistent = False
     return _client(settings, tenant, database, quantization=quantization, memory_limit=memory_limit)
 
@@ -77,7 +82,7 @@ def PersistentClient(  # noqa: N802
     While the directory is open in this process, a further client of it has the same options: those
     not given are inherited, and other values raise ValueError.
     """
-    settings = Settings() if settings is None else settings
+    settings = _fresh_settings() if settings is None else settings
     settings.persist_directory = str(path)
     settings.is_persistent = True
     return _client(
@@ -99,7 +104,7 @@ def RustClient(  # noqa: N802
     database: str = DEFAULT_DATABASE,
 ) -> LocalClient:
     """A client of directory `path`, or of a database in memory: Chroma's older spelling."""
-    settings = Settings() if settings is None else settings
+    settings = _fresh_settings() if settings is None else settings
     settings.is_persistent = path is not None
     settings.persist_directory = path or ""
     return _client(settings, tenant, database)
@@ -122,7 +127,7 @@ def Client(  # noqa: N802
     server make a client of chromadb's, which has none of our methods.
     """
     return _client(
-        Settings() if settings is None else copy.copy(settings),
+        _fresh_settings() if settings is None else copy.copy(settings),
         tenant,
         database,
         durability=durability,
@@ -135,8 +140,36 @@ def Client(  # noqa: N802
 
 def AdminClient(settings: Settings | None = None) -> AdminAPI:  # noqa: N802
     """A client that manages tenants and databases."""
-    settings = Settings() if settings is None else copy.copy(settings)
+    settings = _fresh_settings() if settings is None else copy.copy(settings)
     return AdminClientCreator(settings=_chosen(settings))
+
+
+def _fresh_settings() -> Settings:
+    """What Settings() makes, from a copy as long as the environment is the same.
+
+    Making one takes as long as all the rest of opening a database.
+    """
+    global _template
+    made_from = _settings_sources()
+    template = _template
+    if template is None or template[0] != made_from:
+        template = _template = (made_from, Settings())
+    fresh = copy.copy(template[1])
+    for name, value in vars(fresh).items():
+        if isinstance(value, list | dict):
+            vars(fresh)[name] = copy.deepcopy(value)
+    return fresh
+
+
+def _settings_sources() -> tuple[dict[str, str], tuple[int, ...] | None]:
+    """What Settings() reads: the environment, and which file `.env` is and since when."""
+    try:
+        found = Path(_ENV_FILE).stat()
+    except OSError:
+        file = None
+    else:
+        file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return dict(os.environ), file
 
 
 def _chosen(settings: Settings) -> Settings:
@@ -167,3 +200,6 @@ def _client(
             )
             _options.inherited(system.instance(VexfsAPI).options, where)
         return LocalClient(settings=settings, tenant=str(tenant), database=str(database))
+
+
+_fresh_settings()  # with the import, so that the first client need not wait for it

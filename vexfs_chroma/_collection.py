@@ -9,9 +9,9 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.api.types import (
     ID,
     URI,
+    DeleteResult,
     Document,
     Embedding,
-    DeleteResult,
     FilterSet,
     GetResult,
     IDs,
@@ -86,7 +86,9 @@ class Collection(ChromaCollection):
         """
         _check_exact(exact)
         if (
-            query_texts is query_images is query_uris is None
+            query_texts is None
+            and query_images is None
+            and query_uris is None
             and (ids is None or type(ids) is list)
             and _plain.plain_count(n_results)
             and _plain.plain_include(include, _QUERY_INCLUDES)
@@ -122,7 +124,7 @@ class Collection(ChromaCollection):
         )
         return self._transform_query_response(response=found, include=request["include"])
 
-    # -- chromadb's methods: what is plain goes straight to the engine, the rest chromadb's way -----
+    # -- chromadb's methods: what is plain goes to the engine, the rest goes chromadb's way --------
 
     def add(
         self,
@@ -201,9 +203,7 @@ class Collection(ChromaCollection):
             and _plain.plain_include(include, _GET_INCLUDES)
             and _are_filters(where, where_document)
         ):
-            found = self._api._get(
-                self.id, wanted, where, limit, offset, where_document, include
-            )
+            found = self._api._get(self.id, wanted, where, limit, offset, where_document, include)
             if found["embeddings"] is not None:
                 found["embeddings"] = np.asarray(found["embeddings"])
             return found
@@ -225,7 +225,7 @@ class Collection(ChromaCollection):
             limit: At most so many records, the oldest; needs a filter.
         """
         wanted = None if ids is None else _plain.plain_ids(ids)
-        if wanted is not None and where is where_document is limit is None:
+        if wanted is not None and where is None and where_document is None and limit is None:
             return self._api._delete(self.id, wanted)
         return super().delete(ids, where, where_document, limit)
 
@@ -265,10 +265,8 @@ class Collection(ChromaCollection):
 
     def _embeds_sparsely(self) -> bool:
         """Whether chromadb may compute sparse embeddings of what is written."""
-        schema = self._model.serialized_schema
-        return bool(schema) and any(
-            "sparse_vector" in types for types in schema.get("keys", {}).values()
-        )
+        schema = self._model.serialized_schema or {}
+        return any("sparse_vector" in types for types in schema.get("keys", {}).values())
 
     # -- beyond chromadb ---------------------------------------------------------------------------
 
