@@ -1,8 +1,8 @@
 """What a call of the Python API costs: `python -m vexfs_chroma._bench.python_cost`.
 
 Generated rows, one thread, beside chromadb, both databases on disk and durable, medians of a few
-repetitions, in one process.  `--only us` leaves chromadb out, `--profile NAME` shows where our time goes in the step of
-that name, `--start` measures imports and the first result in fresh processes instead.
+repetitions, in one process.  `--only us` leaves chromadb out, `--profile NAME` shows where our time
+goes in the step of that name, `--start` measures imports and the first result in fresh processes.
 """
 
 from __future__ import annotations
@@ -256,9 +256,7 @@ def measure_start(folder: str, rows: int, times: int) -> None:
             firsts[name].append(float(printed) * 1e3)
     theirs, ours = (statistics.median(firsts[name]) for name in libraries)
     print(f"import after chromadb, ms of CPU   {statistics.median(imports):8.1f}")
-    print(
-        f"Client() to the first result, ms   {ours:8.1f}, chromadb {theirs:.1f}: {ours / theirs:.3f}x"
-    )
+    print(f"Client() to the first result, ms   {ours:8.1f}, {ours / theirs:.3f}x of {theirs:.1f}")
 
 
 # -- the command ----------------------------------------------------------------------------------
