@@ -26,6 +26,7 @@
 #ifndef VEX_CODEC_BLOCK_H
 #define VEX_CODEC_BLOCK_H
 
+#include "codec/block_cache.h"
 #include "codec/codec.h"
 
 /* A value, and so a raw block, is at most this long. */
@@ -56,6 +57,7 @@ typedef struct vex_block_column {
     uint64_t stored_bytes;    /* of the encoded column                                            */
     uint32_t n_values, n_blocks, n_present;
     vex_codec_dict *dict;     /* owned; NULL when there is none                                   */
+    uint64_t number;          /* in the cache of decoded blocks                                   */
 } vex_block_column;
 
 /* Check header, block table and dictionary (checksums and bounds); not the blocks, which are
@@ -67,17 +69,23 @@ void vex_block_column_close(vex_block_column *column);
 /* Check every block, and the header's sums (for `check --deep` and tests). */
 vex_status vex_block_column_verify(const vex_block_column *column);
 
-/* Keeps the last block it decoded.  For one thread at a time; many may read one column. */
+/* Keeps the last block it decoded; one that is `shared` looks into the cache of the process first, and
+ * puts there what it decodes.  For one thread at a time; many may read one column. */
 typedef struct vex_block_reader {
     const vex_block_column *column;
     vex_buf raw;              /* decoded block, when it is compressed                             */
     vex_buf ends;             /* uint32_t start of the first value << 1, then for each value its
                                  end << 1 | present                                               */
-    const uint8_t *block_data; /* raw block: in `raw`, or in the column when stored raw           */
+    vex_cached_block *cached; /* the block, when it came from the cache                           */
+    bool shared;
+    const uint8_t *block_data; /* raw block: in `raw`, `cached`, or in the column when stored raw */
+    const uint32_t *block_ends; /* in `ends` or `cached`                                          */
     uint32_t first, count;    /* its values; count 0 when no block is decoded                     */
 } vex_block_reader;
 
 void vex_block_reader_init(vex_block_reader *reader, const vex_block_column *column);
+/* From now on by the cache: for reads here and there; who reads all blocks would only fill it. */
+void vex_block_reader_share(vex_block_reader *reader);
 void vex_block_reader_clear(vex_block_reader *reader);
 /* Value i: *value NULL when absent, else non-NULL and valid until the next call on this reader.
  * VEX_ERR_CORRUPT with file and offset: bad checksum or length.  VEX_ERR_CODEC: see codec.h. */

@@ -109,11 +109,13 @@ vex_status vex_block_column_open(vex_block_column *out, const void *data, size_t
     if (dict_len > 0) {
         VEX_TRY(vex_codec_dict_create(&column.dict, header + dict_at, dict_len));
     }
+    column.number = vex_block_cache_column();
     *out = column;
     return VEX_OK;
 }
 
 void vex_block_column_close(vex_block_column *column) {
+    vex_block_cache_forget(column->number);
     vex_codec_dict_destroy(column->dict);
     *column = (vex_block_column){0};
 }
@@ -124,7 +126,12 @@ void vex_block_reader_init(vex_block_reader *reader, const vex_block_column *col
     *reader = (vex_block_reader){.column = column};
 }
 
+void vex_block_reader_share(vex_block_reader *reader) {
+    reader->shared = true;
+}
+
 void vex_block_reader_clear(vex_block_reader *reader) {
+    vex_block_cache_release(reader->cached);
     vex_buf_clear(&reader->raw);
     vex_buf_clear(&reader->ends);
     *reader = (vex_block_reader){.column = reader->column};
@@ -190,9 +197,26 @@ static vex_status decode_block(vex_block_reader *reader, const block_entry *e) {
     return status;
 }
 
+static bool take_cached(vex_block_reader *reader, uint32_t block) {
+    vex_cached_block *found = vex_block_cache_get(reader->column->number, block);
+    if (found != NULL) {
+        reader->cached = found;
+        reader->block_data = found->raw;
+        reader->block_ends = found->ends;
+        reader->first = found->first;
+        reader->count = found->count;
+    }
+    return found != NULL;
+}
+
 static vex_status load_block(vex_block_reader *reader, uint32_t block) {
     const vex_block_column *column = reader->column;
     reader->count = 0; /* nothing is decoded if this fails */
+    vex_block_cache_release(reader->cached);
+    reader->cached = NULL;
+    if (reader->shared && take_cached(reader, block)) {
+        return VEX_OK;
+    }
     block_entry e = entry_get(column, block);
     if (!entry_valid(column, &e)) {
         return damaged(column, HEADER_BYTES + (uint64_t)block * ENTRY_BYTES,
@@ -205,9 +229,14 @@ static vex_status load_block(vex_block_reader *reader, uint32_t block) {
     if (!parse_lengths(reader, reader->block_data, e.raw_len, count)) {
         return damaged(column, e.offset, "the lengths in a block do not add up");
     }
+    reader->block_ends = ends_of(reader);
     reader->first = e.first;
     reader->count = count;
     vex_stat_add(VEX_STAT_BLOCKS_READ, 1);
+    if (reader->shared) {
+        vex_block_cache_put(column->number, block, e.first, count, reader->block_ends,
+                            reader->block_data, e.raw_len);
+    }
     return VEX_OK;
 }
 
@@ -227,7 +256,7 @@ static uint32_t find_block(const vex_block_column *column, uint32_t i) {
 
 /* Value i of the decoded block; NULL when absent. */
 static const uint8_t *value_at(const vex_block_reader *reader, uint32_t i, size_t *len) {
-    const uint32_t *ends = ends_of(reader);
+    const uint32_t *ends = reader->block_ends;
     uint32_t start = ends[i] >> 1;
     *len = (ends[i + 1] >> 1) - start;
     return ends[i + 1] & 1 ? reader->block_data + start : NULL;

@@ -7,6 +7,9 @@
 
 #include "base/poison.h"
 
+/* Hits are anywhere, and so are few rows; many, in order, read each block once. */
+#define FEW_ROWS 1000u
+
 vex_status vex_result_builder_init(vex_result_builder *builder, const vex_snapshot *snapshot,
                                    uint32_t include, size_t rows, bool distances) {
     *builder = (vex_result_builder){.snapshot = snapshot, .include = include, .capacity = rows};
@@ -37,7 +40,11 @@ vex_status vex_result_builder_init(vex_result_builder *builder, const vex_snapsh
     if (!enough) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a result of %zu rows", rows);
     }
-    return vex_snapshot_reader_create(snapshot, &builder->reader);
+    VEX_TRY(vex_snapshot_reader_create(snapshot, &builder->reader));
+    if (distances || rows <= FEW_ROWS) {
+        vex_snapshot_reader_share(builder->reader);
+    }
+    return VEX_OK;
 }
 
 static vex_status put_text(vex_buf *out, const uint8_t *text, size_t len) {

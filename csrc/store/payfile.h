@@ -114,6 +114,8 @@ typedef struct vex_payload_reader {
 #define VEX_PAYLOAD_URI 4u
 
 void vex_payload_reader_init(vex_payload_reader *reader, const vex_payfile *file);
+/* Read documents and metadata by the cache of decoded blocks: see vex_block_reader_share. */
+void vex_payload_reader_share(vex_payload_reader *reader);
 void vex_payload_reader_clear(vex_payload_reader *reader);
 /* seq and id always; `parts` says what else; pointers valid until the next call. */
 vex_status vex_payload_read(vex_payload_reader *reader, uint32_t row, uint32_t parts,

@@ -111,6 +111,8 @@ bool vex_snapshot_tombs_changed(const vex_snapshot *snapshot);
 /* Reads payload rows wherever they are.  One per thread and call; the snapshot outlives it. */
 typedef struct vex_snapshot_reader vex_snapshot_reader;
 vex_status vex_snapshot_reader_create(const vex_snapshot *snapshot, vex_snapshot_reader **out);
+/* Rows are read here and there: see vex_block_reader_share. */
+void vex_snapshot_reader_share(vex_snapshot_reader *reader);
 void vex_snapshot_reader_destroy(vex_snapshot_reader *reader);
 /* seq and id, and at least `parts` (VEX_PAYLOAD_*); pointers are valid until the next call. */
 vex_status vex_snapshot_read_payload(vex_snapshot_reader *reader, const vex_row_ref *ref,

@@ -81,6 +81,7 @@ void vex_snapshot_find_vector(const vex_snapshot *snapshot, uint64_t seq, vex_ro
 
 struct vex_snapshot_reader {
     const vex_snapshot *snapshot;
+    bool shared;
     vex_payload_reader files[]; /* one per payload file; `file` NULL: not used yet */
 };
 
@@ -93,6 +94,10 @@ vex_status vex_snapshot_reader_create(const vex_snapshot *snapshot, vex_snapshot
     reader->snapshot = snapshot;
     *out = reader;
     return VEX_OK;
+}
+
+void vex_snapshot_reader_share(vex_snapshot_reader *reader) {
+    reader->shared = true;
 }
 
 void vex_snapshot_reader_destroy(vex_snapshot_reader *reader) {
@@ -117,6 +122,9 @@ vex_status vex_snapshot_read_payload(vex_snapshot_reader *reader, const vex_row_
     vex_payload_reader *file = &reader->files[ref->source];
     if (file->file == NULL) {
         vex_payload_reader_init(file, snapshot->pays[ref->source].file);
+        if (reader->shared) {
+            vex_payload_reader_share(file);
+        }
     }
     return vex_payload_read(file, ref->row, parts, out);
 }

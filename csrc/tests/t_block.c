@@ -93,8 +93,10 @@ static void check_column(const column_model *m, const uint8_t *data, size_t len)
     CHECK_EQ(column.raw_bytes, m->bytes.len);
     CHECK(column.stored_bytes <= len);
     CHECK_OK(vex_block_column_verify(&column));
-    vex_block_reader reader;
+    vex_block_reader reader, shared;
     vex_block_reader_init(&reader, &column);
+    vex_block_reader_init(&shared, &column);
+    vex_block_reader_share(&shared);
     const uint8_t *value;
     size_t value_len;
     uint32_t n_present = 0;
@@ -108,7 +110,10 @@ static void check_column(const column_model *m, const uint8_t *data, size_t len)
         uint32_t i = test_random_below(m->n);
         CHECK_OK(vex_block_reader_get(&reader, i, &value, &value_len));
         CHECK(same_value(m, i, value, value_len));
+        CHECK_OK(vex_block_reader_get(&shared, i, &value, &value_len));
+        CHECK(same_value(m, i, value, value_len));
     }
+    vex_block_reader_clear(&shared);
     CHECK_STATUS(vex_block_reader_get(&reader, m->n, &value, &value_len), VEX_ERR_INVALID);
     vex_block_reader_clear(&reader);
     vex_block_column_close(&column);

@@ -132,6 +132,11 @@ def _check_superblock(path: str, directories: set[uuid.UUID], examined: Examined
         found = _engine.read_superblock(path)
     except (CorruptionError, ForeignDatabaseError, NotFoundError) as error:
         if not directories and not Path(path, CATALOG).exists():
+            if Path(path, "chroma.sqlite3").exists():
+                raise ForeignDatabaseError(
+                    f"{path} holds a Chroma database (chroma.sqlite3), not one of vexfs_chroma. To "
+                    f"copy it to another path: vexctl import chroma {path} --to NEW_PATH"
+                ) from error
             raise NotFoundError(f"{path} holds no vexfs database") from error
         problem = "it is missing" if isinstance(error, NotFoundError) else _text(error)
     examined.report.files += 1
