@@ -124,6 +124,10 @@ def test_commands(large: Path, tmp_path: Path) -> None:
     assert "notice: " in run("check", large)
     assert "does not exist" in run("check", tmp_path / "nowhere", code=3)
     assert "holds no vexfs database" in run("repair", tmp_path, code=3)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "chroma.sqlite3").touch()
+    shown = run("check", tmp_path / "theirs", code=3)
+    assert "vexctl import chroma" in " ".join(shown.split())
     with vexfs_chroma.PersistentClient(large):
         overwrite(the_file(large, "vec"), 8, 4, 1)
         assert "stop that first" in run("repair", large, code=3)
