@@ -447,7 +447,7 @@ class _Selection:
 
 def read_memory(found: Any) -> Memory:
     """A vex_collection_memory."""
-    return Memory(**{name: getattr(found, name) for name in Memory.__slots__})
+    return Memory(**{name: getattr(found, name) for name in Memory.__struct_fields__})
 
 
 def _include(documents: bool, metadatas: bool, uris: bool, vectors: bool) -> int:
