@@ -5,7 +5,7 @@ C       base < io < codec < wal < store < {index, filter} < db: a file of csrc/ 
         header.  Sources are ASCII and at most 600 lines long; the public header, which is the
         manual, 800.
 Python  only vexfs_chroma/_engine touches ffi (imports cffi or the extension module), and
-        _server, _cli, _migrate and _bench use the public client or _api, never the engine.
+        _server, _cli and _migrate use the public client or _api, never the engine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LINES_MAX = 600
 MANUAL = "vexfs.h"
 MANUAL_LINES_MAX = 800
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
-NO_ENGINE = ("_server", "_cli", "_migrate", "_bench")
+NO_ENGINE = ("_server", "_cli", "_migrate")
 
 
 def check_c(path: Path) -> Iterator[str]:

@@ -93,7 +93,8 @@ def load(n: int) -> Rows:
     return _wordnet(Path(folder), n) if folder else generate(n)
 
 
-def _loader(folder: Path) -> ModuleType:
+def loader(folder: Path) -> ModuleType:
+    """The module load.py of a directory of data sets."""
     spec = importlib.util.spec_from_file_location("vexfs_data_load", folder / "load.py")
     if spec is None or spec.loader is None or not (folder / "load.py").is_file():
         raise SystemExit(f"VEXFS_DATA={folder} has no load.py")
@@ -103,7 +104,7 @@ def _loader(folder: Path) -> ModuleType:
 
 
 def _wordnet(folder: Path, n: int) -> Rows:
-    module = _loader(folder)
+    module = loader(folder)
     base, queries, _, _, texts, metadatas = module.load(WORDNET)
     n = min(n, len(base))
     wheres = {entry["name"]: entry["where"] for entry in module.load_filters(WORDNET)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from vexfs_chroma._cli import _backup, _export, _import, _integrity, _stats
+from vexfs_chroma._cli import _backup, _bench, _export, _import, _integrity, _stats
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.add_typer(_import.app, name="import")
 app.add_typer(_export.app, name="export")
+app.add_typer(_bench.app, name="bench")
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
 app.command("stats")(_stats.stats)
