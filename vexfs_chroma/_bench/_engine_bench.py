@@ -28,7 +28,7 @@ ENGINE = f"{OURS} (C)"
 NOTES = (
     "QPS: 1 / mean time of the library's call from Python, one float32 query at a time; of a few",
     "  rounds over all queries the quickest; one thread, the process may use one CPU",
-    f"{ENGINE}: the same by the engine's own clock, in microseconds: without Python and the binding",
+    f"{ENGINE}: the same by the engine's own clock of microseconds: without Python and binding",
     "QPS at a recall: between the two points of the sweep around it, log(QPS) linear in recall; a",
     "  sweep that begins above the recall counts with its first point",
     "recall@10 against exact neighbours by float64 distance: of equally near rows any counts",
