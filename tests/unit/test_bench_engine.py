@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import textwrap
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chromadb.errors import InvalidArgumentError
 from typer.testing import CliRunner
 
+from vexfs_chroma import _engine
 from vexfs_chroma._bench import _engine_bench, _engine_task, _indexes, _task, _vectors
 from vexfs_chroma._bench._progress import Progress
 from vexfs_chroma._bench._results import HIGHER, Report
 from vexfs_chroma._cli._app import app
+from vexfs_chroma._engine._searcher import Searcher
 
 DUMMY = """
 import time
@@ -219,6 +223,25 @@ def test_rounds_are_as_many_as_there_is_time_for() -> None:
     index.build(rows)
     assert len(_engine_task.search(index, rows[:5], 3, 4, 100.0)["rates"]) == 4
     assert len(_engine_task.search(index, rows[:5], 3, 4, 0.0)["rates"]) == 1
+
+
+def test_searcher_finds_what_query_finds() -> None:
+    rows = _vectors.Generator(8).rows(200, 0)
+    database, id = _engine.Database(None, index_rows=1), uuid.uuid4()
+    database.create_collection(id, "cosine")
+    collection = database.open_collection(id)
+    collection.write("add", [str(row) for row in range(200)], rows, None, None, None)
+    collection.wait_for_index()
+    with Searcher(collection) as searcher:
+        for query in rows[:10]:
+            ids, distances = searcher.nearest(query, 7)
+            found = collection.query(query[None], 7)
+            assert ids == found.ids
+            assert found.distances is not None
+            assert distances.tolist() == found.distances.tolist()
+        with pytest.raises(InvalidArgumentError, match="dimension"):
+            searcher.nearest(rows[0, :4].copy(), 7)
+    database.close()
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from vexfs_chroma import _engine
 from vexfs_chroma._bench._indexes._base import Index, Matrix, Setup, size_of
+from vexfs_chroma._engine._searcher import Searcher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,8 @@ class Vexfs(Index):
 
     distribution = "vexfs-chroma"
     note = (
-        "engine collection on disk, durable, automatic codes; one call of the cffi binding per "
-        "query, which returns ids and distances"
+        "engine collection on disk, durable, automatic codes; a query is one call by cffi "
+        "(Searcher), which returns ids and distances"
     )
 
     def __init__(self, setup: Setup) -> None:
@@ -33,6 +34,7 @@ class Vexfs(Index):
         id = uuid.uuid4()
         self._database.create_collection(id, setup.space)
         self._collection = self._database.open_collection(id)
+        self._searcher = Searcher(self._collection).__enter__()
         self._ef = setup.ef_construction
         self.set_knob(self._ef)
 
@@ -51,13 +53,17 @@ class Vexfs(Index):
             max_neighbors=self.setup.m, ef_construction=self.setup.ef_construction, ef_search=value
         )
 
+    def prepare(self, query: Matrix) -> Any:
+        """One vector."""
+        return query
+
     def search(self, query: Any, k: int) -> Any:
         """One query."""
-        return self._collection.query(query, k)
+        return self._searcher.nearest(query, k)
 
     def rows_of(self, answer: Any) -> Sequence[int]:
         """The ids are the numbers."""
-        return [int(id) for id in answer.ids]
+        return [int(id) for id in answer[0]]
 
     def extra(self, queries: Matrix, k: int) -> dict[str, float]:
         """The engine's own clock, what it read, and that relative to what memory can deliver."""
@@ -83,4 +89,5 @@ class Vexfs(Index):
 
     def close(self) -> None:
         """Close the database."""
+        self._searcher.__exit__()
         self._database.close()
