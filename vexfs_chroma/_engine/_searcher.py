@@ -15,6 +15,7 @@ from vexfs_chroma._engine._vexfs import ffi, lib
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from vexfs_chroma._engine._collection import Collection
 
@@ -28,7 +29,7 @@ class Searcher:
         self._handle = collection._handle
         self._out = ffi.new("vex_result **")
 
-    def __enter__(self) -> Searcher:
+    def __enter__(self) -> Self:
         self._collection = self._handle.__enter__()
         return self
 
