@@ -26,6 +26,8 @@ STEPS: dict[str, Callable[[Session], Result]] = {
     "filtered": _steps.filtered,
     "read": _steps.read,
     "write": _steps.write,
+    "single adds": _steps.single_adds,
+    "selected": _steps.selected,
     "graph": _graph.graph,
 }
 
@@ -48,9 +50,12 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """What `to_json` made."""
         fields: dict[str, Any] = json.loads(text)
-        sizes: dict[str, Any] = fields.pop("sizes")
-        sizes["efs"] = tuple(sizes["efs"])
-        return cls(**fields, sizes=Sizes(**sizes))
+        return cls(**{**fields, "sizes": sizes_of(fields["sizes"])})
+
+
+def sizes_of(fields: dict[str, Any]) -> Sizes:
+    """Sizes that went through JSON."""
+    return Sizes(**{**fields, "efs": tuple(fields["efs"])})
 
 
 def result_to_json(result: Result) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from vexfs_chroma._bench._results import HIGHER, LOWER
+from vexfs_chroma._bench._truth import RECALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,21 +56,33 @@ def head(report: Report) -> Iterator[str]:
 
 
 def by_figure(report: Report, group: str, ours: str) -> Table:
-    """A line for each figure, a column for each library, and how many times better ours is."""
-    libraries = report.libraries(group)
+    """A line for each figure, a column for each library, and how many times better ours is.
+
+    Recall has columns of its own, in the lines of what it is the recall of.
+    """
+    libraries, figures = report.libraries(group), _of(report, group)
+    recalls = {figure.name: figure for figure in figures if figure.name.endswith(RECALL)}
+    others = [library for library in libraries if library != ours]
     table = Table(title=group, title_justify="left")
     table.add_column("")
     table.add_column("better")
     for library in libraries:
         table.add_column(library, justify="right")
-    others = [library for library in libraries if library != ours]
     for library in others if ours in libraries else []:
         table.add_column(f"x {library}", justify="right")
-    for figure in _of(report, group):
+    for library in libraries if recalls else []:
+        table.add_column(f"recall {library}", justify="right")
+    for figure in figures:
+        if figure.name in recalls:
+            continue
         cells = [number(figure.median(library)) for library in libraries]
         factors = [figure.factor(ours, other) for other in others] if ours in libraries else []
-        times = ["" if factor is None else f"{number(factor)}x" for factor in factors]
-        table.add_row(figure.name, _ARROWS.get(figure.better, ""), *cells, *times)
+        cells += ["" if factor is None else f"{number(factor)}x" for factor in factors]
+        if recalls:
+            of = recalls.get(figure.name.rpartition(", ")[0] + RECALL)
+            found = [of.median(library) if of else None for library in libraries]
+            cells += ["" if value is None else f"{value:.4f}" for value in found]
+        table.add_row(figure.name, _ARROWS.get(figure.better, ""), *cells)
     return table
 
 

@@ -4,6 +4,7 @@ child runs alone or, where the data are in memory only, after those before it.
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +35,7 @@ class Sizes:
     filtered: int = 50
     repeats: int = 10
     writes: int = 5000
+    singles: int = 300
     graph_queries: int = 1000
     graph_repeats: int = 5
     efs: tuple[int, ...] = (10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600)
@@ -124,6 +126,7 @@ def query(session: Session) -> Result:
     )
     figures = {
         "query, p50 ms": _measure.percentile_ms(times, 50),
+        "query, p95 ms": _measure.percentile_ms(times, 95),
         "query, p99 ms": _measure.percentile_ms(times, 99),
         f"{len(some)} queries at once, QPS": len(some) / at_once * 1e3,
     }
@@ -202,6 +205,39 @@ def write(session: Session) -> Result:
         "delete": (changed, lambda b: rows.delete(ids=b.ids)),
     }
     return Result({f"{name}, rows/s": _rate(*step) for name, step in steps.items()})
+
+
+def single_adds(session: Session) -> Result:
+    """Add records one at a time, each acknowledged."""
+    rows, source = session.open(), session.stored.batch(0)
+    count = min(session.sizes.singles, len(source.ids))
+    _warm_up(session)
+    started = time.perf_counter()
+    for i in range(count):
+        record = source.part(i, i + 1)
+        record.ids = [f"single-{i}"]
+        rows.add(**record.arguments())
+    took = time.perf_counter() - started
+    rows.delete(ids=[f"single-{i}" for i in range(count)])
+    return Result({"single adds, rows/s": count / took})
+
+
+def selected(session: Session) -> Result:
+    """Count, and get the ids of, the records that a filter selects.
+
+    Where `count` takes no filter, counting is getting the ids and counting those.
+    """
+    rows, figures = session.open(), dict[str, float]()
+    _warm_up(session)
+    counts = "where" in inspect.signature(rows.count).parameters
+    for filter in session.stored.filters():
+        given = filter.arguments()
+        ids = partial(rows.get, include=[], **given)
+        count = partial(rows.count, **given) if counts else ids
+        for name, call in (("count", count), ("get ids", ids)):
+            calls = [call] * session.sizes.repeats
+            figures[f"{name}, {filter.label}, ms"] = _measure.median_ms(calls)
+    return Result(figures)
 
 
 def _rate(batch: Batch, call: Callable[[Batch], object]) -> float:

@@ -78,6 +78,38 @@ def engine(
         _engine_bench.run(plan, folder, report, progress)
 
 
+@app.command()
+def api(
+    rows: int | None = _ROWS,
+    quick: bool = _QUICK,
+    runs: int | None = _RUNS,
+    peers: str | None = _PEERS,
+    json: Path | None = _JSON,
+) -> None:
+    """Compare the clients: adding, queries, filters, reads, writes, opening, memory, disk.
+
+    100,000 records with documents and metadata: WordNet where VEXFS_DATA names it, else generated.
+    Libraries: vexfs_chroma and chromadb, and both with -ephemeral.
+    """
+    from vexfs_chroma._bench import _api_bench
+    from vexfs_chroma._bench._peers import PEERS, VECTORS_ONLY
+    from vexfs_chroma._bench._steps import Sizes
+
+    with explained():
+        known = [name for name, peer in PEERS.items() if peer.storage != VECTORS_ONLY]
+        few = Sizes(queries=100, filtered=10, repeats=3, writes=1000, singles=50)
+        count = rows or (12_000 if quick else 100_000)
+        plan = _api_bench.Plan(
+            peers=_chosen(peers, known, "libraries") or [_api_bench.OURS, _api_bench.THEIRS],
+            rows=count,
+            runs=runs or (1 if quick else 3),
+            sizes=few if quick else Sizes(),
+            marks=(count, count, 1000) if quick else (100_000, 100_000, 10_000),
+        )
+    with _bench("api", json) as (report, folder, progress):
+        _api_bench.run(plan, folder, report, progress)
+
+
 def _chosen(given: str | None, known: list[str], what: str) -> list[str] | None:
     """Names separated by commas; None where nothing was given.  A wrong one raises ValueError."""
     if given is None:
