@@ -33,8 +33,8 @@ NOTES = (
     "batch insert: add() of batches of 10,000 x 128 ndarrays with ids, durable, until acknowledged",
     "metadata reads and updates: get(ids) then update(ids, metadatas), 1,000 records a call; rows",
     "  read and rows updated, together, per second",
-    "search in batches: query() of 1,000 x 128 ndarrays over 10,000 records, ids and distances, with",
-    "  the least ef of a few that has recall 0.95",
+    "search in batches: query() of 1,000 x 128 ndarrays over 10,000 records, ids and distances,",
+    "  with the least ef of a few that has recall 0.95",
     "engine search: one query at a time over the same records, same ef, by a Searcher",
     "memory: growth of the process that adds 100,000 x 384 vectors, indexes and queries them",
 )

@@ -54,6 +54,11 @@ def growth(before: dict[str, float]) -> dict[str, float]:
     return {name: now[name] - before[name] for name in before if name in now}
 
 
+def memory_now() -> dict[str, float]:
+    """What `memory` says, by names for a size instead of a growth."""
+    return {name.replace(" growth", ""): value for name, value in memory().items()}
+
+
 def disk_mb(path: Path) -> float:
     """What a directory takes on the disk, in allocated blocks: holes are free, reserves are not."""
     return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()) / 1e6
