@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from vexfs_chroma._bench._results import HIGHER
@@ -118,5 +119,7 @@ def table(changes: Sequence[Change]) -> Table:
     for change in changes:
         cells = (number(change.before), number(change.now), f"{change.ratio:.2f}x")
         band, style = f"{change.band:.1%}", _STYLES[change.verdict]
-        shown.add_row(change.group, change.name, *cells, band, change.verdict, style=style)
+        shown.add_row(
+            escape(change.group), escape(change.name), *cells, band, change.verdict, style=style
+        )
     return shown

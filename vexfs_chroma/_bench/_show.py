@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from vexfs_chroma._bench._results import HIGHER, LOWER
@@ -67,11 +68,11 @@ def by_figure(report: Report, group: str, ours: str) -> Table:
     table.add_column("")
     table.add_column("better")
     for library in libraries:
-        table.add_column(library, justify="right")
+        table.add_column(escape(library), justify="right")
     for library in others if ours in libraries else []:
-        table.add_column(f"x {library}", justify="right")
+        table.add_column(f"x {escape(library)}", justify="right")
     for library in libraries if recalls else []:
-        table.add_column(f"recall {library}", justify="right")
+        table.add_column(f"recall {escape(library)}", justify="right")
     for figure in figures:
         if figure.name in recalls:
             continue
@@ -82,7 +83,7 @@ def by_figure(report: Report, group: str, ours: str) -> Table:
             of = recalls.get(figure.name.rpartition(", ")[0] + RECALL)
             found = [of.median(library) if of else None for library in libraries]
             cells += ["" if value is None else f"{value:.4f}" for value in found]
-        table.add_row(figure.name, _ARROWS.get(figure.better, ""), *cells)
+        table.add_row(escape(figure.name), _ARROWS.get(figure.better, ""), *cells)
     return table
 
 
@@ -92,13 +93,13 @@ def by_library(report: Report, group: str) -> Table:
     table = Table(title=group, title_justify="left")
     table.add_column("", no_wrap=True)
     for figure in figures:
-        table.add_column(figure.name, justify="right")
+        table.add_column(escape(figure.name), justify="right")
     first = figures[0] if figures else None
     libraries = report.libraries(group)
     if first is not None:
         libraries.sort(key=lambda library: -(first.median(library) or 0))
     for library in libraries:
-        table.add_row(library, *(number(figure.median(library)) for figure in figures))
+        table.add_row(escape(library), *(number(figure.median(library)) for figure in figures))
     return table
 
 
@@ -113,7 +114,7 @@ def checks(report: Report) -> Table:
     for check in report.checks:
         unit = check.unit if check.unit == "x" else f" {check.unit}" if check.unit else ""
         measured = "-" if check.measured is None else f"{number(check.measured)}{unit}"
-        cells = (check.group, check.name, measured, check.target)
+        cells = (escape(check.group), escape(check.name), measured, check.target)
         table.add_row(*cells, check.verdict, style=_STYLES[check.verdict])
     return table
 
