@@ -39,7 +39,8 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch load dist clean
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch peers load \
+	dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -225,8 +226,12 @@ build/.fuzz-tools:
 recall: $(EXTENSION) $(TEST_DEPENDENCIES) $(BENCH_DEPENDENCIES) ## recall of the graph against hnswlib, on the data sets of VEXFS_DATA and generated ones
 	$(BIN)/pytest -q -s -m slow tests/data/test_recall.py $(ARGS)
 
-bench: $(EXTENSION) $(BENCH_DEPENDENCIES) ## measurements beside chromadb and hnswlib (ARGS="--quick")
-	$(BIN)/python -m vexfs_chroma._bench $(ARGS)
+bench: $(EXTENSION) $(BENCH_DEPENDENCIES) ## vexctl bench (ARGS="api --quick", "engine", "scenarios")
+	$(BIN)/python -m vexfs_chroma._cli bench $(or $(ARGS),api)
+
+# Not all of them are there for every machine: what cannot be installed is left out.
+peers: $(BENCH_DEPENDENCIES) ## install what `vexctl bench engine` compares with, as far as that goes
+	@$(BIN)/python tools/install_peers.py
 
 build/bench_batch: csrc/tests/bench_batch_driver.c $(ENGINE_C) Makefile
 	@mkdir -p build

@@ -22,6 +22,7 @@ from vexfs_chroma._bench import (
     _truth,
     _vectors,
 )
+from vexfs_chroma._bench._peers import PERSISTENT
 from vexfs_chroma._bench._progress import Progress
 from vexfs_chroma._bench._results import HIGHER, LOWER, Check, Curve, Report
 from vexfs_chroma._bench._steps import Sizes
@@ -42,7 +43,15 @@ def verdicts(report: Report) -> dict[str, str]:
 # ---- api -----------------------------------------------------------------------------------------
 
 
-def test_api(tmp_path: Path) -> None:
+@pytest.fixture
+def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each starts with the import of chromadb."""
+    steps = [step for (step,) in _api_bench.STEPS[PERSISTENT]]
+    monkeypatch.setitem(_api_bench.STEPS, PERSISTENT, [steps[:1], steps[1:]])
+    monkeypatch.setattr(_api_bench, "_IMPORTS", 1)
+
+
+def test_api(few_processes: None, tmp_path: Path) -> None:
     plan = _api_bench.Plan(rows=600, runs=1, sizes=SIZES, marks=(300, 300, 20))
     report = Report("api")
     _api_bench.run(plan, tmp_path, report, Progress())
@@ -103,7 +112,9 @@ def test_targets_of_the_api() -> None:
     assert found["disk, MB v chromadb"] == "not measured"
 
 
-def test_what_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_named(
+    few_processes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_api_bench, "TASK", "vexfs_chroma._bench._api_task:no_such_function")
     plan = _api_bench.Plan(peers=["vexfs_chroma"], rows=100, runs=1, sizes=SIZES, marks=())  # type: ignore[arg-type]
     report = Report("api")
