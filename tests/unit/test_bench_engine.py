@@ -244,6 +244,14 @@ def test_searcher_finds_what_query_finds() -> None:
     database.close()
 
 
+def test_a_quicker_point_with_more_recall_counts() -> None:
+    points = [(0.90, 100.0), (0.96, 50.0), (0.97, 60.0), (0.995, 10.0)]
+    assert _engine_bench.reachable(0.95, points) == 60
+    assert _engine_bench.reachable(0.91, points) == pytest.approx(100 * 0.5 ** (1 / 6))
+    assert _engine_bench.reachable(0.996, points) is None
+    assert _engine_bench.reachable(0.95, [(0.99, 20.0)]) == 20
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 

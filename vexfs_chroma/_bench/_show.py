@@ -63,7 +63,7 @@ def by_figure(report: Report, group: str, ours: str) -> Table:
     """
     libraries, figures = report.libraries(group), _of(report, group)
     recalls = {figure.name: figure for figure in figures if figure.name.endswith(RECALL)}
-    others = [library for library in libraries if library != ours]
+    others = [library for library in libraries if not library.startswith(ours)]
     table = Table(title=group, title_justify="left")
     table.add_column("")
     table.add_column("better")
