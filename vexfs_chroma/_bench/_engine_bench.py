@@ -30,7 +30,7 @@ NOTES = (
     "  rounds over all queries the quickest; one thread, the process may use one CPU",
     f"{ENGINE}: the same by the engine's own clock of microseconds: without Python and binding",
     "QPS at a recall: between the two points of the sweep around it, log(QPS) linear in recall; a",
-    "  sweep that begins above it counts with its first point, and a quicker one beyond counts, too",
+    "  sweep that begins above it counts with its first point, and so does a quicker one beyond",
     "recall@10 against exact neighbours by float64 distance: of equally near rows any counts",
     "(recall 0.95), (recall 0.99): at the least effort of the sweep that reaches this recall",
     "build: from float32 rows in memory until all are searchable; CPU seconds of all threads;",
