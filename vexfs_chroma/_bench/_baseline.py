@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from vexfs_chroma._bench._results import HIGHER
+from vexfs_chroma._bench._results import HIGHER, recall_of
 from vexfs_chroma._bench._show import number
-from vexfs_chroma._bench._truth import RECALL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +83,7 @@ def _name(figure: Figure, library: str) -> str:
 def _band(figure: Figure, library: str) -> float:
     """How far the runs lie apart, relative to their median, and at least as much as is usual."""
     runs = figure.values[library]
-    if figure.name.endswith(RECALL):
+    if recall_of(figure.name):
         return max(_RECALL_BAND, max(runs) - min(runs))
     if len(runs) < 2:
         return _ONCE_BAND

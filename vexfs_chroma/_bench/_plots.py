@@ -9,7 +9,7 @@ import importlib.util
 import re
 from typing import TYPE_CHECKING, Any
 
-from vexfs_chroma._bench._results import Check, Report
+from vexfs_chroma._bench._results import Check, Report, recall_of
 from vexfs_chroma._bench._show import head, number
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _factors(report: Report, group: str, ours: str) -> list[tuple[str, str, floa
     for figure in report.figures:
         for library in figure.values if figure.group == group else ():
             factor = None if library.startswith(ours) else figure.factor(ours, library)
-            if factor is not None and not figure.name.endswith("recall@10"):
+            if factor is not None and not recall_of(figure.name):
                 found.append((figure.name, library, factor))
     return found
 

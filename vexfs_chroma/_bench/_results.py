@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 HIGHER, LOWER, NEITHER = "higher", "lower", ""
+_RECALL = ", recall@"  # the name of a figure is what was asked, this, and k
+
+
+def recall_of(name: str) -> str | None:
+    """What a figure is the recall of; None where it is something else."""
+    asked, found, _ = name.rpartition(_RECALL)
+    return asked if found else None
 
 
 @dataclass(slots=True)

@@ -115,13 +115,14 @@ def searches(
             ]
         )
         answers = list(itertools.chain.from_iterable(answer["ids"] for answer in found))
-        figures |= {f"queries in batches of {AT_ONCE}, QPS": len(queries) / sum(times)}
+        asked = f"queries in batches of {AT_ONCE}"
+        figures |= {f"{asked}, QPS": len(queries) / sum(times)}
         figures |= _percentiles(times, "batch")
     else:
         times, found = _timed([lambda q=q: world.search(q, k, include) for q in queries])  # type: ignore[misc]
-        answers = [answer["ids"][0] for answer in found]
+        asked, answers = "query", [answer["ids"][0] for answer in found]
         figures |= _percentiles(times) | {"query, QPS": len(times) / sum(times)}
-    figures["query, recall@10"] = _recall(world, answers, k)
+    figures[f"{asked}, recall@{k}"] = _recall(world, answers, k)
     world.client.close()
     return figures
 

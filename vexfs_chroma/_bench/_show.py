@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from vexfs_chroma._bench._results import HIGHER, LOWER
-from vexfs_chroma._bench._truth import RECALL
+from vexfs_chroma._bench._results import HIGHER, LOWER, recall_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +61,7 @@ def by_figure(report: Report, group: str, ours: str) -> Table:
     Recall has columns of its own, in the lines of what it is the recall of.
     """
     libraries, figures = report.libraries(group), _of(report, group)
-    recalls = {figure.name: figure for figure in figures if figure.name.endswith(RECALL)}
+    recalls = {recall_of(figure.name): figure for figure in figures if recall_of(figure.name)}
     others = [library for library in libraries if not library.startswith(ours)]
     table = Table(title=group, title_justify="left")
     table.add_column("")
@@ -74,13 +73,13 @@ def by_figure(report: Report, group: str, ours: str) -> Table:
     for library in libraries if recalls else []:
         table.add_column(f"recall {escape(library)}", justify="right")
     for figure in figures:
-        if figure.name in recalls:
+        if recall_of(figure.name):
             continue
         cells = [number(figure.median(library)) for library in libraries]
         factors = [figure.factor(ours, other) for other in others] if ours in libraries else []
         cells += ["" if factor is None else f"{number(factor)}x" for factor in factors]
         if recalls:
-            of = recalls.get(figure.name.rpartition(", ")[0] + RECALL)
+            of = recalls.get(figure.name.rpartition(", ")[0])
             found = [of.median(library) if of else None for library in libraries]
             cells += ["" if value is None else f"{value:.4f}" for value in found]
         table.add_row(escape(figure.name), _ARROWS.get(figure.better, ""), *cells)
