@@ -93,6 +93,9 @@ def _small(client: Any, vectors: Matrix, queries: Matrix) -> dict[str, float]:
         collection.update(ids=some, metadatas=changed)
         seconds += time.perf_counter() - started
         handled += 2 * len(found["ids"])
+        now = collection.get(ids=some, include=["metadatas"])
+        if now["metadatas"] != changed:
+            raise RuntimeError("an update of metadata was acknowledged and is not there")
     collection.wait_for_index()
     return {METADATA: handled / seconds} | _batches(collection, vectors, queries)
 
