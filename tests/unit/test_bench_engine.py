@@ -280,7 +280,7 @@ def test_command(dummies: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["--data", "moon"], "no data sets moon; there are wordnet"),
         (["--data", "sift"], "needs VEXFS_DATA"),
         (["--space", "l1"], "--space must be cosine or l2"),
-        (["--json", "no/such/place.json"], "its directory does not exist"),
+        (["--json", "no/such/place.json"], "there is no such directory"),
     ],
 )
 def test_wrong_usage_is_explained(
