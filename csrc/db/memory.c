@@ -228,6 +228,7 @@ static void forget_caches(vex_collection *collection) {
     vex_index_view *view = vex_collection_index_view(collection);
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
         vex_memo_forget(&snapshot->pays[i].file->memo);
+        vex_payfile_forget_blocks(snapshot->pays[i].file);
     }
     if (view != NULL) {
         vex_graph_free_idle(view->owner->graph);

@@ -98,6 +98,8 @@ static inline bool vex_payfile_may_have(const vex_payfile *file, uint64_t hash) 
 /* Row of an id (hash = vex_hash64 of it), or UINT32_MAX.  Offsets are checked: CORRUPT. */
 vex_status vex_payfile_find_id(const vex_payfile *file, const void *id, size_t len, uint64_t hash,
                                uint32_t *row);
+/* Its decoded blocks leave the cache of the process. */
+void vex_payfile_forget_blocks(const vex_payfile *file);
 /* Borrowed from the mapping. */
 vex_status vex_payfile_id(const vex_payfile *file, uint32_t row, const uint8_t **id, size_t *len);
 /* State of the plug-in that registered section_kind, or NULL. */

@@ -271,6 +271,12 @@ void vex_payload_reader_init(vex_payload_reader *reader, const vex_payfile *file
     vex_block_reader_init(&reader->uris, &file->uris);
 }
 
+void vex_payfile_forget_blocks(const vex_payfile *file) {
+    vex_block_cache_forget(file->documents.number);
+    vex_block_cache_forget(file->metadata.number);
+    vex_block_cache_forget(file->uris.number);
+}
+
 void vex_payload_reader_share(vex_payload_reader *reader) {
     vex_block_reader_share(&reader->documents);
     vex_block_reader_share(&reader->metadata);
