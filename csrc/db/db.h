@@ -325,7 +325,7 @@ bool vex_index_unload(vex_collection *collection, bool wait);
 
 /* ---- memory.c ---- */
 #ifdef VEX_TESTING
-extern uint32_t vex_memory_test_rest_ms; /* in the place of VEX_REST_MS, if not 0                  */
+extern _Atomic uint32_t vex_memory_test_rest_ms; /* in the place of VEX_REST_MS, if not 0          */
 #endif
 /* The collection is read or written: the pages that this uses are given back when it rests. */
 void vex_memory_note_use(vex_collection *collection);

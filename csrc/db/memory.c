@@ -20,7 +20,7 @@
 #define FOR_EVER UINT64_MAX
 
 #ifdef VEX_TESTING
-uint32_t vex_memory_test_rest_ms;
+_Atomic uint32_t vex_memory_test_rest_ms;
 #endif
 
 static uint32_t rest_ms(void) {
