@@ -176,6 +176,11 @@ char *vex_strdup(const char *text) {
     return copy ? memcpy(copy, text, bytes) : NULL;
 }
 
+uint64_t vex_mem_physical(void) {
+    const long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : UINT64_MAX;
+}
+
 void vex_mem_trim(void) {
 #if defined(__GLIBC__)
     malloc_trim(0);

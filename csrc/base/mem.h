@@ -20,10 +20,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-void *vex_malloc(size_t bytes);                 /* uninitialised; NULL when out of memory        */
-void *vex_calloc(size_t n, size_t bytes_each);  /* zeroed; checks the product                    */
+void *vex_malloc(size_t bytes);                /* uninitialised; NULL when out of memory        */
+void *vex_calloc(size_t n, size_t bytes_each); /* zeroed; checks the product                    */
 void *vex_realloc(void *p, size_t bytes);
-void vex_free(void *p);                         /* NULL is fine                                  */
+void vex_free(void *p); /* NULL is fine                                  */
 char *vex_strdup(const char *text);
 
 /* vex_realloc of an array to hold >= `needed` items: doubles *capacity, checks overflow.
@@ -45,13 +45,16 @@ void vex_mem_largest_reset(void);
  * milliseconds. */
 void vex_mem_trim(void);
 
+/* Bytes of memory that the machine has; UINT64_MAX: unknown. */
+uint64_t vex_mem_physical(void);
+
 /* ---- bulk buffers ---- */
 #define VEX_BULK_MAP_MIN ((size_t)2 << 20)
 
 typedef struct vex_bulk {
     void *data;
-    size_t bytes;      /* usable                                                                  */
-    bool mapped;       /* anonymous mapping (else heap)                                           */
+    size_t bytes; /* usable                                                                  */
+    bool mapped;  /* anonymous mapping (else heap)                                           */
 } vex_bulk;
 
 /* At least `bytes`, 64-byte aligned; content undefined. */
@@ -66,7 +69,7 @@ vex_status vex_arena_create(vex_arena **out, size_t chunk_bytes);
 void vex_arena_destroy(vex_arena *arena); /* NULL is fine */
 /* `align` is a power of two.  Blobs never move.  NULL: no memory. */
 void *vex_arena_alloc(vex_arena *arena, size_t bytes, size_t align);
-size_t vex_arena_bytes(const vex_arena *arena);                     /* reserved                   */
+size_t vex_arena_bytes(const vex_arena *arena); /* reserved                   */
 
 /* ---- growing byte string ---- */
 typedef struct vex_buf {
@@ -81,12 +84,27 @@ vex_status vex_buf_append_zeros(vex_buf *buf, size_t len);
 
 /* ---- counters (vex_stats) ---- */
 typedef enum vex_counter {
-    VEX_STAT_HEAP_BYTES, VEX_STAT_HEAP_BLOCKS, VEX_STAT_BULK_BYTES, VEX_STAT_BULK_MAPS,
-    VEX_STAT_BULK_MAPS_TOTAL, VEX_STAT_MAPPED_BYTES, VEX_STAT_MAPPED_FILES, VEX_STAT_OPEN_FILES,
-    VEX_STAT_DISTANCES, VEX_STAT_WAL_BYTES, VEX_STAT_WAL_SYNCS, VEX_STAT_SEGMENTS_WRITTEN,
-    VEX_STAT_BLOCKS_READ, VEX_STAT_DAMAGED_PARTS, VEX_STAT_SEGMENT_BYTES, VEX_STAT_COMPACTIONS,
-    VEX_STAT_COMPACTED_BYTES, VEX_STAT_GIVEN_BACK_BYTES, VEX_STAT_ROWS_FETCHED,
-    VEX_STAT_GRAPHS_UNLOADED, VEX_STAT_COUNT
+    VEX_STAT_HEAP_BYTES,
+    VEX_STAT_HEAP_BLOCKS,
+    VEX_STAT_BULK_BYTES,
+    VEX_STAT_BULK_MAPS,
+    VEX_STAT_BULK_MAPS_TOTAL,
+    VEX_STAT_MAPPED_BYTES,
+    VEX_STAT_MAPPED_FILES,
+    VEX_STAT_OPEN_FILES,
+    VEX_STAT_DISTANCES,
+    VEX_STAT_WAL_BYTES,
+    VEX_STAT_WAL_SYNCS,
+    VEX_STAT_SEGMENTS_WRITTEN,
+    VEX_STAT_BLOCKS_READ,
+    VEX_STAT_DAMAGED_PARTS,
+    VEX_STAT_SEGMENT_BYTES,
+    VEX_STAT_COMPACTIONS,
+    VEX_STAT_COMPACTED_BYTES,
+    VEX_STAT_GIVEN_BACK_BYTES,
+    VEX_STAT_ROWS_FETCHED,
+    VEX_STAT_GRAPHS_UNLOADED,
+    VEX_STAT_COUNT
 } vex_counter;
 
 void vex_stat_add(vex_counter counter, int64_t delta); /* relaxed atomic */

@@ -166,6 +166,13 @@ static bool needs_copy(vex_index *index, const vex_index_view *view, const vex_s
             (enough && vex_index_next_file(view, snapshot) != NULL));
 }
 
+/* Is the graph, which is asked often, not yet where walks are fastest? */
+static bool needs_holding(const vex_collection *collection, const vex_index_view *view) {
+    return view != NULL && atomic_load(&collection->index.queries) >= VEX_INDEX_QUERIES_HELD &&
+           vex_index_may_hold(collection) &&
+           (vex_graph_is_mapped(view->owner->graph) || !vex_graph_holds_rows(view->owner->graph));
+}
+
 static vex_status step(vex_collection *collection, const vex_index_view *view,
                        vex_snapshot *snapshot, bool *more) {
     vex_index *index = &collection->index;
@@ -175,7 +182,9 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     }
     if (collection->db->read_only) {
         *more = false;
-        return vex_index_load(collection, snapshot);
+        VEX_TRY(vex_index_load(collection, snapshot));
+        return needs_holding(collection, view) ? vex_index_hold(collection, view, snapshot)
+                                               : VEX_OK;
     }
     bool enough = vex_index_rows(snapshot) >= index->options.rows;
     if (view != NULL && !of_its_kind(view, snapshot)) {
@@ -190,6 +199,9 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     }
     if (needs_copy(index, view, snapshot, enough)) {
         return vex_index_copy(collection, snapshot);
+    }
+    if (needs_holding(collection, view)) {
+        return vex_index_hold(collection, view, snapshot);
     }
     vex_vecfile *file = vex_index_next_file(view, snapshot);
     *more = enough && file != NULL;
@@ -310,6 +322,7 @@ bool vex_index_unload(vex_collection *collection, bool wait) {
         index->unsaved = 0;
         index->loaded = 0;
         atomic_store(&index->load_tried, false);
+        atomic_store(&index->queries, 0);
         vex_index_publish(collection, NULL);
         vex_stat_add(VEX_STAT_GRAPHS_UNLOADED, 1);
     }
@@ -343,6 +356,12 @@ void vex_index_note_query(vex_collection *collection, const vex_index_view *view
                           const vex_snapshot *snapshot) {
     vex_index *index = &collection->index;
     if (view == NULL && !atomic_load_explicit(&index->load_tried, memory_order_relaxed)) {
+        vex_index_want(collection);
+    }
+    if (view != NULL &&
+        atomic_load_explicit(&index->queries, memory_order_relaxed) < VEX_INDEX_QUERIES_HELD &&
+        atomic_fetch_add_explicit(&index->queries, 1, memory_order_relaxed) + 1 ==
+            VEX_INDEX_QUERIES_HELD) {
         vex_index_want(collection);
     }
     if (!collection->db->read_only) {

@@ -34,20 +34,20 @@
 typedef struct vex_index_graph {
     atomic_uint refs;
     vex_graph *graph;
-    vex_vecfile **files;      /* by source; the builder's alone                                   */
+    vex_vecfile **files; /* by source; the builder's alone                                   */
     uint32_t n_files;
 } vex_index_graph;
 
 typedef struct vex_index_source {
     vex_vecfile *file;
-    uint32_t first;           /* node of row 0                                                    */
+    uint32_t first; /* node of row 0                                                    */
 } vex_index_source;
 
 /* What searches see: the files that are wholly in the graph.  Immutable. */
 typedef struct vex_index_view {
     atomic_uint refs;
     vex_index_graph *owner;
-    uint32_t n, end;          /* sources; nodes from `end` on are of files not yet in it          */
+    uint32_t n, end; /* sources; nodes from `end` on are of files not yet in it          */
     vex_index_source sources[];
 } vex_index_view;
 
@@ -58,28 +58,29 @@ void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
 #define VEX_TAIL_BYTES ((uint64_t)128 << 20)
 
 typedef struct vex_index {
-    pthread_mutex_t mu;       /* the builder's state: everything but `view` and atomics           */
+    pthread_mutex_t mu; /* the builder's state: everything but `view` and atomics           */
     vex_index_options options;
-    atomic_uint rows_min;     /* options.rows                                                     */
+    atomic_uint rows_min; /* options.rows                                                     */
     atomic_bool load_tried;
-    atomic_uint_least64_t look_ms;  /* read-only: when to look for a newer graph                  */
-    uint64_t loaded;          /* number of the graph file that `view` is of; 0: of none           */
-    bool no_files;            /* there is no graph file, as far as this process knows             */
+    atomic_uint_least64_t look_ms; /* read-only: when to look for a newer graph                  */
+    uint64_t loaded;     /* number of the graph file that `view` is of; 0: of none           */
+    atomic_uint queries; /* by the graph, until it is worth having in large pages             */
+    bool no_files;       /* there is no graph file, as far as this process knows             */
     pthread_mutex_t turnstile; /* writers that wait for the builder, one by one                   */
     atomic_uint_least64_t waiting_bytes; /* codes of files that are not in the graph              */
     atomic_uint_least64_t inserted;      /* rows, since the collection was opened                 */
-    atomic_uint ef;           /* of searches: options.ef                                          */
-    vex_index_view *view;     /* guarded by the collection's publish_mu; NULL: no graph           */
-    vex_graph_batch batch;    /* of the file after those in the view, when building               */
+    atomic_uint ef;        /* of searches: options.ef                                          */
+    vex_index_view *view;  /* guarded by the collection's publish_mu; NULL: no graph           */
+    vex_graph_batch batch; /* of the file after those in the view, when building               */
     bool building;
-    uint32_t dead_at_remap;   /* dead rows that the last remap could not shed                     */
-    uint64_t unsaved;         /* rows inserted or swept since it was saved                        */
-    uint64_t refused;         /* as many were unsaved when the disk had no room: not tried again
+    uint32_t dead_at_remap; /* dead rows that the last remap could not shed                     */
+    uint64_t unsaved;       /* rows inserted or swept since it was saved                        */
+    uint64_t refused;       /* as many were unsaved when the disk had no room: not tried again
                                  before there are more, or at closing                             */
-    uint32_t swept;           /* nodes below it were found by themselves (vex_graph_sweep_by)...  */
-    uint64_t changed;         /* ... before so many others were inserted                          */
-    uint64_t sweep_links;     /* added since `swept` was 0                                        */
-    uint32_t sweeps;          /* of all nodes, one after the other                                */
+    uint32_t swept;         /* nodes below it were found by themselves (vex_graph_sweep_by)...  */
+    uint64_t changed;       /* ... before so many others were inserted                          */
+    uint64_t sweep_links;   /* added since `swept` was 0                                        */
+    uint32_t sweeps;        /* of all nodes, one after the other                                */
 } vex_index;
 
 #endif

@@ -3,9 +3,12 @@
  */
 #include "db/index_internal.h"
 
+#include "store/residence.h"
+
 #include "base/poison.h"
 
 #define SLICE_MS 50
+#define HELD_SHARE 4u /* one part in so many of the memory of the machine for code rows, at most */
 #define SEED 0x5eed6a9fULL
 
 /* ---- loading ---- */
@@ -119,6 +122,27 @@ vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot) {
     return status;
 }
 
+bool vex_index_may_hold(const vex_collection *collection) {
+    return collection->db->options.memory_limit == 0 && !vex_db_volatile(collection->db);
+}
+
+static void hold_rows(vex_index_graph *owner) {
+    /* What there is no room for stays mapped, as it was. */
+    (void)vex_graph_hold_rows(owner->graph, vex_mem_physical() / HELD_SHARE);
+    for (uint32_t i = 0; i < owner->n_files; i++) {
+        vex_vecfile_give_back_codes(owner->files[i]);
+    }
+}
+
+vex_status vex_index_hold(vex_collection *collection, const vex_index_view *view,
+                          vex_snapshot *snapshot) {
+    if (vex_graph_is_mapped(view->owner->graph)) {
+        return vex_index_copy(collection, snapshot);
+    }
+    hold_rows(view->owner);
+    return VEX_OK;
+}
+
 /* ---- creating and extending ---- */
 
 /* The first file that the graph has not, and that can be in it. */
@@ -179,7 +203,11 @@ vex_status vex_index_begin_file(vex_collection *collection, const vex_index_view
         return VEX_OK;
     }
     if (view != NULL) {
-        return vex_index_add_file(view->owner, file, &first);
+        VEX_TRY(vex_index_add_file(view->owner, file, &first));
+        if (vex_index_may_hold(collection)) {
+            hold_rows(view->owner);
+        }
+        return VEX_OK;
     }
     vex_index_graph *owner = NULL;
     vex_index_view *empty = NULL;
@@ -187,6 +215,9 @@ vex_status vex_index_begin_file(vex_collection *collection, const vex_index_view
     vex_status status = vex_index_add_file(owner, file, &first);
     if (status == VEX_OK) {
         status = vex_index_make_view(owner, 0, &empty);
+    }
+    if (status == VEX_OK && vex_index_may_hold(collection)) {
+        hold_rows(owner);
     }
     vex_index_graph_release(owner); /* the view has its own reference */
     if (status == VEX_OK) {

@@ -8,8 +8,9 @@
 #include "db/db.h"
 
 /* ---- index.c ---- */
-vex_status vex_index_graph_create(vex_graph *graph, vex_index_graph **out); /* takes the graph      */
-void vex_index_graph_release(vex_index_graph *owner);                       /* NULL is fine         */
+vex_status vex_index_graph_create(vex_graph *graph,
+                                  vex_index_graph **out); /* takes the graph      */
+void vex_index_graph_release(vex_index_graph *owner);     /* NULL is fine         */
 /* Takes its own reference of the file. */
 vex_status vex_index_add_file(vex_index_graph *owner, vex_vecfile *file, uint32_t *first);
 /* A view of the first n files of the graph. */
@@ -31,6 +32,13 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
 /* Put a copy in memory in the place of a graph that is mapped: it is to be changed.  When its file is not
  * there any more there is none, and it will be built. */
 vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot);
+/* May memory be taken for what could be read where it is mapped?  Not for a tree in memory, and not when
+ * memory is limited. */
+bool vex_index_may_hold(const vex_collection *collection);
+/* One step towards links and code rows in large pages, which walks read fastest. */
+vex_status vex_index_hold(vex_collection *collection, const vex_index_view *view,
+                          vex_snapshot *snapshot);
+#define VEX_INDEX_QUERIES_HELD 64u /* calls: sooner it would not pay */
 /* The first file that the graph has not, and that can be in it; NULL: none. */
 vex_vecfile *vex_index_next_file(const vex_index_view *view, const vex_snapshot *snapshot);
 /* Live rows that can be in a graph. */

@@ -239,7 +239,9 @@ vex_status graph_note_source(vex_graph *g, uint64_t file_no, const void *rows, u
     const size_t page_bytes = (size_t)VEX_GRAPH_PAGE * g->params.codes.stride;
     graph_tables *t = tables_of(g);
     for (size_t page = begin >> PAGE_SHIFT; page < pages; page++) {
-        t->pages[page] = (const uint8_t *)rows + (page - (begin >> PAGE_SHIFT)) * page_bytes;
+        atomic_store_explicit(&t->pages[page],
+                              (const uint8_t *)rows + (page - (begin >> PAGE_SHIFT)) * page_bytes,
+                              memory_order_release);
     }
     g->sources[g->n_sources++] = (vex_graph_source){file_no, n, (uint32_t)begin};
     atomic_store_explicit(&g->n_ids, (uint32_t)end, memory_order_release);

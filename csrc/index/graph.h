@@ -71,6 +71,12 @@ vex_status vex_graph_add_source(vex_graph *graph, uint64_t file_no, const void *
                                 uint32_t *first);
 /* One thread: not beside vex_graph_add_source. */
 uint32_t vex_graph_sources(const vex_graph *graph, const vex_graph_source **out);
+/* Copy the rows of sources that were not offered before to large pages, which walks read up to twice
+ * as fast: of those with 2 MiB or more, and at most `most` bytes in all.  One thread, beside anything
+ * but adding sources.  VEX_ERR_NO_MEMORY: the rest stays where it is. */
+vex_status vex_graph_hold_rows(vex_graph *graph, uint64_t most);
+/* Were all sources offered? */
+bool vex_graph_holds_rows(vex_graph *graph);
 /* Ids are below this. */
 uint32_t vex_graph_end(const vex_graph *graph);
 /* Nodes that are inserted. */

@@ -62,7 +62,7 @@ typedef struct graph_chunk {
 typedef struct graph_tables {
     struct graph_tables *older;
     size_t capacity; /* of each array */
-    const uint8_t **pages;
+    _Atomic(const uint8_t *) *pages;
     uint8_t **chunks;
     uint8_t **uppers;
     graph_chunk **chained; /* by chunk */
@@ -86,8 +86,8 @@ struct vex_graph {
     pthread_mutex_t structure; /* sources, tables, phi, entry, the first nodes */
     vex_graph_source *sources;
     size_t sources_capacity;
-    uint32_t n_sources;
-    vex_bulk *memory; /* chunks of both kinds */
+    uint32_t n_sources, n_held; /* n_held: the first ones, see graph_hold.c */
+    vex_bulk *memory;           /* chunks of both kinds */
     size_t n_memory, memory_capacity;
     uint32_t n_chunks, n_uppers, n_lists; /* n_lists: upper lists given out */
     vex_container file; /* of a graph that is mapped: its records are there, and never change */
@@ -163,7 +163,7 @@ static inline float key_distance(uint64_t key) {
 /* ---- places ---- */
 
 static inline const uint8_t *row_at(const vex_graph *g, const graph_tables *t, uint32_t id) {
-    return t->pages[id >> PAGE_SHIFT] +
+    return atomic_load_explicit(&t->pages[id >> PAGE_SHIFT], memory_order_acquire) +
            (size_t)(id & (VEX_GRAPH_PAGE - 1)) * g->params.codes.stride;
 }
 static inline graph_chunk *chunk_at(const graph_tables *t, uint32_t id) {

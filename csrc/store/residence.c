@@ -64,6 +64,12 @@ void vex_vecfile_give_back(const vex_vecfile *file, bool codes) {
     }
 }
 
+void vex_vecfile_give_back_codes(const vex_vecfile *file) {
+    if (file->codes != NULL) {
+        give_back(&file->container, file->codes, (uint64_t)file->rows * file->code_form.stride);
+    }
+}
+
 void vex_payfile_give_back(const vex_payfile *file) {
     give_back(&file->container, file->container.map, file->container.size);
 }

@@ -14,10 +14,10 @@
 /* Bytes in memory, by what they are; of files in a tree in memory all bytes. */
 typedef struct vex_residence {
     uint64_t vectors, codes;
-    uint64_t keys;            /* of rows: seqs, norms, ids and their index                        */
-    uint64_t documents;       /* and metadata, uris                                               */
-    uint64_t columns, text;   /* what filters read                                                */
-    uint64_t mapped;          /* all bytes of the files, in memory or not                         */
+    uint64_t keys;          /* of rows: seqs, norms, ids and their index                        */
+    uint64_t documents;     /* and metadata, uris                                               */
+    uint64_t columns, text; /* what filters read                                                */
+    uint64_t mapped;        /* all bytes of the files, in memory or not                         */
 } vex_residence;
 
 /* Add a file. */
@@ -28,6 +28,7 @@ uint64_t vex_container_residence(const vex_container *container);
 
 /* Of a vector file the vectors; with `codes` all the rest, too. */
 void vex_vecfile_give_back(const vex_vecfile *file, bool codes);
+void vex_vecfile_give_back_codes(const vex_vecfile *file);
 void vex_payfile_give_back(const vex_payfile *file);
 
 #endif

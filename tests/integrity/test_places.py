@@ -280,11 +280,11 @@ def crc32c(data: bytes) -> int:
 
 def test_what_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "chroma.sqlite3").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "nowhere"):
+    for tool in (vexfs_chroma.check, vexfs_chroma.repair):
+        with pytest.raises(vexfs_chroma.ForeignDatabaseError, match="vexctl import chroma"):
+            tool(tmp_path)
         with pytest.raises(NotFoundError):
-            vexfs_chroma.check(path)
-        with pytest.raises(NotFoundError):
-            vexfs_chroma.repair(path)
+            tool(tmp_path / "nowhere")
     with pytest.raises(vexfs_chroma.ForeignDatabaseError):
         vexfs_chroma.check(tmp_path / "chroma.sqlite3")
     assert [file.name for file in tmp_path.iterdir()] == ["chroma.sqlite3"]
