@@ -41,9 +41,9 @@ vex_status vex_graph_hold_rows(vex_graph *graph, uint64_t most) {
     for (; graph->n_held < graph->n_sources && status == VEX_OK; graph->n_held++) {
         const vex_graph_source *source = &graph->sources[graph->n_held];
         const uint64_t bytes = (uint64_t)source->rows * graph->params.codes.stride;
-        if (bytes >= VEX_BULK_MAP_MIN && bytes <= most) {
+        if (bytes >= VEX_BULK_MAP_MIN && graph->held_bytes + bytes <= most) {
             status = hold(graph, source);
-            most -= status == VEX_OK ? bytes : 0;
+            graph->held_bytes += status == VEX_OK ? bytes : 0;
         }
     }
     pthread_mutex_unlock(&graph->structure);

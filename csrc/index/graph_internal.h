@@ -87,7 +87,8 @@ struct vex_graph {
     vex_graph_source *sources;
     size_t sources_capacity;
     uint32_t n_sources, n_held; /* n_held: the first ones, see graph_hold.c */
-    vex_bulk *memory;           /* chunks of both kinds */
+    uint64_t held_bytes;
+    vex_bulk *memory; /* chunks of both kinds */
     size_t n_memory, memory_capacity;
     uint32_t n_chunks, n_uppers, n_lists; /* n_lists: upper lists given out */
     vex_container file; /* of a graph that is mapped: its records are there, and never change */

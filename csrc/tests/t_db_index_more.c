@@ -117,7 +117,7 @@ TEST(db_index_kind_is_changed) {
     check_sound(collection, 3000); /* nothing was written: asking for the graph is enough */
     CHECK_EQ(info_of(collection).quantization, VEX_QUANTIZE_SQ8);
     CHECK_OK(vex_collection_wait_index(collection, WAIT_MS)); /* what so many queries ask for */
-    CHECK_OK(vex_collection_wait_index(collection, 0));       /* there it is: no need to look again */
+    CHECK_OK(vex_collection_wait_index(collection, 0)); /* there it is: no need to look again */
     CHECK_STATUS(vex_collection_start_index(collection, 2), VEX_ERR_INVALID);
     close_all(db, collection);
 }
