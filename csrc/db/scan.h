@@ -19,7 +19,7 @@ typedef struct vex_scan {
     vex_topk *top;                     /* one per query; hit.source is a vector file's number, or
                                           n_vecs + a memtable's                                   */
     const bool *skip;                  /* by number of the vector file: leave it out; NULL: none  */
-    vex_near *room;                    /* VEX_NEAR_BATCH zeroed ones, to be cleared by the caller; NULL:
+    vex_near *room;                    /* zeroed ones, n or VEX_NEAR_BATCH, cleared by the caller; NULL:
                                           they are made anew for every call                       */
     vex_near *near;                    /* used inside: one per query, ...                         */
     vex_near_batch *batch;             /* ... and what they share when they are many              */

@@ -328,8 +328,9 @@ static vex_status search_parts(void *context, vex_pool_job *job) {
     vex_search search = *own.search;
     vex_query_plan counted = {.rows = search.plan->rows};
     vex_status status = VEX_OK;
+    const uint32_t rooms = parts->size < VEX_NEAR_BATCH ? parts->size : VEX_NEAR_BATCH;
     search.plan = &counted;
-    search.scan.room = vex_calloc(VEX_NEAR_BATCH, sizeof *search.scan.room);
+    search.scan.room = vex_calloc(rooms, sizeof *search.scan.room);
     own.search = &search;
     if (search.scan.room == NULL) {
         status = VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a search");
@@ -347,7 +348,7 @@ static vex_status search_parts(void *context, vex_pool_job *job) {
         vex_free(own.pool);
         vex_free(own.fetched);
     }
-    for (uint32_t q = 0; search.scan.room != NULL && q < VEX_NEAR_BATCH; q++) {
+    for (uint32_t q = 0; search.scan.room != NULL && q < rooms; q++) {
         vex_near_clear(&search.scan.room[q]);
     }
     vex_free(search.scan.room);
