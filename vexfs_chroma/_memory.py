@@ -34,7 +34,7 @@ class MemoryReport:
     caches: int
     """Results of filters with documents, and which ids files may have."""
     code_rows: int
-    """Pages of files: vectors in the short form that graphs read."""
+    """Vectors in the short form that graphs read: pages of files, and copies in large pages."""
     vectors: int
     """Pages of files: vectors as they were given."""
     documents: int
@@ -90,14 +90,18 @@ def memory_report(api: VexfsAPI, id: UUID | None = None) -> MemoryReport:
         + found.link_bytes
     )
     allocated = (
-        found.memtable_bytes + found.graph_bytes + found.search_bytes + found.cache_bytes
+        found.memtable_bytes
+        + found.graph_bytes
+        + found.held_bytes
+        + found.search_bytes
+        + found.cache_bytes
     ) + (0 if catalog.is_persistent else in_files)
     parts = {
         "memtables": found.memtable_bytes,
         "links": found.graph_bytes + found.link_bytes,
         "scratch": found.search_bytes,
         "caches": found.cache_bytes,
-        "code_rows": found.code_bytes,
+        "code_rows": found.code_bytes + found.held_bytes,
         "vectors": found.vector_bytes,
         "documents": found.document_bytes,
         "keys": found.key_bytes,

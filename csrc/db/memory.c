@@ -118,6 +118,7 @@ static void describe(vex_collection *collection, vex_collection_memory *out) {
     if (view != NULL) {
         const vex_container *file = vex_graph_file(view->owner->graph);
         out->graph_bytes += vex_graph_bytes(view->owner->graph);
+        out->held_bytes += vex_graph_held_bytes(view->owner->graph);
         out->link_bytes += file != NULL ? vex_container_residence(file) : 0;
         out->mapped_bytes += file != NULL ? file->size : 0;
         out->search_bytes += vex_graph_idle_bytes(view->owner->graph);

@@ -363,6 +363,7 @@ typedef struct vex_collection_memory {
     uint64_t key_bytes, document_bytes;   /* ... ids and numbers of rows; documents, metadata   */
     uint64_t column_bytes, text_bytes;    /* ... what filters read                              */
     uint64_t link_bytes;                  /* ... links, of a graph that nothing was added to    */
+    uint64_t held_bytes;                  /* allocated: copies of what graphs read              */
     uint64_t mapped_bytes;                /* all bytes of the files, in memory or not           */
 } vex_collection_memory;
 

@@ -171,6 +171,8 @@ typedef struct vex_graph_stats {
 
 /* Memory held, without the rows and what searches keep. */
 uint64_t vex_graph_bytes(const vex_graph *graph);
+/* What copies of rows take besides (vex_graph_hold_rows). */
+uint64_t vex_graph_held_bytes(vex_graph *graph);
 /* Memory of scratches that no search has at the moment; and free them. */
 uint64_t vex_graph_idle_bytes(vex_graph *graph);
 void vex_graph_free_idle(vex_graph *graph);

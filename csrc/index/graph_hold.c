@@ -30,7 +30,6 @@ static vex_status hold(vex_graph *g, const vex_graph_source *source) {
     VEX_TRY(vex_bulk_create(&copy, bytes));
     memcpy(copy.data, rows, bytes);
     g->memory[g->n_memory++] = copy;
-    g->bytes += copy.bytes;
     swap_pages(g, source, copy.data);
     return VEX_OK;
 }
@@ -48,6 +47,13 @@ vex_status vex_graph_hold_rows(vex_graph *graph, uint64_t most) {
     }
     pthread_mutex_unlock(&graph->structure);
     return status;
+}
+
+uint64_t vex_graph_held_bytes(vex_graph *graph) {
+    pthread_mutex_lock(&graph->structure);
+    const uint64_t bytes = graph->held_bytes;
+    pthread_mutex_unlock(&graph->structure);
+    return bytes;
 }
 
 bool vex_graph_holds_rows(vex_graph *graph) {

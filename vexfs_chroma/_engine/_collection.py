@@ -132,6 +132,7 @@ class Memory(msgspec.Struct, frozen=True):
     column_bytes: int
     text_bytes: int
     link_bytes: int
+    held_bytes: int
     mapped_bytes: int
 
 
