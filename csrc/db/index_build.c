@@ -129,18 +129,35 @@ bool vex_index_may_hold(const vex_collection *collection) {
 static void hold_rows(vex_index_graph *owner) {
     /* What there is no room for stays mapped, as it was. */
     (void)vex_graph_hold_rows(owner->graph, vex_mem_physical() / HELD_SHARE);
-    for (uint32_t i = 0; i < owner->n_files; i++) {
-        vex_vecfile_give_back_codes(owner->files[i]);
+    const vex_graph_source *sources = NULL;
+    const uint32_t n = vex_graph_sources(owner->graph, &sources);
+    for (uint32_t i = 0; i < n && i < owner->n_files; i++) {
+        if (sources[i].rows > 0 &&
+            vex_graph_row(owner->graph, sources[i].first) != owner->files[i]->codes) {
+            vex_vecfile_give_back_codes(owner->files[i]);
+        }
     }
 }
 
 vex_status vex_index_hold(vex_collection *collection, const vex_index_view *view,
                           vex_snapshot *snapshot) {
-    if (vex_graph_is_mapped(view->owner->graph)) {
-        return vex_index_copy(collection, snapshot);
+    if (!vex_graph_is_mapped(view->owner->graph)) {
+        hold_rows(view->owner);
+        return VEX_OK;
     }
-    hold_rows(view->owner);
-    return VEX_OK;
+    /* Where no copy can be had (its file is gone, or memory is short) the mapped graph goes on serving;
+     * so many more queries, and it is tried again. */
+    uint64_t number = 0;
+    vex_status status = vex_index_newest_file(collection->db, collection->dir, &number);
+    if (status == VEX_OK && number != 0 && number == collection->index.loaded) {
+        status = load_file(collection, snapshot, number, true);
+    }
+    vex_index_view *now = vex_collection_index_view(collection);
+    if (now == view) {
+        atomic_store(&collection->index.queries, 0);
+    }
+    vex_index_view_release(now);
+    return status == VEX_ERR_NO_MEMORY ? VEX_OK : status;
 }
 
 /* ---- creating and extending ---- */
