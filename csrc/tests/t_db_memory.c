@@ -222,6 +222,54 @@ TEST(db_memory_first_query_walks_the_stored_graph) {
     close_all(db, collection);
 }
 
+static bool is_held(vex_collection *collection) {
+    const vex_collection_memory memory = memory_of(collection);
+    return memory.link_bytes == 0 && memory.graph_bytes >= ROWS * 32 * sizeof(uint32_t);
+}
+
+static void check_often(vex_collection *collection, const answers *a) {
+    for (int n = 0; n < 70; n += QUERIES) {
+        check_same(collection, a);
+    }
+}
+
+/* A graph that is asked often is taken out of the pages of its file; where it cannot be, or memory is
+ * limited, it goes on serving from there. */
+TEST(db_memory_links_are_held_when_asked_often) {
+    const char *path = test_directory();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = filled(db);
+    answers a;
+    ask_all(collection, &a);
+    close_all(db, collection);
+    for (uint32_t flags = 0; flags <= VEX_OPEN_READ_ONLY; flags += VEX_OPEN_READ_ONLY) {
+        const vex_db_options options = {.flags = flags, .index_rows = INDEX_ROWS};
+        CHECK_OK(vex_db_open(path, &options, &db));
+        CHECK_OK(vex_collection_open(db, uuid, &collection));
+        check_often(collection, &a);
+        wait_until(is_held, collection);
+        check_often(collection, &a);
+        close_all(db, collection);
+    }
+    db = open_limited(path, 1ull << 40);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    check_often(collection, &a);
+    CHECK_OK(vex_collection_wait_index(collection, WAIT_MS));
+    CHECK(!is_held(collection));
+    close_all(db, collection);
+
+    db = open_indexed(path);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    check_same(collection, &a); /* it is mapped, and then its name goes */
+    CHECK_EQ(remove(graph_file(path)), 0);
+    check_often(collection, &a);
+    CHECK_OK(vex_collection_wait_index(collection, WAIT_MS));
+    CHECK_EQ(info_of(collection).indexed_rows, ROWS);
+    CHECK(!is_held(collection) && memory_of(collection).link_bytes > 0);
+    check_often(collection, &a);
+    close_all(db, collection);
+}
+
 /* ---- the limit ---- */
 
 static const uint8_t other_uuid[16] = {9};
