@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -275,11 +276,13 @@ class _Sqlite(Index):
         self._connection.load_extension(path)
         self._connection.execute(self._table())
 
+    @abc.abstractmethod
     def _extension(self) -> str:
-        raise NotImplementedError
+        """Path of the extension to load."""
 
+    @abc.abstractmethod
     def _table(self) -> str:
-        raise NotImplementedError
+        """The statement that creates the table."""
 
     def build(self, vectors: Matrix) -> None:
         """Insert in one transaction."""
