@@ -37,6 +37,12 @@ class IndexOperations(RecordOperations):
             op_indexing_progress=(info.rows - left) / info.rows if info.rows else 1.0,
         )
 
+    def takes_text_ranges(self, collection_id: UUID, key: str) -> bool:
+        """Whether a key may be compared with a text by order: it has strings, or nothing yet."""
+        with self._using(collection_id) as collection:
+            types = collection.engine.metadata_keys().get(key, 0)
+        return not types or bool(types & _engine.KEY_STRING)
+
     def wait_for_index(self, collection_id: UUID, timeout: float | None = None) -> None:
         """Have everything that is written by now in the graph, where one is wanted."""
         with self._using(collection_id) as collection:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.api.models.CollectionCommon import CollectionCommon, validation_context
 from chromadb.api.types import (
     ID,
     URI,
+    DeleteRequest,
     DeleteResult,
     Document,
     Embedding,
     FilterSet,
+    GetRequest,
     GetResult,
     IDs,
     Image,
@@ -23,6 +26,7 @@ from chromadb.api.types import (
     Metadata,
     OneOrMany,
     PyEmbedding,
+    QueryRequest,
     QueryResult,
     Where,
     WhereDocument,
@@ -30,12 +34,17 @@ from chromadb.api.types import (
 )
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma import _options, _plain
+from vexfs_chroma import _filters, _options, _plain
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._query_plan import QueryPlan
+
+# chromadb's own, without the decorator that says in which call an error is: ours has it.
+_validate_get = CollectionCommon._validate_and_prepare_get_request.__wrapped__  # type: ignore[attr-defined]
+_validate_query = CollectionCommon._validate_and_prepare_query_request.__wrapped__  # type: ignore[attr-defined]
+_validate_delete = CollectionCommon._validate_and_prepare_delete_request.__wrapped__  # type: ignore[attr-defined]
 
 # Without "data", which needs a loader.
 _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
@@ -93,10 +102,10 @@ class Collection(ChromaCollection):
             and _plain.plain_count(n_results)
             and _plain.plain_include(include, _QUERY_INCLUDES)
             and (matrix := _plain.plain_matrix(query_embeddings)) is not None
-            and _are_filters(where, where_document)
+            and (filters := self._plain_filters(where, where_document)) is not None
         ):
             result = self._api.query_records(
-                self.id, matrix, ids, n_results, where, where_document, include, exact=exact
+                self.id, matrix, ids, n_results, *filters, include, exact=exact
             )
             if result["embeddings"] is not None:
                 result["embeddings"] = [np.asarray(found) for found in result["embeddings"]]
@@ -147,6 +156,7 @@ class Collection(ChromaCollection):
             uris: URIs to compute embeddings from, and to keep.
         """
         if not self._write_plain("add", ids, embeddings, metadatas, documents, images, uris):
+            metadatas = _filters.stored_metadatas(metadatas)
             super().add(ids, embeddings, metadatas, documents, images, uris)
 
     def update(
@@ -163,6 +173,7 @@ class Collection(ChromaCollection):
         What is not given stays; metadata is merged by key.
         """
         if not self._write_plain("update", ids, embeddings, metadatas, documents, images, uris):
+            metadatas = _filters.stored_metadatas(metadatas)
             super().update(ids, embeddings, metadatas, documents, images, uris)
 
     def upsert(
@@ -176,6 +187,7 @@ class Collection(ChromaCollection):
     ) -> None:
         """Change the records that exist and add the others.  Takes what add() takes."""
         if not self._write_plain("upsert", ids, embeddings, metadatas, documents, images, uris):
+            metadatas = _filters.stored_metadatas(metadatas)
             super().upsert(ids, embeddings, metadatas, documents, images, uris)
 
     def get(
@@ -201,9 +213,9 @@ class Collection(ChromaCollection):
         if (
             (ids is None or wanted is not None)
             and _plain.plain_include(include, _GET_INCLUDES)
-            and _are_filters(where, where_document)
+            and (filters := self._plain_filters(where, where_document)) is not None
         ):
-            found = self._api._get(self.id, wanted, where, limit, offset, where_document, include)
+            found = self._api._get(self.id, wanted, filters[0], limit, offset, filters[1], include)
             if found["embeddings"] is not None:
                 found["embeddings"] = np.asarray(found["embeddings"])
             return found
@@ -267,6 +279,80 @@ class Collection(ChromaCollection):
         """Whether chromadb may compute sparse embeddings of what is written."""
         schema = self._model.serialized_schema or {}
         return any("sparse_vector" in types for types in schema.get("keys", {}).values())
+
+    # -- filters: chromadb checks its part of them (_filters.py) -----------------------------------
+
+    def _plain_filters(self, where: Any, where_document: Any) -> tuple[Any, Any] | None:
+        """The filters for the engine; None, when chromadb does not take its part of them."""
+        if where is None and where_document is None:
+            return None, None
+        try:
+            plain, ours = self._read_filters(where, where_document)
+            validate_filter_set(plain)
+        except Exception:  # noqa: BLE001 - chromadb's way raises it again, with its context
+            return None
+        return ours
+
+    def _read_filters(self, where: Any, where_document: Any) -> tuple[FilterSet, tuple[Any, Any]]:
+        """What chromadb is to check, and what the engine is to have."""
+
+        def takes_text(key: str) -> bool:
+            return self._api.takes_text_ranges(self.id, key)
+
+        plain, ours = _filters.read_where(where, takes_text)
+        plain_document, our_document = _filters.read_where_document(where_document)
+        return FilterSet(where=plain, where_document=plain_document), (ours, our_document)
+
+    @validation_context("get")
+    def _validate_and_prepare_get_request(
+        self, ids: Any, where: Any, where_document: Any, include: Include
+    ) -> GetRequest:
+        plain, ours = self._read_filters(where, where_document)
+        request: GetRequest = _validate_get(
+            self, ids, plain["where"], plain["where_document"], include
+        )
+        request["where"], request["where_document"] = ours
+        return request
+
+    @validation_context("query")
+    def _validate_and_prepare_query_request(
+        self,
+        query_embeddings: Any,
+        query_texts: Any,
+        query_images: Any,
+        query_uris: Any,
+        ids: Any,
+        n_results: int,
+        where: Any,
+        where_document: Any,
+        include: Include,
+    ) -> QueryRequest:
+        plain, ours = self._read_filters(where, where_document)
+        request: QueryRequest = _validate_query(
+            self,
+            query_embeddings,
+            query_texts,
+            query_images,
+            query_uris,
+            ids,
+            n_results,
+            plain["where"],
+            plain["where_document"],
+            include,
+        )
+        request["where"], request["where_document"] = ours
+        return request
+
+    @validation_context("delete")
+    def _validate_and_prepare_delete_request(
+        self, ids: Any, where: Any, where_document: Any, limit: int | None = None
+    ) -> DeleteRequest:
+        plain, ours = self._read_filters(where, where_document)
+        request: DeleteRequest = _validate_delete(
+            self, ids, plain["where"], plain["where_document"], limit
+        )
+        request["where"], request["where_document"] = ours
+        return request
 
     # -- beyond chromadb ---------------------------------------------------------------------------
 
@@ -387,14 +473,3 @@ class Collection(ChromaCollection):
 def _check_exact(exact: object) -> None:
     if not isinstance(exact, bool):
         raise InvalidArgumentError(f"exact must be True or False, got {exact!r}")
-
-
-def _are_filters(where: Any, where_document: Any) -> bool:
-    """Whether chromadb takes these as filters."""
-    if where is None and where_document is None:
-        return True
-    try:
-        validate_filter_set(FilterSet(where=where, where_document=where_document))
-    except Exception:  # noqa: BLE001 - chromadb's way raises it again, with its context
-        return False
-    return True

@@ -37,11 +37,26 @@ _COMPARISONS = {
 _ORDERINGS = {"$gt", "$gte", "$lt", "$lte"}
 _SETS = {"$in": _engine.F_IN, "$nin": _engine.F_NIN}
 _MEMBERSHIPS = {"$contains": _engine.F_CONTAINS, "$not_contains": _engine.F_NOT_CONTAINS}
+# Ours: strings in metadata (docs/filters.md).
+_TEXTS = {
+    "$contains_text": _engine.F_TEXT_CONTAINS,
+    "$not_contains_text": _engine.F_TEXT_NOT_CONTAINS,
+    "$icontains_text": _engine.F_TEXT_ICONTAINS,
+    "$not_icontains_text": _engine.F_TEXT_NOT_ICONTAINS,
+    "$starts_with": _engine.F_TEXT_STARTS,
+    "$not_starts_with": _engine.F_TEXT_NOT_STARTS,
+    "$istarts_with": _engine.F_TEXT_ISTARTS,
+    "$not_istarts_with": _engine.F_TEXT_NOT_ISTARTS,
+    "$ieq": _engine.F_TEXT_IEQ,
+    "$not_ieq": _engine.F_TEXT_NOT_IEQ,
+}
 _DOCUMENTS = {
     "$contains": _engine.F_DOC_CONTAINS,
     "$not_contains": _engine.F_DOC_NOT_CONTAINS,
     "$regex": _engine.F_DOC_REGEX,
     "$not_regex": _engine.F_DOC_NOT_REGEX,
+    "$icontains": _engine.F_DOC_ICONTAINS,
+    "$not_icontains": _engine.F_DOC_NOT_ICONTAINS,
 }
 _INT64_MIN, _INT64_MAX, _UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 _TYPE_NAMES = {"string": "Str", "int": "Int", "float": "Float", "bool": "Bool"}
@@ -95,6 +110,8 @@ class Clause:
         if len(condition) != 1:
             raise _invalid_where()
         ((op_name, operand),) = condition.items()
+        if op_name == "$exists":
+            return self._exists(key, operand)
         if key == DOCUMENT_KEY and op_name in _DOCUMENTS:
             if not _is_text(operand):
                 raise _invalid_where()
@@ -104,7 +121,7 @@ class Clause:
     def _compare(self, key: str, op_name: str, operand: Any) -> Filter:
         if op_name in _COMPARISONS:
             value_type, operand = _scalar(operand)
-            if op_name in _ORDERINGS and value_type not in {"int", "float"}:
+            if op_name in _ORDERINGS and value_type == "bool":
                 raise _invalid_where()
             self.needs_keys.append((key, value_type))
             if key == HIDDEN_DOCUMENT_KEY and value_type == "string":
@@ -124,7 +141,17 @@ class Clause:
             value_type, operand = _scalar(operand)
             self.needs_keys.append((key, value_type))
             return [_MEMBERSHIPS[op_name], key, operand]
+        if op_name in _TEXTS and _is_text(operand):
+            self.needs_keys.append((key, "string"))
+            return [_TEXTS[op_name], key, operand]
         raise _invalid_where()
+
+    def _exists(self, key: str, operand: Any) -> Filter:
+        if not isinstance(operand, bool):
+            raise _invalid_where()
+        if key in {DOCUMENT_KEY, HIDDEN_DOCUMENT_KEY}:  # every document contains the empty text
+            return [_engine.F_DOC_CONTAINS if operand else _engine.F_DOC_NOT_CONTAINS, ""]
+        return [_engine.F_EXISTS if operand else _engine.F_NOT_EXISTS, key]
 
     def _where_document(self, where: Any) -> Filter:
         if not isinstance(where, dict) or len(where) != 1:

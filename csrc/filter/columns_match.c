@@ -6,7 +6,7 @@
  *                others, for NE); its ends are found by bisection with vex_value_order's kin,
  *                which keeps one definition of the order
  *   membership   the operands' codes
- *   lists        the leaf's answer for every dictionary entry, as a bitmap
+ *   lists, text  the leaf's answer for every dictionary entry, as a bitmap
  * A leaf that does not look at the type's values (another type's operand, a list operator on a
  * scalar) has one answer for all of them, that for any one.
  * Then blocks of 64 entries are tested, one type after the other.
@@ -310,7 +310,13 @@ static vex_status make_test(const evaluation *e, vex_value_type type, vex_code_t
                        : make_dictionary_bitmap(e, test);
         }
         break;
+    case VEX_F_EXISTS:
+    case VEX_F_NOT_EXISTS:
+        break;
     default:
+        if (is_string && leaf->op >= VEX_F_TEXT_CONTAINS) {
+            return make_dictionary_bitmap(e, test);
+        }
         if ((is_number && vex_value_is_number(&leaf->operand)) ||
             (is_string && leaf->operand.type == type && e->column->dict_count > 0)) {
             return make_range(e, type, test);

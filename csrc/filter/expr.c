@@ -25,14 +25,29 @@ static bool is_membership(int64_t op) {
 static bool is_list_test(int64_t op) {
     return op == VEX_F_CONTAINS || op == VEX_F_NOT_CONTAINS;
 }
-static bool is_text_test(int64_t op) {
-    return op >= VEX_F_DOC_CONTAINS && op <= VEX_F_DOC_NOT_REGEX;
+static bool is_existence(int64_t op) {
+    return op == VEX_F_EXISTS || op == VEX_F_NOT_EXISTS;
+}
+static bool is_string_test(int64_t op) {
+    return op >= VEX_F_TEXT_CONTAINS && op <= VEX_F_TEXT_NOT_IEQ;
+}
+static bool is_document_test(int64_t op) {
+    return op >= VEX_F_DOC_CONTAINS && op <= VEX_F_DOC_NOT_ICONTAINS;
+}
+static bool folds_case(int64_t op) {
+    return (op >= VEX_F_TEXT_ICONTAINS && op <= VEX_F_TEXT_NOT_IEQ) || op == VEX_F_DOC_ICONTAINS ||
+           op == VEX_F_DOC_NOT_ICONTAINS;
 }
 static bool is_regex(int64_t op) {
     return op == VEX_F_DOC_REGEX || op == VEX_F_DOC_NOT_REGEX;
 }
 static bool is_id_test(int64_t op) {
     return op == VEX_F_ID_IN || op == VEX_F_ID_NOT_IN;
+}
+
+static bool is_known(int64_t op) {
+    return is_logical(op) || is_comparison(op) || is_membership(op) || is_list_test(op) ||
+           is_existence(op) || is_document_test(op) || is_id_test(op) || is_string_test(op);
 }
 
 static vex_status malformed(const char *what) {
@@ -65,12 +80,12 @@ static vex_status read_key(vex_mp_reader *reader, vex_expr *node) {
     return VEX_OK;
 }
 
-static vex_status read_scalar(vex_mp_reader *reader, bool number_only, vex_value *out) {
+static vex_status read_scalar(vex_mp_reader *reader, bool ordered, vex_value *out) {
     *out = vex_value_read(reader);
     if (out->type == VEX_VALUE_ABSENT || out->type >= VEX_VALUE_LIST ||
-        (number_only && !vex_value_is_number(out))) {
-        return malformed(number_only ? "an ordering needs a number as operand"
-                                     : "an operand must be a bool, number or string");
+        (ordered && out->type == VEX_VALUE_BOOL)) {
+        return malformed(ordered ? "an ordering needs a number or a string as operand"
+                                 : "an operand must be a bool, number or string");
     }
     if (out->type == VEX_VALUE_FLOAT && out->number != out->number) {
         return malformed("an operand must not be NaN");
@@ -115,15 +130,25 @@ static vex_status read_operands(vex_filter *filter, vex_mp_reader *reader, vex_e
     return VEX_OK;
 }
 
-static vex_status read_text(vex_mp_reader *reader, vex_expr *node) {
+/* The text of a document or string test, and its folded form. */
+static vex_status read_text(vex_filter *filter, vex_mp_reader *reader, vex_expr *node) {
     vex_mp_value text = vex_mp_next(reader);
     if (text.kind != VEX_MP_STR) {
-        return malformed("a document test needs a string");
+        return malformed("a test of text needs a string");
     }
     node->operand = (vex_value){.type = VEX_VALUE_STRING, .bytes = text.bytes, .len = text.len};
+    return folds_case(node->op)
+               ? vex_needle_make(filter->arena, text.bytes, text.len, &node->needle)
+               : VEX_OK;
+}
+
+static vex_status read_document_test(vex_filter *filter, vex_mp_reader *reader, vex_expr *node) {
+    VEX_TRY(read_text(filter, reader, node));
     node->needs_document = true;
     node->only_substrings = !is_regex(node->op);
-    return is_regex(node->op) ? vex_regex_compile(text.bytes, text.len, &node->regex) : VEX_OK;
+    return is_regex(node->op)
+               ? vex_regex_compile(node->operand.bytes, node->operand.len, &node->regex)
+               : VEX_OK;
 }
 
 /* A node is counted when its parent announces it, before anything is allocated for it. */
@@ -143,21 +168,27 @@ static vex_status make_children(vex_filter *filter, uint32_t n, uint32_t *n_node
 static vex_status read_leaf(vex_filter *filter, vex_mp_reader *reader, uint32_t n_items,
                             uint32_t *n_nodes, vex_expr *node) {
     uint32_t op = node->op;
-    uint32_t arity = is_text_test(op) || is_id_test(op) ? 2 : 3;
+    uint32_t arity = is_document_test(op) || is_id_test(op) || is_existence(op) ? 2 : 3;
     bool has_required = is_regex(op) && n_items == 3;
     if (n_items != arity && !has_required) {
         return malformed("an operator has the wrong number of operands");
     }
-    if (is_text_test(op)) {
-        VEX_TRY(read_text(reader, node));
+    if (is_document_test(op)) {
+        VEX_TRY(read_document_test(filter, reader, node));
         return has_required ? make_children(filter, 1, n_nodes, node) : VEX_OK;
     }
     if (is_id_test(op)) {
         return read_operands(filter, reader, node);
     }
     VEX_TRY(read_key(reader, node));
+    if (is_existence(op)) {
+        return VEX_OK;
+    }
     if (is_membership(op)) {
         return read_operands(filter, reader, node);
+    }
+    if (is_string_test(op)) {
+        return read_text(filter, reader, node);
     }
     bool ordering = op >= VEX_F_GT && op <= VEX_F_LE;
     return read_scalar(reader, ordering, &node->operand);
@@ -169,10 +200,7 @@ static vex_status read_head(vex_mp_reader *reader, vex_expr *node, uint32_t *n_i
     vex_mp_value op = list.kind == VEX_MP_ARRAY && list.count >= 2
                           ? vex_mp_next(reader)
                           : (vex_mp_value){.kind = VEX_MP_BAD};
-    bool known = op.kind == VEX_MP_INT && (is_logical(op.integer) || is_comparison(op.integer) ||
-                                           is_membership(op.integer) || is_list_test(op.integer) ||
-                                           is_text_test(op.integer) || is_id_test(op.integer));
-    if (!known) {
+    if (op.kind != VEX_MP_INT || !is_known(op.integer)) {
         return malformed("a node must be a list that begins with a known operator");
     }
     node->op = (uint32_t)op.integer;

@@ -9,6 +9,7 @@
 #ifndef VEX_FILTER_EXPR_H
 #define VEX_FILTER_EXPR_H
 
+#include "base/fold.h"
 #include "base/mem.h"
 #include "base/msgpack.h"
 
@@ -39,7 +40,8 @@ struct vex_expr {
     uint32_t op;                     /* VEX_F_*                                                   */
     const uint8_t *key;              /* metadata leaves                                           */
     size_t key_len;
-    vex_value operand;               /* comparison and CONTAINS leaves; text of DOC_ leaves       */
+    vex_value operand;               /* comparison and CONTAINS leaves; text of DOC_ and TEXT_ ones */
+    vex_needle needle;               /* the same folded, of leaves that fold case                 */
     vex_value *operands;             /* IN, NIN: sorted by vex_value_order; ID_IN, ID_NOT_IN: as
                                         given                                                     */
     uint32_t n_operands;
@@ -48,8 +50,8 @@ struct vex_expr {
                                         that matches the pattern meets, if given                  */
     uint32_t n_children;
     bool needs_document;             /* this node, or one below                                   */
-    bool only_substrings;            /* this node and all below: DOC_CONTAINS, DOC_NOT_CONTAINS,
-                                        AND and OR only                                           */
+    bool only_substrings;            /* this node and all below: DOC_[NOT_][I]CONTAINS, AND and OR
+                                        only                                                      */
 };
 
 typedef struct vex_filter {

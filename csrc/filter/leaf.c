@@ -153,7 +153,28 @@ static bool list_contains(const vex_value *list, const vex_value *item) {
     return false;
 }
 
+/* Text tests of strings.  The operators are in pairs: a test, and its opposite. */
+static bool text_holds(const vex_expr *leaf, const vex_value *value) {
+    const vex_value *text = &leaf->operand;
+    switch (leaf->op & ~1u) {
+    case VEX_F_TEXT_CONTAINS:
+        return vex_text_contains(value->bytes, value->len, text->bytes, text->len);
+    case VEX_F_TEXT_STARTS:
+        return value->len >= text->len &&
+               (text->len == 0 || memcmp(value->bytes, text->bytes, text->len) == 0);
+    case VEX_F_TEXT_ICONTAINS:
+        return vex_needle_in(&leaf->needle, value->bytes, value->len);
+    case VEX_F_TEXT_ISTARTS:
+        return vex_needle_begins(&leaf->needle, value->bytes, value->len);
+    default:
+        return vex_needle_equals(&leaf->needle, value->bytes, value->len);
+    }
+}
+
 bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value) {
+    if (leaf->op >= VEX_F_TEXT_CONTAINS) {
+        return (value->type == VEX_VALUE_STRING && text_holds(leaf, value)) != (leaf->op % 2 != 0);
+    }
     switch (leaf->op) {
     case VEX_F_EQ:
         return equal(value, &leaf->operand);
@@ -163,8 +184,11 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value) {
     case VEX_F_GE:
     case VEX_F_LT:
     case VEX_F_LE:
-        return vex_value_is_number(value) &&
-               orders(leaf->op, vex_number_compare(value, &leaf->operand));
+        return value->type == VEX_VALUE_STRING
+                   ? leaf->operand.type == VEX_VALUE_STRING &&
+                         orders(leaf->op, vex_value_order(value, &leaf->operand))
+                   : vex_value_is_number(value) && vex_value_is_number(&leaf->operand) &&
+                         orders(leaf->op, vex_number_compare(value, &leaf->operand));
     case VEX_F_IN:
         return is_in(leaf, value);
     case VEX_F_NIN:
@@ -173,6 +197,10 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value) {
         return value->type == VEX_VALUE_LIST && list_contains(value, &leaf->operand);
     case VEX_F_NOT_CONTAINS:
         return value->type != VEX_VALUE_LIST || !list_contains(value, &leaf->operand);
+    case VEX_F_EXISTS:
+        return value->type != VEX_VALUE_ABSENT;
+    case VEX_F_NOT_EXISTS:
+        return value->type == VEX_VALUE_ABSENT;
     default:
         return false;
     }

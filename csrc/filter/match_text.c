@@ -13,6 +13,15 @@
 #define TEXT_BYTES_PER_CALL ((size_t)4 << 20)
 #define FEW_ROWS 4 /* are read sooner than a needle is looked for in all terms */
 
+static bool folds_case(const vex_expr *leaf) {
+    return leaf->op == VEX_F_DOC_ICONTAINS || leaf->op == VEX_F_DOC_NOT_ICONTAINS;
+}
+
+static bool is_opposite(const vex_expr *leaf) {
+    return leaf->op == VEX_F_DOC_NOT_CONTAINS || leaf->op == VEX_F_DOC_NOT_REGEX ||
+           leaf->op == VEX_F_DOC_NOT_ICONTAINS;
+}
+
 /* ---- what the index knows ---- */
 
 typedef struct bounds {
@@ -77,8 +86,11 @@ static vex_status bounds_of_children(const vex_row_source *source, const vex_exp
 
 /* A damaged index knows nothing. */
 static vex_status bounds_of_text(const vex_row_source *source, const vex_expr *leaf, bounds *out) {
-    vex_status status = vex_text_index_find(source->text, leaf->operand.bytes, leaf->operand.len,
-                                            out->sure, out->maybe);
+    vex_status status =
+        folds_case(leaf)
+            ? vex_text_index_find_folded(source->text, &leaf->needle, out->sure, out->maybe)
+            : vex_text_index_find(source->text, leaf->operand.bytes, leaf->operand.len, out->sure,
+                                  out->maybe);
     if (status == VEX_ERR_CORRUPT) {
         know_nothing(source, out);
         return VEX_OK;
@@ -94,6 +106,8 @@ static vex_status bounds_of(const vex_row_source *source, const vex_expr *node, 
         return bounds_of_children(source, node, substrings, out);
     case VEX_F_DOC_CONTAINS:
     case VEX_F_DOC_NOT_CONTAINS:
+    case VEX_F_DOC_ICONTAINS:
+    case VEX_F_DOC_NOT_ICONTAINS:
         VEX_TRY(bounds_of_text(source, node, out));
         break;
     case VEX_F_DOC_REGEX:
@@ -108,7 +122,7 @@ static vex_status bounds_of(const vex_row_source *source, const vex_expr *node, 
         know_nothing(source, out);
         break;
     }
-    if (node->op == VEX_F_DOC_NOT_CONTAINS || node->op == VEX_F_DOC_NOT_REGEX) {
+    if (is_opposite(node)) {
         negate(source, out);
     }
     return VEX_OK;
@@ -137,6 +151,12 @@ vex_status vex_match_narrow(const vex_row_source *source, const vex_expr *node, 
 
 /* ---- what a document says ---- */
 
+static bool document_contains(const vex_expr *leaf, const uint8_t *document, size_t len) {
+    return folds_case(leaf)
+               ? vex_needle_in(&leaf->needle, document, len)
+               : vex_text_contains(document, len, leaf->operand.bytes, leaf->operand.len);
+}
+
 /* A node of substring tests only.  The parser bounds its depth. */
 static bool document_holds(const vex_expr *node, const uint8_t *document, size_t len) {
     const bool is_and = node->op == VEX_F_AND;
@@ -151,9 +171,7 @@ static bool document_holds(const vex_expr *node, const uint8_t *document, size_t
         }
         return is_and;
     default:
-        return (document != NULL &&
-                vex_text_contains(document, len, node->operand.bytes, node->operand.len)) !=
-               (node->op == VEX_F_DOC_NOT_CONTAINS);
+        return (document != NULL && document_contains(node, document, len)) != is_opposite(node);
     }
 }
 

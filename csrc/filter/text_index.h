@@ -26,6 +26,7 @@
 #ifndef VEX_FILTER_TEXT_INDEX_H
 #define VEX_FILTER_TEXT_INDEX_H
 
+#include "base/fold.h"
 #include "store/payfile.h"
 
 /* The plug-in that makes and opens the section; registered by db. */
@@ -41,5 +42,8 @@ const vex_text_index *vex_text_index_of(const vex_payfile *file);
  * VEX_ERR_CORRUPT when the index is damaged; the bitmaps are then undefined. */
 vex_status vex_text_index_find(const vex_text_index *index, const uint8_t *needle, size_t len,
                                uint64_t *sure, uint64_t *maybe);
+/* The same for documents that contain it when case does not count. */
+vex_status vex_text_index_find_folded(const vex_text_index *index, const vex_needle *needle,
+                                      uint64_t *sure, uint64_t *maybe);
 
 #endif

@@ -411,27 +411,32 @@ static void drop_weak(conditions *wanted) {
     wanted->n = n;
 }
 
-/* False for a needle that the terms cannot help with: not whole characters, or weak ones only. */
-static bool take_apart(const uint8_t *needle, size_t len, conditions *out) {
+/* No conditions for a needle that the terms cannot help with: not whole characters, or weak ones
+ * only. */
+static void take_apart(const uint8_t *needle, size_t len, conditions *out) {
     *out = (conditions){0};
     for (size_t at = 0; at < len;) {
         const bool is_first = at == 0;
         const vex_text_run run = vex_text_run_next(needle, len, &at);
         if (run.damaged) {
-            return false;
+            out->n = 0;
+            return;
         }
         add_run(out, &run, is_first, at == len);
         out->exact = is_first && at == len && out->n == 1;
     }
     drop_weak(out);
-    return out->n > 0;
 }
 
-static vex_status meet_conditions(const vex_text_index *index, const conditions *wanted,
-                                  uint64_t *maybe) {
+/* Narrow `maybe` by each condition, which `find` gives the rows of. */
+typedef vex_status (*find_rows)(const vex_text_index *index, const void *wanted, uint32_t i,
+                                uint64_t *rows);
+
+static vex_status meet_conditions(const vex_text_index *index, find_rows find, const void *wanted,
+                                  uint32_t n, uint64_t *maybe) {
     const size_t n_words = vex_bit_words(index->n_rows);
-    VEX_TRY(find_terms(index, &wanted->list[0], maybe));
-    if (wanted->n == 1) {
+    VEX_TRY(find(index, wanted, 0, maybe));
+    if (n == 1) {
         return VEX_OK;
     }
     uint64_t *rows = vex_calloc(n_words + 1, sizeof *rows);
@@ -440,8 +445,8 @@ static vex_status meet_conditions(const vex_text_index *index, const conditions 
     }
     vex_status status = VEX_OK;
     bool any = true;
-    for (uint32_t i = 1; i < wanted->n && any && status == VEX_OK; i++) {
-        status = find_terms(index, &wanted->list[i], rows);
+    for (uint32_t i = 1; i < n && any && status == VEX_OK; i++) {
+        status = find(index, wanted, i, rows);
         any = false;
         for (size_t at = 0; at < n_words; at++) {
             maybe[at] &= rows[at];
@@ -452,18 +457,18 @@ static vex_status meet_conditions(const vex_text_index *index, const conditions 
     return status;
 }
 
-vex_status vex_text_index_find(const vex_text_index *index, const uint8_t *needle, size_t len,
-                               uint64_t *sure, uint64_t *maybe) {
+/* Rows that meet all n conditions (none: all rows), and those that the index does not have. */
+static vex_status find_documents(const vex_text_index *index, find_rows find, const void *wanted,
+                                 uint32_t n, bool exact, uint64_t *sure, uint64_t *maybe) {
     const size_t n_words = vex_bit_words(index->n_rows);
-    conditions wanted;
     VEX_TRY(verify(index));
     memset(sure, 0, n_words * sizeof *sure);
-    if (!take_apart(needle, len, &wanted)) {
+    if (n == 0) {
         vex_bits_fill(maybe, index->n_rows);
         return VEX_OK;
     }
-    VEX_TRY(meet_conditions(index, &wanted, maybe));
-    if (wanted.exact) {
+    VEX_TRY(meet_conditions(index, find, wanted, n, maybe));
+    if (exact) {
         memcpy(sure, maybe, n_words * sizeof *sure);
     }
     for (uint32_t i = 0; i < index->n_unread; i++) {
@@ -474,4 +479,91 @@ vex_status vex_text_index_find(const vex_text_index *index, const uint8_t *needl
         vex_bit_set(maybe, row);
     }
     return VEX_OK;
+}
+
+static vex_status find_condition(const vex_text_index *index, const void *wanted, uint32_t i,
+                                 uint64_t *rows) {
+    return find_terms(index, &((const conditions *)wanted)->list[i], rows);
+}
+
+vex_status vex_text_index_find(const vex_text_index *index, const uint8_t *needle, size_t len,
+                               uint64_t *sure, uint64_t *maybe) {
+    conditions wanted;
+    take_apart(needle, len, &wanted);
+    return find_documents(index, find_condition, &wanted, wanted.n, wanted.exact, sure, maybe);
+}
+
+/* ---- needles whose case does not count ---- */
+
+/* Folding keeps the class of every character but four: the Kelvin, Angstrom, ohm and micro signs
+ * become letters.  So a piece of the needle that is within a run of letters, and has none of what
+ * those become, is within one run wherever it occurs.  No other character folds to less than half
+ * its bytes, so a piece of 14 bytes comes from at most 32 (of the characters at its edges it may
+ * have one byte of three), which lie in one term. */
+#define PIECES_MAX 4
+#define PIECE_BYTES_MAX 14u
+
+typedef struct pieces {
+    vex_needle list[PIECES_MAX];
+    uint32_t next[PIECES_MAX][PIECE_BYTES_MAX];
+    uint32_t n;
+} pieces;
+
+static bool folds_from_sign(const uint8_t *text, size_t char_len) {
+    const uint32_t code = vex_char_code(text, char_len);
+    return code == 'k' || code == 0xE5 || code == 0x3C9 || code == 0x3BC;
+}
+
+/* One byte alone is in too many documents. */
+static void add_piece(pieces *out, const uint8_t *bytes, size_t len) {
+    if (len > 1 && out->n < PIECES_MAX) {
+        vex_needle_prepare(bytes, (uint32_t)len, out->next[out->n], &out->list[out->n]);
+        out->n++;
+    }
+}
+
+static void add_pieces(pieces *out, const vex_text_run *run) {
+    size_t start = 0, at = 0;
+    while (at < run->len) {
+        const size_t n = vex_char_len(run->bytes + at, run->len - at);
+        const bool is_sign = folds_from_sign(run->bytes + at, n);
+        if (is_sign || at + n - start > PIECE_BYTES_MAX) {
+            add_piece(out, run->bytes + start, at - start);
+            start = is_sign ? at + n : at;
+        }
+        at += n;
+    }
+    add_piece(out, run->bytes + start, at - start);
+}
+
+/* Terms that contain the piece. */
+static vex_status find_piece(const vex_text_index *index, const void *wanted, uint32_t i,
+                             uint64_t *rows) {
+    const vex_needle *piece = &((const pieces *)wanted)->list[i];
+    walker w = {.index = index};
+    memset(rows, 0, vex_bit_words(index->n_rows) * sizeof *rows);
+    for (to_group(&w, 0); w.at < index->terms_len; to_next(&w)) {
+        size_t len;
+        if (!is_term(&w)) {
+            return damaged_at(index, index->terms + w.at);
+        }
+        const uint8_t *term = term_of(&w, &len);
+        if (vex_needle_in(piece, term, len)) {
+            VEX_TRY(add_rows(&w, rows));
+        }
+    }
+    return VEX_OK;
+}
+
+vex_status vex_text_index_find_folded(const vex_text_index *index, const vex_needle *needle,
+                                      uint64_t *sure, uint64_t *maybe) {
+    pieces wanted = {.n = 0};
+    for (size_t at = 0; at < needle->len;) {
+        const vex_text_run run = vex_text_run_next(needle->bytes, needle->len, &at);
+        if (run.class == VEX_CHAR_WORD && !run.damaged) {
+            add_pieces(&wanted, &run);
+        }
+    }
+    const bool exact = wanted.n == 1 && wanted.list[0].len == needle->len;
+    return find_documents(index, find_piece, &wanted, wanted.n, exact, sure, maybe);
 }

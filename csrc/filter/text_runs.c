@@ -3,6 +3,8 @@
  */
 #include "filter/text_runs.h"
 
+#include "base/fold.h"
+
 #include "base/poison.h"
 
 typedef struct class_range {
@@ -39,35 +41,11 @@ static bool is_ascii_word(uint8_t byte) {
     return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10 || byte == '_';
 }
 
-size_t vex_char_len(const uint8_t *text, size_t len) {
-    if (len == 0) {
-        return 0;
-    }
-    const uint8_t lead = text[0];
-    const size_t n = lead < 0x80                   ? 1
-                     : lead >= 0xC2 && lead < 0xE0 ? 2
-                     : lead >= 0xE0 && lead < 0xF0 ? 3
-                     : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                   : 0;
-    if (n > len) {
-        return 0;
-    }
-    for (size_t i = 1; i < n; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    return n;
-}
-
 static vex_char_class class_of(const uint8_t *text, size_t char_len) {
     if (char_len <= 1) {
         return char_len == 1 && is_ascii_word(text[0]) ? VEX_CHAR_WORD : VEX_CHAR_SEPARATOR;
     }
-    uint32_t code = text[0] & (0xFFu >> (char_len + 1));
-    for (size_t i = 1; i < char_len; i++) {
-        code = code << 6 | (text[i] & 0x3Fu);
-    }
+    const uint32_t code = vex_char_code(text, char_len);
     size_t low = 0, high = sizeof ranges / sizeof *ranges;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;

@@ -40,9 +40,6 @@ typedef struct vex_text_run {
     bool damaged;            /* it has bytes that begin no character                              */
 } vex_text_run;
 
-/* Bytes of the character at `text` (1 to 4), or 0 when there is none. */
-size_t vex_char_len(const uint8_t *text, size_t len);
-
 /* The run that begins at *at < len; moves *at behind it. */
 vex_text_run vex_text_run_next(const uint8_t *text, size_t len, size_t *at);
 

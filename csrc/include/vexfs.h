@@ -461,16 +461,22 @@ vex_status vex_write(vex_collection *collection, const vex_write_request *reques
  *     [VEX_F_EQ|NE|GT|GE|LT|LE, key, scalar]
  *     [VEX_F_IN|NIN, key, [scalar...]]
  *     [VEX_F_CONTAINS|NOT_CONTAINS, key, scalar]          membership in list metadata
+ *     [VEX_F_EXISTS|NOT_EXISTS, key]                      the record has a value under the key
+ *     [VEX_F_TEXT_CONTAINS|TEXT_STARTS, key, text]        a string has, begins with, the text
+ *     [VEX_F_TEXT_ICONTAINS|TEXT_ISTARTS|TEXT_IEQ, key, text]   the same, or equality, by case
+ *           folding (full, of Unicode); TEXT_NOT_... of all five: the opposite
  *     [VEX_F_DOC_CONTAINS|DOC_NOT_CONTAINS, text]         case-sensitive substring
+ *     [VEX_F_DOC_ICONTAINS|DOC_NOT_ICONTAINS, text]       substring by case folding
  *     [VEX_F_DOC_REGEX|DOC_NOT_REGEX, pattern]
  *     [VEX_F_DOC_REGEX|DOC_NOT_REGEX, pattern, required]  the same, faster: `required`, a node
- *           of DOC_CONTAINS, DOC_NOT_CONTAINS, AND and OR (8 levels), must hold for every document that
+ *           of DOC_[NOT_][I]CONTAINS, AND and OR (8 levels), must hold for every document that
  *           the pattern matches; others are not shown to the regex provider
  *     [VEX_F_ID_IN|ID_NOT_IN, [id...]]
  *   Types never mix, but int and float compare by value (1 == 1.0, 2.5 != 2, exact up to 2^63).
- *   NE, NIN, NOT_CONTAINS and the DOC_NOT_ forms are true for records without the key/document.
- *   Scalar operators other than NE/NIN are never true for a list value; CONTAINS never for a
- *   scalar.  In lists, ints and floats do not mix. */
+ *   GT, GE, LT and LE take a number, or a string: strings are in the order of their code points.
+ *   NE, NIN, and the NOT_ forms are true for records without the key/document.
+ *   Scalar operators other than NE/NIN, and TEXT_ ones other than TEXT_NOT_, are never true for a
+ *   list value; CONTAINS never for a scalar.  In lists, ints and floats do not mix. */
 #define VEX_F_AND 1
 #define VEX_F_OR 2
 #define VEX_F_EQ 16
@@ -483,12 +489,26 @@ vex_status vex_write(vex_collection *collection, const vex_write_request *reques
 #define VEX_F_NIN 23
 #define VEX_F_CONTAINS 24
 #define VEX_F_NOT_CONTAINS 25
+#define VEX_F_EXISTS 26
+#define VEX_F_NOT_EXISTS 27
 #define VEX_F_DOC_CONTAINS 32
 #define VEX_F_DOC_NOT_CONTAINS 33
 #define VEX_F_DOC_REGEX 34
 #define VEX_F_DOC_NOT_REGEX 35
+#define VEX_F_DOC_ICONTAINS 36
+#define VEX_F_DOC_NOT_ICONTAINS 37
 #define VEX_F_ID_IN 48
 #define VEX_F_ID_NOT_IN 49
+#define VEX_F_TEXT_CONTAINS 64
+#define VEX_F_TEXT_NOT_CONTAINS 65
+#define VEX_F_TEXT_STARTS 66
+#define VEX_F_TEXT_NOT_STARTS 67
+#define VEX_F_TEXT_ICONTAINS 68
+#define VEX_F_TEXT_NOT_ICONTAINS 69
+#define VEX_F_TEXT_ISTARTS 70
+#define VEX_F_TEXT_NOT_ISTARTS 71
+#define VEX_F_TEXT_IEQ 72
+#define VEX_F_TEXT_NOT_IEQ 73
 
 typedef struct vex_selection {
     const uint8_t *ids;

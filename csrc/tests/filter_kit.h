@@ -180,15 +180,32 @@ static inline void kit_random_metadata(vex_buf *out, const uint8_t density[KIT_K
     vex_buf_clear(&pairs);
 }
 
+/* A text to look for in strings: some of one, in some case. */
+static inline void kit_random_piece(vex_buf *out) {
+    static const char *const texts[] = {"",     "x",       "X",     "Y",  "xY", "\xc3\x84",
+                                        "\xa4", "END 1",   "s1",    "S",  "A much LONGER",
+                                        "A MUCH longer string that differs at its end 2"};
+    kit_str(out, texts[test_random_below(12)]);
+}
+
 /* A random metadata leaf. */
 static inline void kit_random_leaf(vex_buf *out) {
-    static const uint8_t ops[] = {VEX_F_EQ,       VEX_F_NE,          VEX_F_GT, VEX_F_GE,
-                                  VEX_F_LT,       VEX_F_LE,          VEX_F_IN, VEX_F_NIN,
-                                  VEX_F_CONTAINS, VEX_F_NOT_CONTAINS};
+    static const uint8_t ops[] = {VEX_F_EQ,       VEX_F_NE,           VEX_F_GT, VEX_F_GE,
+                                  VEX_F_LT,       VEX_F_LE,           VEX_F_IN, VEX_F_NIN,
+                                  VEX_F_CONTAINS, VEX_F_NOT_CONTAINS, 0,        0};
     uint8_t op = ops[test_random_below(sizeof ops)];
     bool other_key = test_random_below(32) == 0;
     uint32_t key = test_random_below(KIT_KEYS);
     uint32_t kind = key < 3 && test_random_below(4) ? key + 1 : test_random_below(4);
+    if (op == 0) {
+        op = (uint8_t)(VEX_F_TEXT_CONTAINS + test_random_below(10));
+        key = test_random_below(2) ? 2 : key;
+        if (test_random_below(4) == 0) {
+            op = (uint8_t)(VEX_F_EXISTS + test_random_below(2));
+            kit_put(out, "ais", 2u, (long long)op, other_key ? "nowhere" : kit_keys[key]);
+            return;
+        }
+    }
     kit_put(out, "ais", 3u, (long long)op, other_key ? "nowhere" : kit_keys[key]);
     if (op == VEX_F_IN || op == VEX_F_NIN) {
         uint32_t n = test_random_below(4) ? test_random_below(6) : test_random_below(60);
@@ -196,8 +213,10 @@ static inline void kit_random_leaf(vex_buf *out) {
         for (uint32_t i = 0; i < n; i++) {
             kit_random_scalar(out, test_random_below(3) ? kind : test_random_below(4));
         }
+    } else if (op >= VEX_F_TEXT_CONTAINS) {
+        kit_random_piece(out);
     } else if (op >= VEX_F_GT && op <= VEX_F_LE) {
-        kit_random_scalar(out, 1 + test_random_below(2));
+        kit_random_scalar(out, 1 + test_random_below(3));
     } else {
         kit_random_scalar(out, kind);
     }

@@ -20,7 +20,7 @@ static vex_status parses(const vex_buf *bytes) {
 
 /* Filters with each operator, nested. */
 static void put_example(vex_buf *out) {
-    kit_put(out, "aia", 2u, (long long)VEX_F_AND, 11u);
+    kit_put(out, "aia", 2u, (long long)VEX_F_AND, 13u);
     for (long long op = VEX_F_EQ; op <= VEX_F_LE; op++) {
         kit_put(out, "aisi", 3u, op, "key", op - 18);
     }
@@ -33,6 +33,11 @@ static void put_example(vex_buf *out) {
             "pattern", 2u, (long long)VEX_F_DOC_NOT_REGEX, "other");
     kit_put(out, "aiaaiassaia", 2u, (long long)VEX_F_OR, 2u, 2u, (long long)VEX_F_ID_IN, 2u, "id1",
             "id0", 2u, (long long)VEX_F_ID_NOT_IN, 0u);
+    kit_put(out, "aiaaisais", 2u, (long long)VEX_F_OR, 2u, 2u, (long long)VEX_F_EXISTS, "key", 2u,
+            (long long)VEX_F_NOT_EXISTS, "");
+    kit_put(out, "aiaaissaissais", 2u, (long long)VEX_F_OR, 3u, 3u, (long long)VEX_F_TEXT_CONTAINS,
+            "key", "text", 3u, (long long)VEX_F_TEXT_NOT_IEQ, "key", "TeXT", 2u,
+            (long long)VEX_F_DOC_ICONTAINS, "Doc");
 }
 
 TEST(filter_parse_every_operator) {
@@ -44,7 +49,7 @@ TEST(filter_parse_every_operator) {
     CHECK_OK(kit_parse(&bytes, &filter));
     const vex_expr *root = filter.root;
     CHECK_EQ(root->op, VEX_F_AND);
-    CHECK_EQ(root->n_children, 11);
+    CHECK_EQ(root->n_children, 13);
     CHECK(root->needs_document && !root->children[0]->needs_document);
     CHECK(!root->children[8]->needs_document && root->children[9]->needs_document);
     CHECK_EQ(root->children[2]->op, VEX_F_GT);
@@ -57,6 +62,12 @@ TEST(filter_parse_every_operator) {
     }
     CHECK_EQ(root->children[7]->n_operands, 0);
     CHECK(memcmp(root->children[10]->children[0]->operands[0].bytes, "id1", 3) == 0);
+    CHECK_EQ(root->children[11]->children[0]->operand.type, VEX_VALUE_ABSENT);
+    const vex_expr *texts = root->children[12];
+    CHECK(!texts->children[1]->needs_document && texts->children[2]->only_substrings);
+    CHECK(texts->children[0]->needle.bytes == NULL);
+    CHECK_EQ(texts->children[1]->needle.len, 4);
+    CHECK(memcmp(texts->children[1]->needle.bytes, "text", 4) == 0);
     CHECK_EQ(regex.live, 2);
     vex_filter_clear(&filter);
     CHECK_EQ(regex.live, 0);
@@ -121,7 +132,7 @@ TEST(filter_parse_refuses_malformed_nodes) {
     kit_regex regex;
     kit_regex_install(&regex);
     static const long long unknown[] = {
-        0, 3, 15, 26, 31, 36, 47, 50, -1, INT64_MIN, 4294967296LL + VEX_F_EQ};
+        0, 3, 15, 28, 31, 38, 47, 50, 63, 74, -1, INT64_MIN, 4294967296LL + VEX_F_EQ};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
         kit_put(&b, "aisi", 3u, unknown[i], "key", 1LL);
         expect_invalid(&b);
@@ -147,14 +158,24 @@ TEST(filter_parse_refuses_malformed_nodes) {
         list ? kit_put(&b, "i", 1LL) : kit_put(&b, "ai", 1u, 1LL);
         expect_invalid(&b);
         if (op >= VEX_F_GT && op <= VEX_F_LE) {
-            kit_put(&b, "aiss", 3u, op, "key", "text"), expect_invalid(&b);
             kit_put(&b, "aisb", 3u, op, "key", 1), expect_invalid(&b);
         }
         kit_put(&b, "ais", 3u, op, "key");
         CHECK_OK(vex_mp_put_ext(&b, 1, "1234", 4));
         expect_invalid(&b);
     }
-    for (long long op = VEX_F_DOC_CONTAINS; op <= VEX_F_DOC_NOT_REGEX; op++) {
+    for (long long op = VEX_F_EXISTS; op <= VEX_F_NOT_EXISTS; op++) {
+        kit_put(&b, "aii", 2u, op, 1LL), expect_invalid(&b);
+        kit_put(&b, "aisb", 3u, op, "key", 1), expect_invalid(&b);
+        kit_put(&b, "ain", 2u, op), expect_invalid(&b);
+    }
+    for (long long op = VEX_F_TEXT_CONTAINS; op <= VEX_F_TEXT_NOT_IEQ; op++) {
+        kit_put(&b, "ais", 2u, op, "text"), expect_invalid(&b);
+        kit_put(&b, "aisi", 3u, op, "key", 1LL), expect_invalid(&b);
+        kit_put(&b, "aiis", 3u, op, 1LL, "text"), expect_invalid(&b);
+        kit_put(&b, "aisas", 3u, op, "key", 1u, "text"), expect_invalid(&b);
+    }
+    for (long long op = VEX_F_DOC_CONTAINS; op <= VEX_F_DOC_NOT_ICONTAINS; op++) {
         kit_put(&b, "aii", 2u, op, 1LL), expect_invalid(&b);
         kit_put(&b, "ain", 2u, op), expect_invalid(&b);
         kit_put(&b, "aiss", 3u, op, "key", "text"), expect_invalid(&b);

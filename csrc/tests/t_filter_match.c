@@ -22,10 +22,15 @@ static void put_random_ids(const world *w, vex_buf *out, uint32_t n) {
 
 /* Patterns, which the test's provider takes as text, now and then with what they require. */
 static void put_random_text_test(vex_buf *out, long long op) {
-    static const char *const texts[] = {"alpha", "alb",      "a",       "tab", "",
-                                        "zzz",   "\xc3\xa9", "ta beta", "ta "};
-    const char *text = texts[test_random_below(9)];
+    static const char *const texts[] = {"alpha",   "alb",      "a",        "tab",
+                                        "",        "GAMMA al", "zzz",      "\xc3\xa9",
+                                        "ta beta", "ta ",      "\xc3\x89", "Al"};
+    const char *text = texts[test_random_below(12)];
     bool is_regex = op == VEX_F_DOC_REGEX || op == VEX_F_DOC_NOT_REGEX;
+    if (op == VEX_F_DOC_ICONTAINS || op == VEX_F_DOC_NOT_ICONTAINS) {
+        kit_put(out, "ais", 2u, op, text);
+        return;
+    }
     uint32_t required = is_regex ? test_random_below(4) : 0;
     kit_put(out, "ais", required ? 3u : 2u, op, text);
     if (required == 1) {
@@ -50,7 +55,7 @@ static void put_random_filter(const world *w, vex_buf *out, uint32_t depth) {
             put_random_filter(w, out, depth - 1);
         }
     } else if (kind == 4 || kind == 5) {
-        put_random_text_test(out, VEX_F_DOC_CONTAINS + test_random_below(4));
+        put_random_text_test(out, VEX_F_DOC_CONTAINS + test_random_below(6));
     } else if (kind == 6) {
         kit_put(out, "ai", 2u, (long long)VEX_F_ID_IN + test_random_below(2));
         put_random_ids(w, out, test_random_below(60));
@@ -66,6 +71,20 @@ static bool scan_text(const record *r, const vex_value *needle) {
         }
     }
     return false;
+}
+
+/* By folding all of the document first. */
+static bool scan_folded(const record *r, const vex_needle *needle) {
+    vex_buf folded = {0};
+    uint8_t more[VEX_FOLD_BYTES_MAX];
+    for (size_t at = 0; r->has_document && at < r->document.len;) {
+        size_t n = vex_fold_next(r->document.data, r->document.len, &at, more);
+        CHECK_OK(vex_buf_append(&folded, more, n));
+    }
+    bool found =
+        r->has_document && vex_text_contains(folded.data, folded.len, needle->bytes, needle->len);
+    vex_buf_clear(&folded);
+    return found;
 }
 
 static bool is_listed(const record *r, const vex_value *ids, uint32_t n) {
@@ -93,6 +112,10 @@ static bool holds(const vex_expr *node, const record *r) {
     case VEX_F_DOC_NOT_CONTAINS:
     case VEX_F_DOC_NOT_REGEX:
         return !scan_text(r, &node->operand);
+    case VEX_F_DOC_ICONTAINS:
+        return scan_folded(r, &node->needle);
+    case VEX_F_DOC_NOT_ICONTAINS:
+        return !scan_folded(r, &node->needle);
     case VEX_F_ID_IN:
         return is_listed(r, node->operands, node->n_operands);
     case VEX_F_ID_NOT_IN:

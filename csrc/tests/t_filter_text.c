@@ -94,6 +94,31 @@ static outcome check_needle(const corpus *c, const void *needle, size_t len) {
     return out;
 }
 
+/* The same when case does not count. */
+static outcome check_folded(const corpus *c, const void *text, size_t len) {
+    outcome out = {0};
+    vex_arena *arena = NULL;
+    vex_needle needle;
+    uint64_t *sure = malloc((vex_bit_words(c->n) + 1) * 8);
+    uint64_t *maybe = malloc((vex_bit_words(c->n) + 1) * 8);
+    CHECK_OK(vex_arena_create(&arena, 1024));
+    CHECK_OK(vex_needle_make(arena, text, len, &needle));
+    CHECK_OK(vex_text_index_find_folded(c->opened, &needle, sure, maybe));
+    for (uint32_t row = 0; row < c->n; row++) {
+        const vex_payload *document = &c->rows[row];
+        bool hit = document->document != NULL &&
+                   vex_needle_in(&needle, document->document, document->document_len);
+        CHECK(!vex_bit_get(sure, row) || hit);
+        CHECK(vex_bit_get(maybe, row) || !hit);
+        out.found += hit;
+        out.doubts += vex_bit_get(maybe, row) && !vex_bit_get(sure, row);
+    }
+    vex_arena_destroy(arena);
+    free(sure);
+    free(maybe);
+    return out;
+}
+
 /* ---- random documents ---- */
 
 static const char *const pieces[][12] = {
@@ -106,6 +131,8 @@ static const char *const pieces[][12] = {
     {"\x01", "\x7f", "\xff", "\xe6\x97", "\xc3", "\xa9", "ab", "\xf4\x90\x80\x80", " ",
      "\xe6\x97\xa5", "\xc3\xa9", "\n"},
     {"0", "1", "a", "b", "-", "=", "/", "A", "acgt", "\t", "_", "x"},
+    {"Stra\xc3\x9f", "STRASSE ", "\xe1\xba\x9e", "\xef\xac\x83", "\xe2\x84\xaa", "k", "\xc2\xb5",
+     "\xce\xbc", "\xce\x9c", "\xc5\xbf", "\xe2\x84\xab ", "\xc3\x85"},
 };
 #define N_KINDS (sizeof pieces / sizeof pieces[0])
 
@@ -166,7 +193,8 @@ static vex_buf random_needle(const corpus *c, size_t kind) {
 
 TEST(text_index_agrees_with_a_search) {
     uint64_t found = 0, in_doubt = 0, decided = 0, n_indexes = 0;
-    for (int round = 0; round < 40; round++) {
+    uint64_t found_folded = 0, decided_folded = 0;
+    for (int round = 0; round < 48; round++) {
         size_t kind = (size_t)round % N_KINDS;
         corpus c = random_corpus(1 + test_random_below(300), kind);
         for (int i = 0; c.opened != NULL && i < 200; i++) {
@@ -175,12 +203,16 @@ TEST(text_index_agrees_with_a_search) {
             found += o.found;
             in_doubt += o.doubts > 0;
             decided += o.doubts == 0;
+            o = check_folded(&c, needle.data, needle.len);
+            found_folded += o.found;
+            decided_folded += o.found > 0 && o.doubts < o.found;
             vex_buf_clear(&needle);
         }
         n_indexes += c.opened != NULL;
         free_corpus(&c);
     }
     CHECK(n_indexes > 20 && found > 1000 && in_doubt > 100 && decided > 1000);
+    CHECK(found_folded > found && decided_folded > 100);
 }
 
 /* ---- exact answers ---- */

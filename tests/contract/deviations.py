@@ -62,7 +62,26 @@ def _is_at_the_limit(where: Any) -> bool:
     return isinstance(where, int | float) and not -(2**63) < where < 2**63 - 1
 
 
+def _has_string_range(where: Any) -> bool:
+    if isinstance(where, dict):
+        return any(
+            op in {"$gt", "$gte", "$lt", "$lte"} and isinstance(operand, str)
+            for op, operand in where.items()
+        ) or any(map(_has_string_range, where.values()))
+    return isinstance(where, list) and any(map(_has_string_range, where))
+
+
 DEVIATIONS = [
+    Deviation(
+        "string range",
+        "chromadb compares numbers only by $gt, $gte, $lt and $lte; we compare strings, too, where"
+        " a key has some",
+        lambda call, theirs, ours: (
+            _has_string_range(call.kwargs.get("where"))
+            and "to be an int or a float for operator" in (theirs.text or "")
+            and ours.error is None
+        ),
+    ),
     Deviation(
         "fractional operand",
         "chromadb truncates a float operand before comparing it with stored ints, so that"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
 from vexfs_chroma._engine._collection import (
+    KEY_STRING,
     TAIL_ROWS,
     Collection,
     CollectionInfo,
@@ -58,15 +59,32 @@ F_DOC_REGEX: int = lib.VEX_F_DOC_REGEX
 F_DOC_NOT_REGEX: int = lib.VEX_F_DOC_NOT_REGEX
 F_ID_IN: int = lib.VEX_F_ID_IN
 F_ID_NOT_IN: int = lib.VEX_F_ID_NOT_IN
+F_DOC_ICONTAINS: int = lib.VEX_F_DOC_ICONTAINS
+F_DOC_NOT_ICONTAINS: int = lib.VEX_F_DOC_NOT_ICONTAINS
+F_EXISTS: int = lib.VEX_F_EXISTS
+F_NOT_EXISTS: int = lib.VEX_F_NOT_EXISTS
+F_TEXT_CONTAINS: int = lib.VEX_F_TEXT_CONTAINS
+F_TEXT_NOT_CONTAINS: int = lib.VEX_F_TEXT_NOT_CONTAINS
+F_TEXT_STARTS: int = lib.VEX_F_TEXT_STARTS
+F_TEXT_NOT_STARTS: int = lib.VEX_F_TEXT_NOT_STARTS
+F_TEXT_ICONTAINS: int = lib.VEX_F_TEXT_ICONTAINS
+F_TEXT_NOT_ICONTAINS: int = lib.VEX_F_TEXT_NOT_ICONTAINS
+F_TEXT_ISTARTS: int = lib.VEX_F_TEXT_ISTARTS
+F_TEXT_NOT_ISTARTS: int = lib.VEX_F_TEXT_NOT_ISTARTS
+F_TEXT_IEQ: int = lib.VEX_F_TEXT_IEQ
+F_TEXT_NOT_IEQ: int = lib.VEX_F_TEXT_NOT_IEQ
 
 __all__ = [
     "F_AND",
     "F_CONTAINS",
     "F_DOC_CONTAINS",
+    "F_DOC_ICONTAINS",
     "F_DOC_NOT_CONTAINS",
+    "F_DOC_NOT_ICONTAINS",
     "F_DOC_NOT_REGEX",
     "F_DOC_REGEX",
     "F_EQ",
+    "F_EXISTS",
     "F_GE",
     "F_GT",
     "F_ID_IN",
@@ -77,7 +95,19 @@ __all__ = [
     "F_NE",
     "F_NIN",
     "F_NOT_CONTAINS",
+    "F_NOT_EXISTS",
     "F_OR",
+    "F_TEXT_CONTAINS",
+    "F_TEXT_ICONTAINS",
+    "F_TEXT_IEQ",
+    "F_TEXT_ISTARTS",
+    "F_TEXT_NOT_CONTAINS",
+    "F_TEXT_NOT_ICONTAINS",
+    "F_TEXT_NOT_IEQ",
+    "F_TEXT_NOT_ISTARTS",
+    "F_TEXT_NOT_STARTS",
+    "F_TEXT_STARTS",
+    "KEY_STRING",
     "NO_INDEX",
     "QUANTIZATIONS",
     "TAIL_ROWS",

@@ -55,6 +55,9 @@ _PLANS: dict[int, str] = {
 }
 _UINT32_MAX = 0xFFFFFFFF
 
+KEY_STRING = 8
+"""Of the types of a key that Collection.metadata_keys() tells (vexfs.h): a string."""
+
 TAIL_ROWS: int = lib.VEX_INDEX_TAIL_ROWS
 """The background leaves up to so many rows in memory, outside the graph (vexfs.h)."""
 

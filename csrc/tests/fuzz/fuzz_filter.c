@@ -37,15 +37,15 @@ static void prepare(void) {
 /* ---- seeds ---- */
 
 static void put_seed(vex_buf *out) {
-    static const char *const texts[] = {"alpha", "ta", "", "zzz", "\xc3\xa9"};
+    static const char *const texts[] = {"alpha", "ta", "", "zzz", "\xc3\xa9", "aLPHA BEta"};
     const uint32_t kind = test_random_below(6);
     if (kind == 0) {
         kit_put(out, "aia", 2u, (long long)VEX_F_AND + test_random_below(2), 2u);
         put_seed(out);
         put_seed(out);
     } else if (kind == 1) {
-        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS + test_random_below(4),
-                texts[test_random_below(5)]);
+        kit_put(out, "ais", 2u, (long long)VEX_F_DOC_CONTAINS + test_random_below(6),
+                texts[test_random_below(6)]);
     } else if (kind == 2) {
         kit_put(out, "aiass", 2u, (long long)VEX_F_ID_IN + test_random_below(2), 2u, "id3", "id40");
     } else if (kind == 3) {
@@ -88,6 +88,10 @@ static bool contains(const vex_payload *row, const vex_value *needle) {
            vex_text_contains(row->document, row->document_len, needle->bytes, needle->len);
 }
 
+static bool contains_folded(const vex_payload *row, const vex_needle *needle) {
+    return row->document != NULL && vex_needle_in(needle, row->document, row->document_len);
+}
+
 static bool holds(const vex_expr *node, const vex_payload *row) {
     bool result = node->op == VEX_F_AND;
     switch (node->op) {
@@ -102,6 +106,10 @@ static bool holds(const vex_expr *node, const vex_payload *row) {
         return contains(row, &node->operand);
     case VEX_F_DOC_NOT_CONTAINS:
         return !contains(row, &node->operand);
+    case VEX_F_DOC_ICONTAINS:
+        return contains_folded(row, &node->needle);
+    case VEX_F_DOC_NOT_ICONTAINS:
+        return !contains_folded(row, &node->needle);
     case VEX_F_ID_IN:
         return is_listed(row, node->operands, node->n_operands);
     case VEX_F_ID_NOT_IN:
