@@ -88,7 +88,7 @@ $(ECOSYSTEM_DEPENDENCIES): $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 	@touch $@
 
 $(LOAD_DEPENDENCIES): $(DEPENDENCIES)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check 'locust>=2.24'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[load]'
 	@touch $@
 
 # hnswlib is compiled here, for this processor; the benchmark goes without it where that fails.
@@ -240,8 +240,8 @@ build/bench_batch: csrc/tests/bench_batch_driver.c $(ENGINE_C) Makefile
 bench-batch: build/bench_batch ## batches of queries in C (ARGS="rows dim queries k seconds threads")
 	build/bench_batch $(ARGS)
 
-load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## Locust load test against its service levels
-	PATH="$(CURDIR)/$(BIN):$$PATH" loadtests/run.sh $(ARGS)
+load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## vexctl load-test run (ARGS="--scenario rag --scale 0.05 --target inproc")
+	$(BIN)/python -m vexfs_chroma._cli load-test run --output build/load/results --data build/load/data $(ARGS)
 
 # ---- releasing ------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ GENERATED = "generated"
 CLUSTERS = 1000
 _DECAY = 0.6  # the i-th direction has a spread of 1 / (1 + i) ** _DECAY
 _NOISE = 0.7  # of a row about its centre, relative to the spread of the centres
-_CHUNK = 50_000
+CHUNK = 50_000
 _QUERIES_SEED = 1_000_000
 _BLOCK_BYTES = 1 << 28
 _SPARE = 40  # candidates beyond k of which exact distances are computed
@@ -115,8 +115,8 @@ def _generated(folder: Path, rows: int, dimension: int, space: str, n_queries: i
         folder / "base.npy", mode="w+", dtype=np.float32, shape=(rows, dimension)
     )
     make = Generator(dimension)
-    for number, at in enumerate(range(0, rows, _CHUNK)):
-        end = min(at + _CHUNK, rows)
+    for number, at in enumerate(range(0, rows, CHUNK)):
+        end = min(at + CHUNK, rows)
         base[at:end] = make.rows(end - at, number)
     base.flush()
     np.save(folder / "queries.npy", make.rows(n_queries, _QUERIES_SEED))
@@ -168,7 +168,13 @@ def distances(base: Matrix, rows: NDArray[Any], queries: Matrix, space: str) -> 
 
 
 def farthest(base: Matrix, queries: Matrix, space: str, k: int) -> NDArray[np.float64]:
-    """The distance of the k-th nearest row of every query, or of the farthest if there are fewer.
+    """The distance of the k-th nearest row of every query; of the farthest if there are fewer."""
+    kth: NDArray[np.float64] = nearest_distances(base, queries, space, k)[:, -1]
+    return kth
+
+
+def nearest_distances(base: Matrix, queries: Matrix, space: str, k: int) -> NDArray[np.float64]:
+    """The distances of the k nearest rows of every query (of all, if there are fewer), ascending.
 
     Candidates are found in float32, k and some more of them; their distances are float64.
     """
@@ -194,8 +200,8 @@ def farthest(base: Matrix, queries: Matrix, space: str, k: int) -> NDArray[np.fl
             for at in range(0, len(queries), 100)
         ]
     )
-    kth: NDArray[np.float64] = np.partition(exact, k - 1, axis=1)[:, k - 1]
-    return kth
+    nearest: NDArray[np.float64] = np.sort(exact, axis=1)[:, :k]
+    return nearest
 
 
 def _float32_distances(block: Matrix, queries: Matrix, space: str) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from vexfs_chroma._cli import _backup, _bench, _export, _import, _integrity, _stats
+from vexfs_chroma._cli import _backup, _bench, _export, _import, _integrity, _load, _stats
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
@@ -17,6 +17,9 @@ app = typer.Typer(
 app.add_typer(_import.app, name="import")
 app.add_typer(_export.app, name="export")
 app.add_typer(_bench.app, name="bench")
+app.add_typer(_load.load_app, name="load-test")
+app.add_typer(_load.stress_app, name="stress-test")
+app.add_typer(_load.regression_app, name="regression-test")
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
 app.command("stats")(_stats.stats)
@@ -43,7 +46,7 @@ def options(
     """Work on vexfs_chroma databases.
 
     Exit codes: 0 fine; 1 the job was done and found a problem; 2 wrong usage; 3 the job could not
-    be done.
+    be done; 4 the server cannot be reached.
     """
 
 

@@ -4,6 +4,7 @@
 1    the job was done, and found a problem: something was lost, damaged, or differs
 2    the command line is wrong
 3    the job could not be done: no such database, in use, not permitted, disk full, ...
+4    no server answers where one should be
 130  interrupted
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PROBLEM = 1
 FAILED = 3
+NOT_REACHABLE = 4
 INTERRUPTED = 130
 
 out = Console(highlight=False, soft_wrap=True)
@@ -37,7 +39,8 @@ def explained() -> Iterator[None]:
         yield
     except (ChromaError, OSError, ValueError, ImportError) as error:
         err.print(f"vexctl: {_text(error)}", markup=False)
-        raise typer.Exit(FAILED) from error
+        code = NOT_REACHABLE if isinstance(error, ConnectionError) else FAILED
+        raise typer.Exit(code) from error
     except KeyboardInterrupt as error:
         err.print("vexctl: interrupted")
         raise typer.Exit(INTERRUPTED) from error
