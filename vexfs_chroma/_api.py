@@ -305,7 +305,6 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         *,
         get_or_create: bool,
     ) -> CollectionModel:
-        _config.check_sparse(complete)
         space = _config.vector_config(complete)["space"]
         catalog, engine = self._opened()
         entry, created = catalog.create_collection(

@@ -129,15 +129,6 @@ def restored_schema(schema: Any) -> Json:
     return _merge_with_defaults(_parse_schema(schema))
 
 
-def check_sparse(schema: Mapping[str, Any]) -> None:
-    """Refuse what Chroma's local mode refuses: an enabled sparse vector index."""
-    for value_types in schema["keys"].values():
-        if _enabled(value_types, "sparse_vector", "sparse_vector_index"):
-            raise _reconcile_error(
-                "Invalid schema input: Sparse vector indexing is not enabled in local"
-            )
-
-
 def _default_schema(space: str, hnsw: Json, embedding_function: Json | None) -> Json:
     def vector_index(enabled: bool, source_key: str | None) -> Json:
         config: Json = {"space": space}
@@ -266,25 +257,50 @@ def grown_schema(schema: Json, keys_seen: Mapping[str, int]) -> Json:
     return grown
 
 
+# Which index lets a value type be compared; that of sparse vectors lets them be searched.
+_INDEX_OF = {
+    "string": "string_inverted_index",
+    "int": "int_inverted_index",
+    "float": "float_inverted_index",
+    "bool": "bool_inverted_index",
+    "sparse_vector": "sparse_vector_index",
+}
+
+
 class IndexView:
     """Which filters a schema allows; made once per open collection, asked on every filter."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self.fts = _enabled(schema["keys"].get(DOCUMENT_KEY, {}), "string", "fts_index")
         self._defaults = {
-            value_type: _enabled(schema["defaults"], value_type, f"{value_type}_inverted_index")
-            for value_type in ("string", "int", "float", "bool")
+            value_type: _enabled(schema["defaults"], value_type, index)
+            for value_type, index in _INDEX_OF.items()
         }
         self._keys: dict[tuple[str, str], bool] = {
-            (key, value_type): _enabled(value_types, value_type, f"{value_type}_inverted_index")
+            (key, value_type): _enabled(value_types, value_type, _INDEX_OF[value_type])
             for key, value_types in schema["keys"].items()
-            for value_type in self._defaults
+            for value_type in _INDEX_OF
             if value_type in value_types
+        }
+        self._with_idf = {
+            key
+            for key, value_types in schema["keys"].items()
+            if value_types.get("sparse_vector", {})
+            .get("sparse_vector_index", {})
+            .get("config", {})
+            .get("bm25")
         }
 
     def allows(self, key: str, value_type: str) -> bool:
-        """Whether metadata `key` may be compared with a "string", "int", "float" or "bool"."""
+        """Whether `key` may be compared with a value of this type, or searched by a sparse vector.
+
+        Types: "string", "int", "float", "bool", "sparse_vector".
+        """
         return self._keys.get((key, value_type), self._defaults[value_type])
+
+    def uses_idf(self, key: str) -> bool:
+        """Whether sparse queries of `key` are weighted by how rare their indices are."""
+        return key in self._with_idf
 
 
 def _enabled(value_types: Mapping[str, Any], value_type: str, index: str) -> bool:
@@ -394,6 +410,8 @@ def _parse_value_types(document: Document, path: tuple[str, ...]) -> Json:
             config = dict(document.expect_map((*where, "config"), "a struct"))
             if name == "vector_index":
                 config = _parse_vector_config(document, (*where, "config"))
+            elif name == "sparse_vector_index":
+                config = _parse_sparse_config(document, (*where, "config"))
             parsed[value_type][name] = {"enabled": index["enabled"], "config": config}
     return parsed
 
@@ -418,6 +436,23 @@ def _parse_vector_config(document: Document, path: tuple[str, ...]) -> Json:
                     f'range [{{"min": Number({least}), "value": Number({hnsw[field]})}}]'
                 )
         parsed["hnsw"] = hnsw
+    return parsed
+
+
+def _parse_sparse_config(document: Document, path: tuple[str, ...]) -> Json:
+    config = document.value(path)
+    parsed: Json = {}
+    if config.get("embedding_function") is not None:
+        parsed["embedding_function"] = document.read_embedding_function(path)
+    for field, kind, expected in (
+        ("source_key", str, "a string"),
+        ("bm25", bool, "a boolean"),
+        ("algorithm", str, "a string"),
+    ):
+        if config.get(field) is not None:
+            if not isinstance(config[field], kind):
+                raise document.type_error((*path, field), expected)
+            parsed[field] = config[field]
     return parsed
 
 
@@ -460,6 +495,33 @@ def _check_schema(schema: Json) -> None:
             raise _schema_error(
                 "Full text search / regular expression index can only be enabled on "
                 f"#document field: {key}"
+            )
+    _check_sparse_indexes(schema)
+
+
+def _check_sparse_indexes(schema: Json) -> None:
+    enabled: list[str] = []
+    for key, value_types in schema["keys"].items():
+        index = value_types.get("sparse_vector", {}).get("sparse_vector_index")
+        if index is None:
+            continue
+        source_key = index["config"].get("source_key")
+        if index["enabled"]:
+            enabled.append(key)
+            if len(enabled) > 1:
+                raise _schema_error(
+                    "At most one sparse vector index is allowed for the collection: "
+                    f"{json.dumps(enabled)}"
+                )
+            if source_key is not None and "embedding_function" not in index["config"]:
+                raise _schema_error(
+                    "If source_key is provided then embedding_function must also be provided "
+                    "since there is no default embedding function."
+                )
+        if source_key is not None and source_key.startswith("#") and source_key != DOCUMENT_KEY:
+            raise _schema_error(
+                "source_key cannot begin with '#'. The only valid key starting with '#' is "
+                "Key.DOCUMENT or '#document'."
             )
 
 

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from chromadb.base_types import SparseVector
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._plain import are_plain
@@ -155,7 +156,7 @@ def _stored_value(op: str, value: Any) -> Any:
     """
     if value is None and op != "add":
         return None
-    if isinstance(value, bool):
+    if isinstance(value, bool | SparseVector):
         return value
     if isinstance(value, str):
         return value if type(value) is str else str.__str__(value)

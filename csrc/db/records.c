@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/msgpack.h"
+#include "rank/sparse.h"
 #include "store/format.h"
 
 #include "base/poison.h"
@@ -57,23 +58,27 @@ static bool is_oversized(const vex_mp_reader *reader) {
     return in->pos + 1 < in->len && in->data[in->pos] == 0xcf && in->data[in->pos + 1] >= 0x80;
 }
 
-/* One metadata value behind its key; false when it is of no allowed kind. */
-static bool check_value(vex_mp_reader *reader) {
+/* One metadata value behind its key.  NULL, or what is wrong with it. */
+static const char *value_problem(vex_mp_reader *reader) {
+    static const char kinds[] = "keys must be strings, values bool, int64, float, string, a sparse "
+                                "vector or a list of one scalar type";
     if (is_oversized(reader)) {
-        return false;
+        return kinds;
     }
     vex_mp_value value = vex_mp_next(reader);
     if (value.kind == VEX_MP_ARRAY) {
         vex_mp_kind kind = vex_mp_peek(reader);
         for (uint32_t i = 0; i < value.count; i++) {
             if (is_oversized(reader) || vex_mp_next(reader).kind != kind || vex_mp_bad(reader)) {
-                return false;
+                return kinds;
             }
         }
-        return value.count > 0 && is_scalar(kind);
+        return value.count > 0 && is_scalar(kind) ? NULL : kinds;
     }
-    return is_scalar(value.kind) || value.kind == VEX_MP_NIL ||
-           (value.kind == VEX_MP_EXT && value.ext_type == 1);
+    if (value.kind == VEX_MP_EXT && value.ext_type == 1) {
+        return vex_sparse_problem(value.bytes, value.len);
+    }
+    return is_scalar(value.kind) || value.kind == VEX_MP_NIL ? NULL : kinds;
 }
 
 static vex_status check_metadata(const uint8_t *map, size_t len, uint32_t record) {
@@ -84,11 +89,11 @@ static vex_status check_metadata(const uint8_t *map, size_t len, uint32_t record
                         (unsigned)record);
     }
     for (uint32_t i = 0; i < header.count && !vex_mp_bad(&reader); i++) {
-        if (vex_mp_next(&reader).kind != VEX_MP_STR || !check_value(&reader)) {
-            return VEX_FAIL(VEX_ERR_INVALID,
-                            "metadata of record %u: keys must be strings, values bool, int64, "
-                            "float, string, a sparse vector or a list of one scalar type",
-                            (unsigned)record);
+        const bool named = vex_mp_next(&reader).kind == VEX_MP_STR;
+        const char *problem = value_problem(&reader);
+        if (!named || problem != NULL) {
+            return VEX_FAIL(VEX_ERR_INVALID, "metadata of record %u: %s", (unsigned)record,
+                            problem ? problem : "keys must be strings");
         }
     }
     return vex_mp_bad(&reader)

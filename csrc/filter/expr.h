@@ -24,7 +24,8 @@ typedef struct vex_value {
     union {                 /* by type                                                            */
         int64_t integer;
         double number;
-        const uint8_t *bytes;   /* string, or the MessagePack array of a list (borrowed)         */
+        const uint8_t *bytes;   /* string, the MessagePack array of a list, or the payload of a
+                                   sparse vector (borrowed)                                       */
     };
     size_t len;             /* of bytes                                                           */
 } vex_value;

@@ -238,7 +238,11 @@ vex_value vex_value_read(vex_mp_reader *reader) {
         vex_mp_skip(reader);
         break;
     case VEX_MP_EXT:
-        out.type = value.ext_type == SPARSE_EXT_TYPE ? VEX_VALUE_SPARSE : VEX_VALUE_ABSENT;
+        if (value.ext_type == SPARSE_EXT_TYPE) {
+            out.type = VEX_VALUE_SPARSE;
+            out.bytes = value.bytes;
+            out.len = value.len;
+        }
         break;
     default:
         break;

@@ -15,8 +15,8 @@ from chromadb.api.types import (
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._config import (
+    IndexView,
     build_schema,
-    check_sparse,
     configuration_of,
     grown_schema,
     update_schema,
@@ -33,7 +33,7 @@ def configuration(conf=None, schema=None, metadata=None):
 
 def refused(conf=None, schema=None, metadata=None):
     with pytest.raises(InvalidArgumentError) as raised:
-        check_sparse(build_schema(conf, schema, metadata))
+        build_schema(conf, schema, metadata)
     return str(raised.value)
 
 
@@ -237,12 +237,42 @@ def test_bad_schema(schema, text):
     assert text in refused(None, schema)
 
 
-def test_sparse_index_is_refused_as_in_local_chroma():
-    schema = serialized((SparseVectorIndexConfig(), "sp"))
-    assert refused(None, schema) == (
-        "Failed to reconcile schema: Invalid schema input: "
-        "Sparse vector indexing is not enabled in local"
-    )
+def test_sparse_index_is_kept_as_it_was_given():
+    schema = build_schema(None, serialized((SparseVectorIndexConfig(bm25=True), "sp")), None)
+    index = schema["keys"]["sp"]["sparse_vector"]["sparse_vector_index"]
+    assert index == {
+        "enabled": True,
+        "config": {"embedding_function": {"type": "unknown"}, "bm25": True},
+    }
+    indexes = IndexView(schema)
+    assert indexes.allows("sp", "sparse_vector")
+    assert indexes.uses_idf("sp")
+    assert not indexes.allows("other", "sparse_vector")
+    assert not indexes.uses_idf("other")
+
+
+def sparse(**config):
+    return {"sparse_vector": {"sparse_vector_index": {"enabled": True, "config": config}}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            {"a": sparse(), "b": sparse()},
+            'At most one sparse vector index is allowed for the collection: ["a", "b"]',
+        ),
+        ({"a": sparse(source_key="t")}, "then embedding_function must also be provided"),
+        ({"a": sparse(source_key="#x", embedding_function=KNOWN)}, "cannot begin with '#'"),
+        ({"a": sparse(source_key=1)}, "invalid type: integer `1`, expected a string"),
+        ({"a": sparse(bm25="yes")}, "expected a boolean"),
+        ({"a": sparse(embedding_function=3)}, "expected an embedding function"),
+    ],
+)
+def test_bad_sparse_index(keys, text):
+    schema = Schema().serialize_to_json()
+    schema["keys"].update(keys)
+    assert text in refused(None, schema)
 
 
 def test_update():

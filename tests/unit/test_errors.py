@@ -7,7 +7,6 @@ import uuid
 import numpy as np
 import pytest
 from chromadb import errors
-from chromadb.api.types import SparseVector
 
 import vexfs_chroma
 
@@ -140,14 +139,6 @@ def test_metadata(collection):
             "Validation error: metadatas: Invalid metadata at index 0",
         ):
             add({key: 1})
-    for value in (
-        SparseVector([1], [2.0]),
-        {"#type": "sparse_vector", "indices": [1], "values": [1]},
-    ):
-        with raises(
-            TypeError, "argument 'metadatas': Cannot convert Python object to UpdateMetadataValue"
-        ):
-            add({"a": value})
     with raises(TypeError, "argument 'metadatas': Cannot convert Python object to MetadataValue"):
         collection.add(ids=["m"], embeddings=[[1, 2]], metadatas=[{"a": None}])
 

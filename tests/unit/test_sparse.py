@@ -1,0 +1,147 @@
+"""Sparse vectors: as values of metadata, and their indexes in a schema."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from chromadb import Schema, SparseVector, SparseVectorIndexConfig
+from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.errors import InvalidArgumentError
+from chromadb.utils.embedding_functions import ChromaBm25EmbeddingFunction
+
+import vexfs_chroma
+
+A = SparseVector([0, 7, 2**32 - 1], [0.5, -2.0, 3.0])
+B = SparseVector([3], [1.0], labels=["drei"])
+
+
+@pytest.fixture(autouse=True)
+def no_system_survives():
+    yield
+    for system in list(SharedSystemClient._identifier_to_system.values()):
+        system.stop()
+    SharedSystemClient.clear_system_cache()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def client(request, tmp_path):
+    if request.param == "memory":
+        return vexfs_chroma.EphemeralClient()
+    return vexfs_chroma.PersistentClient(tmp_path)
+
+
+def single(vector):
+    """The same in single precision, as it is stored."""
+    return SparseVector(vector.indices, np.float32(vector.values).tolist(), vector.labels)
+
+
+def metadata_of(collection, id):
+    (metadata,) = collection.get(ids=[id])["metadatas"]
+    return metadata
+
+
+def test_values_come_back_as_they_were(client):
+    collection = client.create_collection("abc", embedding_function=None)
+    collection.add(
+        ids=["a", "b", "c", "d"],
+        embeddings=np.eye(4),
+        metadatas=[{"s": A, "n": 1}, {"s": B}, None, {"s": SparseVector([], [])}],
+    )
+    as_json = {"#type": "sparse_vector", "indices": [1], "values": [2]}
+    collection.upsert(ids=["e"], embeddings=[[1, 1, 1, 1]], metadatas=[{"s": as_json}])
+    expected = [
+        {"s": A, "n": 1},
+        {"s": B},
+        None,
+        {"s": SparseVector([], [])},
+        {"s": SparseVector([1], [2.0])},
+    ]
+    assert collection.get()["metadatas"] == expected
+    collection._client._open(collection.id).engine.flush()
+    assert collection.get()["metadatas"] == expected
+    found = collection.query(query_embeddings=[[0, 1, 0, 0]], n_results=1)
+    assert found["metadatas"] == [[{"s": B}]]
+    assert isinstance(found["metadatas"][0][0]["s"], SparseVector)
+
+
+def test_updates_replace_and_delete(client):
+    collection = client.create_collection("abc", embedding_function=None)
+    collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[{"s": A, "n": 1}])
+    collection.update(ids=["a"], metadatas=[{"n": 2}])
+    assert metadata_of(collection, "a") == {"s": A, "n": 2}
+    collection.update(ids=["a"], metadatas=[{"s": B}])
+    assert metadata_of(collection, "a") == {"s": B, "n": 2}
+    collection.upsert(ids=["a"], embeddings=[[1, 2]], metadatas=[{"s": "text"}])
+    assert metadata_of(collection, "a") == {"s": "text", "n": 2}
+    collection.update(ids=["a"], metadatas=[{"s": A}])
+    collection.update(ids=["a"], metadatas=[{"s": None}])
+    assert metadata_of(collection, "a") == {"n": 2}
+
+
+def test_filters_on_a_key_with_sparse_vectors(client):
+    collection = client.create_collection("abc", embedding_function=None)
+    collection.add(
+        ids=["a", "b", "c"], embeddings=np.eye(3), metadatas=[{"s": A}, {"s": 1}, {"s": "x"}]
+    )
+    for flush in (False, True):
+        if flush:
+            collection._client._open(collection.id).engine.flush()
+        assert collection.get(where={"s": 1})["ids"] == ["b"]
+        assert collection.get(where={"s": {"$ne": 1}})["ids"] == ["a", "c"]
+        assert collection.get(where={"s": {"$gt": 0}})["ids"] == ["b"]
+        assert collection.get(where={"s": {"$in": ["x", "y"]}})["ids"] == ["c"]
+        assert collection.get(where={"s": {"$contains": 1}})["ids"] == []
+
+
+def test_they_survive_a_restart_and_are_listed_in_the_schema(tmp_path):
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.create_collection("abc", embedding_function=None)
+        collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[{"s": A}])
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.get_collection("abc", embedding_function=None)
+        assert metadata_of(collection, "a") == {"s": A}
+        index = collection.schema.keys["s"].sparse_vector.sparse_vector_index
+        assert not index.enabled
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([float("nan")], "finite"), ([float("inf")], "finite"), ([1e60], "finite")],
+)
+def test_numbers_that_cannot_be_stored(client, values, text):
+    collection = client.create_collection("abc", embedding_function=None)
+    with pytest.raises(InvalidArgumentError, match=text):
+        collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[{"s": SparseVector([1], values)}])
+    with pytest.raises(InvalidArgumentError, match="between 0 and 4294967295"):
+        collection.add(
+            ids=["a"], embeddings=[[1, 2]], metadatas=[{"s": SparseVector([2**32], [1.0])}]
+        )
+    broken = SparseVector([1, 2], [1.0, 1.0])
+    broken.indices = [2, 1]
+    with pytest.raises(InvalidArgumentError, match="strictly ascending"):
+        collection._client._add(["a"], collection.id, [np.ones(2)], [{"s": broken}])
+    assert collection.count() == 0
+
+
+def test_a_source_key_is_embedded_by_chromas_bm25(tmp_path):
+    function = ChromaBm25EmbeddingFunction()
+    schema = Schema().create_index(
+        key="bm25",
+        config=SparseVectorIndexConfig(
+            source_key="#document", embedding_function=function, bm25=True
+        ),
+    )
+    texts = ["the quick brown fox", "a lazy dog sleeps", "foxes and dogs"]
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.create_collection("abc", schema=schema, embedding_function=None)
+        collection.add(ids=["0", "1", "2"], embeddings=np.eye(3), documents=texts)
+        expected = [{"bm25": single(vector)} for vector in function(texts)]
+        assert collection.get()["metadatas"] == expected
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.get_collection("abc", embedding_function=None)
+        config = collection.schema.keys["bm25"].sparse_vector.sparse_vector_index.config
+        assert config.bm25
+        assert config.source_key == "#document"
+        assert isinstance(config.embedding_function, ChromaBm25EmbeddingFunction)
+        collection.update(ids=["1"], embeddings=[[0, 1, 0]], documents=["another text"])
+        assert metadata_of(collection, "1") == {"bm25": single(*function(["another text"]))}
