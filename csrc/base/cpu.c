@@ -84,9 +84,18 @@ const vex_cpu_features *vex_cpu(void) {
     return &features;
 }
 
-uint32_t vex_cpu_count(void) {
+static uint32_t cpu_count;
+static pthread_once_t count_once = PTHREAD_ONCE_INIT;
+
+/* The C library opens a file of the system for this. */
+static void count_cpus(void) {
     const long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
+    cpu_count = n > 0 ? (uint32_t)n : 1;
+}
+
+uint32_t vex_cpu_count(void) {
+    pthread_once(&count_once, count_cpus);
+    return cpu_count;
 }
 
 #define NICENESS 10

@@ -183,7 +183,11 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
         run.options = *options;
     }
     run.options.ef = run.options.ef ? run.options.ef : atomic_load(&collection->index.ef);
-    run.options.threads = run.options.threads ? run.options.threads : vex_query_threads();
+    if (n < 2) {
+        run.options.threads = 1; /* one query is one thread's */
+    } else if (run.options.threads == 0) {
+        run.options.threads = vex_query_threads();
+    }
     vex_index_load_for_query(collection, snapshot);
     run.view = vex_collection_index_view(collection);
     vex_index_note_query(collection, run.view, snapshot);

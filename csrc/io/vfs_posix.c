@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -541,8 +542,11 @@ vex_status vex_system_random_bytes(vex_vfs *vfs, void *dst, size_t len) {
 #endif
 }
 
-uint64_t vex_system_boot_id(vex_vfs *vfs) {
-    (void)vfs;
+static uint64_t boot_id;
+static pthread_once_t boot_id_once = PTHREAD_ONCE_INIT;
+
+/* No process outlives a boot, and every read of a collection asks: once is enough. */
+static void read_boot_id(void) {
     char id[64];
     size_t len = 0;
 #if defined(__APPLE__)
@@ -554,7 +558,13 @@ uint64_t vex_system_boot_id(vex_vfs *vfs) {
     ssize_t n = read_small_file("/proc/sys/kernel/random/boot_id", id, sizeof id);
     len = n > 0 ? (size_t)n : 0;
 #endif
-    return len > 0 ? vex_hash64(id, len) | 1 : 0; /* never 0 when known */
+    boot_id = len > 0 ? vex_hash64(id, len) | 1 : 0; /* never 0 when known */
+}
+
+uint64_t vex_system_boot_id(vex_vfs *vfs) {
+    (void)vfs;
+    pthread_once(&boot_id_once, read_boot_id);
+    return boot_id;
 }
 
 const char *vex_environment(const char *name) {
