@@ -8,7 +8,7 @@
 
 #include "base/poison.h"
 
-#define STEP 8u
+#define STEP 4u
 #define MARGIN 2.0f /* errors to come may be larger than those seen, by so much */
 #define GROUP 64u
 
@@ -67,7 +67,7 @@ static vex_status compute(rerank *r, uint32_t from, uint32_t to) {
 vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exact_distances exact,
                       void *context, vex_graph_hit *out, uint32_t *n_out, vex_rerank_stats *stats) {
     rerank r = {.pool = pool, .out = out, .k = k, .exact = exact, .context = context};
-    const uint64_t first = k + (uint64_t)(k / 2 > 10 ? k / 2 : 10);
+    const uint64_t first = k + k / 4 + 2;
     uint32_t done = k == 0 ? 0 : first < n ? (uint32_t)first : n;
     VEX_TRY(compute(&r, 0, done));
     while (k > 0 && done < n && !(pool[done].distance - MARGIN * r.delta > out[r.n - 1].distance)) {
