@@ -1,5 +1,5 @@
 /*
- * poison.h - last include of every engine file except base/mem.c, io/vfs_posix.c and
+ * poison.h - last include of every engine file except base/mem.c, io/vfs_posix.c, io/system.c and
  * io/map_resident.c: names that would go around the memory counters or the system-call seam do not
  * compile.
  */

@@ -171,7 +171,7 @@ TEST(db_index_plans) {
     CHECK_EQ(plan.read_rows, 200); /* the tail, by two queries */
     CHECK_EQ(plan.read_again, 0);
     CHECK(plan.walk_distances > 200 && plan.walk_distances < 2 * 6000);
-    CHECK(plan.walk_hops >= 200 && plan.exact_distances >= 40);
+    CHECK(plan.walk_hops >= 200 && plan.exact_distances >= 28);
     CHECK_EQ(plan_of(collection, NULL, 10, VEX_QUERY_EXACT).why, VEX_PLAN_ASKED);
     CHECK_EQ(plan_of(collection, NULL, 5000, 0).why, VEX_PLAN_LARGE_K);
     CHECK_EQ(plan_of(collection, NULL, 50000, 0).why, VEX_PLAN_LARGE_K);

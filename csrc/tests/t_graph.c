@@ -351,7 +351,7 @@ TEST(rerank_goes_as_deep_as_it_must) {
     }
     told t = {.exact = exact};
     CHECK_OK(vex_rerank(pool, 500, 10, tell, &t, out, &n, &stats));
-    CHECK_EQ(stats.exact, 20);
+    CHECK_EQ(stats.exact, 14);
     CHECK(stats.delta == 0.0f);
     exact[3] = 53; /* an error of 50 is seen: twice that is the margin then */
     exact[120] = 20;
