@@ -511,6 +511,11 @@ class VexfsAPI(IndexOperations, RefusedOperations):
         """An open collection, for one operation; a deleted one raises with Chroma's text."""
         return _Using(self, id, prefix)
 
+    def home_of(self, id: UUID) -> tuple[str, str] | None:
+        """Tenant and database of a collection; None when there is no such collection."""
+        entry = self._catalog.find_collection_by_id(id)
+        return None if entry is None else (entry.tenant, entry.database)
+
     # -- maintenance, beyond chromadb's interface ------------------------------------------------
 
     def vacuum(self) -> None:

@@ -126,10 +126,23 @@ class RecordOperations(ServerAPI):
     ) -> bool:
         if not ids:
             return True
-        stored = _records.stored_metadatas(op, metadatas, uris)
         vectors = None if embeddings is None else _records.as_matrix(embeddings)
-        self._store(op, collection_id, ids, vectors, documents, stored, uris)
+        self.write_columns(op, collection_id, ids, vectors, documents, metadatas, uris)
         return True
+
+    def write_columns(
+        self,
+        op: str,
+        collection_id: UUID,
+        ids: IDs,
+        vectors: Matrix | None,
+        documents: Sequence[str | None] | None,
+        metadatas: Sequence[Any] | None,
+        uris: Sequence[str | None] | None,
+    ) -> None:
+        """_add, _update or _upsert (`op`); of every column but `ids`, entries may be None."""
+        stored = _records.stored_metadatas(op, metadatas, uris)
+        self._store(op, collection_id, ids, vectors, documents, stored, uris)
 
     def write_plain(
         self,
@@ -151,7 +164,7 @@ class RecordOperations(ServerAPI):
         vectors: Matrix | None,
         documents: Sequence[str | None] | None,
         metadatas: Sequence[Any] | None,
-        uris: URIs | None,
+        uris: Sequence[str | None] | None,
         *,
         plain: bool = False,
     ) -> None:
@@ -201,6 +214,28 @@ class RecordOperations(ServerAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> GetResult:
+        rows = self.get_rows(collection_id, ids, where, limit, offset, where_document, include)
+        return GetResult(
+            ids=rows.ids,
+            embeddings=_records.as_embeddings(rows.vectors),
+            documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
+            uris=rows.uris,  # type: ignore[typeddict-item]
+            included=include,
+            data=None,
+            metadatas=rows.metadatas,  # type: ignore[typeddict-item]
+        )
+
+    def get_rows(
+        self,
+        collection_id: UUID,
+        ids: IDs | None,
+        where: Where | None,
+        limit: int | None,
+        offset: int | None,
+        where_document: WhereDocument | None,
+        include: Include,
+    ) -> _engine.Rows:
+        """_get, with arrays of float32 for embeddings."""
         limit, offset = as_count("limit", limit), as_count("offset", offset)
         clause = _clause(where, where_document)
         with self._using(collection_id) as collection:
@@ -216,16 +251,8 @@ class RecordOperations(ServerAPI):
                 uris="uris" in include,
                 vectors="embeddings" in include,
             )
-            metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
-        return GetResult(
-            ids=rows.ids,
-            embeddings=_records.as_embeddings(rows.vectors),
-            documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
-            uris=rows.uris,  # type: ignore[typeddict-item]
-            included=include,
-            data=None,
-            metadatas=metadatas,  # type: ignore[typeddict-item]
-        )
+            rows.metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
+        return rows
 
     @override
     def _query(
@@ -257,10 +284,46 @@ class RecordOperations(ServerAPI):
         exact: bool = False,
     ) -> QueryResult:
         """_query, which can be told to be exact."""
+        rows = self.query_rows(
+            collection_id,
+            query_embeddings,
+            ids,
+            n_results,
+            where,
+            where_document,
+            include,
+            exact=exact,
+        )
+        counts = rows.counts
+        distances = rows.distances if "distances" in include else None
+        return QueryResult(
+            ids=_records.split(rows.ids, counts),
+            embeddings=_records.split_embeddings(rows.vectors, counts),
+            documents=_records.split_optional(rows.documents, counts),
+            uris=_records.split_optional(rows.uris, counts),
+            included=include,
+            data=None,
+            metadatas=_records.split_optional(rows.metadatas, counts),
+            distances=_records.split_distances(distances, counts),
+        )
+
+    def query_rows(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings | Matrix,
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+        include: Include,
+        *,
+        exact: bool = False,
+    ) -> _engine.Rows:
+        """query_records, flat over all queries and with arrays of float32."""
 
         def find(
             engine: _engine.Collection, queries: Matrix, k: int, of: IDs | None, filter: Any
-        ) -> tuple[_engine.Rows, Any]:
+        ) -> _engine.Rows:
             rows = engine.query(
                 queries,
                 k,
@@ -272,22 +335,11 @@ class RecordOperations(ServerAPI):
                 vectors="embeddings" in include,
                 exact=exact,
             )
-            return rows, _records.visible_metadatas(engine, rows.metadatas)
+            rows.metadatas = _records.visible_metadatas(engine, rows.metadatas)
+            return rows
 
-        rows, metadatas = self._nearest(
+        return self._nearest(
             find, collection_id, query_embeddings, ids, n_results, where, where_document
-        )
-        counts = rows.counts
-        distances = rows.distances if "distances" in include else None
-        return QueryResult(
-            ids=_records.split(rows.ids, counts),
-            embeddings=_records.split_embeddings(rows.vectors, counts),
-            documents=_records.split_optional(rows.documents, counts),
-            uris=_records.split_optional(rows.uris, counts),
-            included=include,
-            data=None,
-            metadatas=_records.split_optional(metadatas, counts),
-            distances=_records.split_distances(distances, counts),
         )
 
     def explain_query(

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from vexfs_chroma._cli import _backup, _bench, _export, _import, _integrity, _load, _stats
+from vexfs_chroma._cli import (
+    _backup,
+    _bench,
+    _config,
+    _export,
+    _import,
+    _integrity,
+    _load,
+    _serve,
+    _stats,
+)
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
@@ -20,6 +30,8 @@ app.add_typer(_bench.app, name="bench")
 app.add_typer(_load.load_app, name="load-test")
 app.add_typer(_load.stress_app, name="stress-test")
 app.add_typer(_load.regression_app, name="regression-test")
+app.add_typer(_config.app, name="config")
+app.command("serve")(_serve.serve)
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
 app.command("stats")(_stats.stats)

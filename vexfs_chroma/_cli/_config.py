@@ -1,0 +1,83 @@
+"""vexctl config: the configuration of the server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from vexfs_chroma._cli._exit import err, explained, finish, out
+
+app = typer.Typer(no_args_is_help=True, help="The configuration of the server, vexfs.toml.")
+
+_FILE = typer.Argument(
+    None, metavar="[FILE]", readable=False, help="The file (default ./vexfs.toml, if it exists)."
+)
+_JSON = typer.Option(False, "--json", help="Print a JSON object.")
+_NAME = typer.Argument(..., help="A name for it; logs and /auth/identity show it.")
+_ROLE = typer.Option("write", help="read, write or admin.")
+
+
+@app.command()
+def show(file: Path | None = _FILE, as_json: bool = _JSON) -> None:
+    """Print what the server would be told, defaults and environment included; without hashes."""
+    from vexfs_chroma._server._config import load, shown
+
+    with explained():
+        found = shown(load(file))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for section, values in found.items():
+        out.print(f"[{section}]", markup=False)
+        for key, value in values.items():
+            out.print(f"{key} = {_toml(value)}", markup=False)
+        out.print()
+
+
+def _toml(value: Any) -> str:
+    return "# not set" if value is None else json.dumps(value)
+
+
+@app.command()
+def validate(file: Path | None = _FILE) -> None:
+    """Check the configuration.  Exit code 1 when something is wrong, which is printed."""
+    from vexfs_chroma._server._config import ConfigError, load
+
+    try:
+        load(file)
+    except ConfigError as error:
+        err.print(f"vexctl: {error}", markup=False)
+        finish(ok=False)
+    out.print("the configuration is valid")
+
+
+@app.command()
+def token(name: str = _NAME, role: str = _ROLE) -> None:
+    """Make a token: print it, and the entry for vexfs.toml, which has its hash alone."""
+    from vexfs_chroma._server._auth import new_token
+
+    made, hash = new_token()
+    err.print(f"the token, which is not stored anywhere: {made}", markup=False)
+    _entry("tokens", name, hash, role)
+
+
+@app.command()
+def password(name: str = _NAME, role: str = _ROLE) -> None:
+    """Ask for a password, and print the entry for vexfs.toml, which has its hash alone."""
+    from vexfs_chroma._server._auth import hash_password
+
+    given = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    _entry("users", name, hash_password(given), role)
+
+
+def _entry(kind: str, name: str, hash: str, role: str) -> None:
+    for line in (
+        f"[[auth.{kind}]]",
+        f"name = {json.dumps(name)}",
+        f"hash = {json.dumps(hash)}",
+        f"role = {json.dumps(role)}",
+    ):
+        typer.echo(line)

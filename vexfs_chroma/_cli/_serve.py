@@ -1,0 +1,57 @@
+"""vexctl serve."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import typer
+
+from vexfs_chroma._cli._exit import explained
+
+_PATH = typer.Option(None, metavar="PATH", help="The database directory (default ./chroma).")
+_HOST = typer.Option(None, help="The address to listen on (default 127.0.0.1).")
+_PORT = typer.Option(None, min=0, max=65535, help="The port (default 8000); 0: any free one.")
+_WORKERS = typer.Option(None, min=1, help="Processes that serve the database (default 1).")
+_CONFIG = typer.Option(
+    None, metavar="FILE", help="The configuration file (default ./vexfs.toml, if it exists)."
+)
+_RESET = typer.Option(None, "--allow-reset", help="Let clients delete everything at once.")
+_OPEN = typer.Option(
+    None, "--open-network", help="Listen beyond this machine although nobody need authenticate."
+)
+
+
+def serve(
+    path: Path | None = _PATH,
+    host: str | None = _HOST,
+    port: int | None = _PORT,
+    workers: int | None = _WORKERS,
+    config: Path | None = _CONFIG,
+    allow_reset: bool | None = _RESET,
+    open_network: bool | None = _OPEN,
+) -> None:
+    """Serve a database over HTTP, as `chroma run` does: every client of Chroma can use it.
+
+    Stops on Ctrl-C or SIGTERM: requests that run are answered, then the database is closed.
+    """
+    with explained():
+        from vexfs_chroma._server._config import load
+
+        given = {
+            "path": None if path is None else str(path),
+            "host": host,
+            "port": port,
+            "workers": workers,
+            "allow_reset": allow_reset,
+            "allow_open_network": open_network,
+        }
+        chosen = load(config, {"server": given})
+        try:
+            from vexfs_chroma._server._supervisor import serve as run
+        except ImportError as error:
+            raise ImportError(
+                f"{error.name} is missing: pip install 'vexfs-chroma[server]'"
+            ) from error
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(message)s")
+        run(chosen, lambda url: typer.echo(f"serving {chosen.server.path} at {url}"))

@@ -1,0 +1,243 @@
+"""The JSON bodies of requests.  msgspec decodes straight into these, by type.
+
+Fields that a struct does not have are ignored, as Chroma does.  Embeddings stay bytes here:
+`_vectors.py` makes arrays of them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from chromadb.base_types import SparseVector
+from msgspec import Meta, Raw, Struct, field
+
+from vexfs_chroma._server._errors import HttpError, invalid
+
+UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Include = Literal["distances", "documents", "embeddings", "metadatas", "uris"]
+
+_NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+_ROWS: dict[str, Any] = {"type": "array", "items": _NUMBERS}
+_ROWS_OR_BASE64: dict[str, Any] = {
+    "description": "One embedding per record: numbers, or base64 of little-endian float32.",
+    "oneOf": [_ROWS, {"type": "array", "items": {"type": "string"}}],
+}
+_SOME_ROWS: dict[str, Any] = {
+    "description": "One embedding per record, or null: numbers, or base64 of float32.",
+    "oneOf": [
+        {"type": "null"},
+        {"type": "array", "items": {"type": ["array", "null"], "items": {"type": "number"}}},
+        {"type": "array", "items": {"type": ["string", "null"]}},
+    ],
+}
+QueryEmbeddings = Annotated[Raw, Meta(extra_json_schema=_ROWS)]
+Embeddings = Annotated[Raw, Meta(extra_json_schema=_ROWS_OR_BASE64)]
+SomeEmbeddings = Annotated[Raw, Meta(extra_json_schema=_SOME_ROWS)]
+
+
+class Sparse(Struct):
+    """A sparse vector as a value of metadata; "#type" is not required, as in Chroma."""
+
+    indices: list[UInt32]
+    values: list[float]
+    tokens: list[str] | None = None
+
+
+Value = bool | int | float | str | list[bool | int | float | str] | Sparse | None
+Metadata = dict[str, Value]
+
+
+class CreateTenant(Struct):
+    """POST /tenants."""
+
+    name: str
+
+
+class UpdateTenant(Struct):
+    """PATCH /tenants/{tenant}."""
+
+    resource_name: str
+
+
+class CreateDatabase(Struct):
+    """POST /tenants/{tenant}/databases."""
+
+    name: str
+
+
+class CreateCollection(Struct):
+    """POST .../collections."""
+
+    name: str
+    metadata: Metadata | None = None
+    configuration: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None
+    get_or_create: bool = False
+
+
+class UpdateCollection(Struct):
+    """PUT .../collections/{id}."""
+
+    new_name: str | None = None
+    new_metadata: Metadata | None = None
+    new_configuration: dict[str, Any] | None = None
+
+
+class ForkCollection(Struct):
+    """POST .../fork."""
+
+    new_name: str
+
+
+class AddRecords(Struct):
+    """POST .../add and .../upsert."""
+
+    ids: list[str]
+    embeddings: Embeddings
+    metadatas: list[Metadata | None] | None = None
+    documents: list[str | None] | None = None
+    uris: list[str | None] | None = None
+
+
+class UpdateRecords(Struct):
+    """POST .../update."""
+
+    ids: list[str]
+    embeddings: SomeEmbeddings = field(default_factory=Raw)
+    metadatas: list[Metadata | None] | None = None
+    documents: list[str | None] | None = None
+    uris: list[str | None] | None = None
+
+
+class GetRecords(Struct):
+    """POST .../get."""
+
+    ids: list[str] | None = None
+    where: Any = None
+    where_document: Any = None
+    limit: UInt32 | None = None
+    offset: UInt32 | None = None
+    include: list[Include] = field(default_factory=lambda: ["documents", "metadatas"])
+
+
+class QueryRecords(Struct):
+    """POST .../query."""
+
+    query_embeddings: QueryEmbeddings
+    n_results: UInt32 | None = 10
+    ids: list[str] | None = None
+    where: Any = None
+    where_document: Any = None
+    include: list[Include] = field(default_factory=lambda: ["documents", "metadatas", "distances"])
+
+
+class DeleteRecords(Struct):
+    """POST .../delete."""
+
+    ids: list[str] | None = None
+    where: Any = None
+    where_document: Any = None
+    limit: UInt32 | None = None
+
+
+class SearchRecords(Struct):
+    """POST .../search."""
+
+    searches: list[dict[str, Any]]
+    read_level: Literal["index_and_wal", "index_only", "index_and_bounded_wal"] = "index_and_wal"
+
+
+class AttachFunction(Struct):
+    """POST .../functions/attach."""
+
+    name: str
+    function_id: str
+    output_collection: str
+    params: Any = None
+
+
+class DetachFunction(Struct):
+    """POST .../attached_functions/{name}/detach."""
+
+    delete_output: bool = False
+
+
+_PLACE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """The body by its type.
+
+    What is no JSON is 400, and JSON that does not fit 422, as in Chroma; the texts are msgspec's,
+    with the place first.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        if "Number out of range" in str(error):  # no JSON to Chroma, as NaN is none
+            raise invalid(f"Failed to parse the request body as JSON: {error}") from error
+        raise unfit(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"Failed to parse the request body as JSON: {error}") from error
+    except RecursionError as error:
+        raise invalid("Failed to parse the request body as JSON: nested too deeply") from error
+
+
+def unfit(text: str) -> HttpError:
+    """422, of msgspec's text."""
+    place = _PLACE.search(text)
+    where = place[1] + ": " if place and place[1] else ""
+    what = text[: place.start()] if place else text
+    missing = re.fullmatch(r"Object missing required field `(.*)`", what)
+    if missing:
+        what = f"missing field `{missing[1]}`"
+    return HttpError(
+        422,
+        "ChromaError",
+        f"Failed to deserialize the JSON body into the target type: {where}{what}",
+    )
+
+
+def as_metadatas(
+    metadatas: list[Metadata | None] | None, field: str = "metadatas", *, keep_none: bool = False
+) -> list[dict[str, Any] | None] | None:
+    """Metadata as the API takes it: sparse vectors are chromadb's, lists hold one type.
+
+    An empty list is nothing, as in Chroma; `keep_none`: None stands for the removal of a key.
+    """
+    if metadatas is None:
+        return None
+    for i, metadata in enumerate(metadatas):
+        for key, value in list(metadata.items()) if metadata else ():
+            kind = type(value)
+            if kind is str or kind is int or kind is float or kind is bool:
+                continue
+            if isinstance(value, list) and value:
+                metadata[key] = _one_type(value, f"{field}[{i}].{key}")  # type: ignore[index]
+            elif isinstance(value, Sparse):
+                metadata[key] = _as_sparse_vector(value)  # type: ignore[index,assignment]
+            elif keep_none:
+                metadata[key] = None  # type: ignore[index]
+            elif kind is list:
+                del metadata[key]  # type: ignore[union-attr]
+            else:
+                raise unfit(f"null is no value of metadata - at `$.{field}[{i}].{key}`")
+    return metadatas
+
+
+def _one_type(values: list[Any], place: str) -> list[Any]:
+    kinds = set(map(type, values))
+    if len(kinds) == 1:
+        return values
+    if kinds != {int, float}:
+        raise unfit(f"the values of a list must have one type - at `$.{place}`")
+    return [float(value) for value in values]
+
+
+def _as_sparse_vector(value: Sparse) -> SparseVector:
+    try:
+        return SparseVector(indices=value.indices, values=value.values, labels=value.tokens)
+    except ValueError as error:
+        raise invalid(str(error)) from error

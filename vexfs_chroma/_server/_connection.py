@@ -1,0 +1,395 @@
+"""HTTP/1.1 on one connection.
+
+httptools (llhttp) parses; here is what a server must add to it: the size of the head and of the
+body is bounded, every phase has a deadline, requests on one connection are answered in order, and a
+response is one write.  The deadlines are looked at by `Connections.sweep` a few times a second, so
+that keeping them costs a request nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+import httptools
+
+from vexfs_chroma._server._errors import HttpError, unavailable
+from vexfs_chroma._server._request import Request, Response
+
+if TYPE_CHECKING:
+    from vexfs_chroma._server._app import App
+
+_KEPT = frozenset(
+    {
+        b"access-control-request-method",
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"expect",
+        b"host",
+        b"origin",
+        b"x-chroma-token",
+    }
+)
+_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_NEVER = float("inf")
+_ONE_WRITE_BYTES = 64 * 1024
+
+
+class Connections:
+    """All connections of a process."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.loop = asyncio.get_running_loop()
+        self.open: set[Connection] = set()
+        self.stopping = False
+        self.date = b""
+        self.sweep()
+
+    def make(self) -> Connection:
+        """A protocol for a new connection."""
+        return Connection(self)
+
+    def sweep(self) -> None:
+        """Close what is past its deadline."""
+        self.date = b"date: " + formatdate(usegmt=True).encode() + b"\r\n"
+        now = self.loop.time()
+        for connection in [c for c in self.open if c.deadline < now]:
+            connection.expire()
+
+    def stop(self) -> None:
+        """Close idle connections now, and the others when they have their answer."""
+        self.stopping = True
+        for connection in list(self.open):
+            connection.close_when_idle()
+
+    def abort(self) -> None:
+        """Close everything now."""
+        for connection in list(self.open):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, all: Connections) -> None:
+        self._all = all
+        self._app = all.app
+        self._limits = all.app.config.limits
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        """Requests that came behind the one that is being answered."""
+        self._running: Request | None = None
+        self._is_paused = False
+        self._closing = False
+        self._reset()
+        self._head_bytes = 0
+        self._got_head = False
+        self.deadline = _NEVER
+
+    def _reset(self) -> None:
+        self._request: Request | None = None
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._in_head = True
+
+    # -- the transport -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        self._transport = cast("asyncio.Transport", transport)
+        everybody = self._all.open
+        if len(everybody) >= self._limits.connections:
+            refused = self._app.failed(
+                Request("", "", "", {}), unavailable("the server has too many connections")
+            )
+            self._send(refused, None)
+            self._close()
+            return
+        everybody.add(self)
+        self.deadline = self._all.loop.time() + self._limits.read_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went."""
+        self._all.open.discard(self)
+        self._transport = None
+        for request in (self._request, *self._queue):
+            self._forget(request)
+        if self._running is not None:
+            self._running.abandoned = True
+        self._queue.clear()
+        self._request = None
+
+    def eof_received(self) -> bool:
+        """The client has said everything; what it asked is still answered."""
+        if self._running is None and not self._queue:
+            return False
+        self._closing = True
+        return True
+
+    def pause_writing(self) -> None:
+        """The client reads slowly."""
+        self._is_paused = True
+        self.deadline = self._all.loop.time() + self._limits.read_seconds
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        self._is_paused = False
+        self._be_idle()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._closing:
+            return
+        if self._request is None and self._running is None:
+            self.deadline = self._all.loop.time() + self._limits.read_seconds
+        self._got_head = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing to upgrade to: the request was answered, and what follows is HTTP/1.1 again.
+            self._parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :]
+            if rest:
+                self.data_received(rest)
+            return
+        except httptools.HttpParserError:
+            self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
+            return
+        if self._in_head and not self._got_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse(
+                    HttpError(431, "InvalidArgumentError", "the head of the request is too large")
+                )
+
+    # -- the parser --------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._reset()
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request line."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; most are of no interest."""
+        name = name.lower()
+        if name in _KEPT:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """Who asks for what is known now."""
+        self._in_head, self._got_head = False, True
+        self._head_bytes = 0
+        app, headers = self._app, self._headers
+        path, _, query = self._url.decode("latin-1").partition("?")
+        if path[:1] != "/":  # absolute form, as proxies get it
+            path = "/" + path.partition("://")[2].partition("/")[2]
+        request = Request(self._parser.get_method().decode("ascii"), path, query, headers)
+        request.started = time.perf_counter()
+        request.keep_alive = self._parser.should_keep_alive()
+        self._request = request
+        app.open(request)
+        if request.refusal is None and b"content-length" in headers:
+            self._take_bytes(request, int(headers[b"content-length"]))
+        if b"expect" in headers and self._running is None and not self._queue:
+            if request.refusal is not None:
+                request.keep_alive = False  # the body may or may not come
+            elif self._transport is not None:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._respond_early(request)
+
+    def _respond_early(self, request: Request) -> None:
+        """Answer a request that is refused now, if it is its turn; its body is dropped."""
+        if request.refusal is not None and self._running is None and not self._queue:
+            self._respond(request, request.refusal)
+
+    def _take_bytes(self, request: Request, n: int) -> bool:
+        """A body of so many bytes (or so many more) comes; False when it is refused."""
+        app = self._app
+        if request.size + n > self._limits.body_bytes:
+            error = HttpError(
+                413,
+                "InvalidArgumentError",
+                f"Payload too large: more than {self._limits.body_bytes} bytes",
+            )
+        elif app.buffered + n > self._limits.buffered_bytes:
+            error = unavailable("the server is receiving more than it can hold; try again")
+        else:
+            request.size += n
+            app.buffered += n
+            return True
+        self._forget(request)
+        self._body = []
+        request.refusal = app.failed(request, error)
+        return False
+
+    def _forget(self, request: Request | None) -> None:
+        """Its body is not held any more."""
+        if request is not None:
+            self._app.buffered -= request.size
+            request.size = 0
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        request = self._request
+        if request is None or request.refusal is not None:
+            return  # refused: read and dropped
+        if b"content-length" in self._headers or self._take_bytes(request, len(body)):
+            self._body.append(body)
+        else:
+            self._respond_early(request)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        request = self._request
+        self._request = None
+        self._in_head = True
+        if request is None:
+            return
+        parts = self._body
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._body = []
+        if self._running is None and not self._queue:
+            self._answer(request)
+            return
+        self._queue.append(request)
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def _answer(self, request: Request) -> None:
+        if request.refusal is not None:
+            if not request.is_answered:
+                self._respond(request, request.refusal)
+            return
+        self._running = request
+        response = self._app.answer(request, self._all.loop)
+        if isinstance(response, Response):
+            self._respond(request, response)
+            return
+        self.deadline = self._all.loop.time() + self._limits.request_seconds
+        response.add_done_callback(lambda done: self._later(request, done.result()))
+
+    def _later(self, request: Request, response: Response) -> None:
+        if self._transport is None or request.abandoned:
+            self._forget(request)
+            return
+        self._respond(request, response)
+        while self._queue and self._running is None and self._transport is not None:
+            self._answer(self._queue.popleft())
+        if not self._queue and self._transport is not None and not self._closing:
+            self._transport.resume_reading()
+
+    def _respond(self, request: Request, response: Response) -> None:
+        self._running = None
+        self._forget(request)
+        if self._app.observers:
+            self._app.finished(request, response)
+        if self._closing or self._all.stopping:
+            request.keep_alive = False
+        self._send(response, request)
+        request.is_answered = True
+        if not request.keep_alive:
+            self._close()
+        else:
+            self._be_idle()
+
+    def _send(self, response: Response, request: Request | None) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        body = response.body
+        head = [
+            _LINES[response.status],
+            self._all.date,
+            b"content-length: %d\r\n" % len(body),
+        ]
+        if body:
+            head.append(b"content-type: " + response.kind + b"\r\n")
+        for name, value in response.headers:
+            head.append(f"{name}: {value}\r\n".encode("latin-1"))
+        if request is None or not request.keep_alive:
+            head.append(b"connection: close\r\n")
+        if request is not None:
+            self._add_cors(request, head)
+        head.append(b"\r\n")
+        if request is not None and request.method == "HEAD":
+            body = b""
+        if len(body) <= _ONE_WRITE_BYTES:
+            head.append(body)
+            transport.write(b"".join(head))
+        else:
+            transport.write(b"".join(head))
+            transport.write(body)
+
+    def _add_cors(self, request: Request, head: list[bytes]) -> None:
+        if not self._app.config.cors.allow_origins:
+            return
+        head.append(b"vary: origin\r\n")
+        origin = request.headers.get(b"origin")
+        allowed = None if origin is None else self._app.allowed_origin(origin)
+        if allowed is not None:
+            head.append(f"access-control-allow-origin: {allowed}\r\n".encode("latin-1"))
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer what cannot be read on, and close."""
+        if self._running is None and not self._queue:
+            self._send(self._app.failed(Request("", "", "", {}), error), None)
+        self._close()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _be_idle(self) -> None:
+        if not self._is_paused:
+            self.deadline = self._all.loop.time() + self._limits.idle_seconds
+
+    def _close(self) -> None:
+        self._closing = True
+        self.deadline = self._all.loop.time() + self._limits.read_seconds
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        """Take no further request."""
+        if self._running is None and not self._queue and self._request is None:
+            self._close()
+
+    def expire(self) -> None:
+        """The deadline is over."""
+        running = self._running
+        if running is None or self._closing:
+            self.abort()
+            return
+        running.abandoned = True
+        running.keep_alive = False
+        self._queue.clear()
+        seconds = self._limits.request_seconds
+        self._respond(
+            running,
+            self._app.failed(
+                running,
+                HttpError(
+                    503,
+                    "InternalError",
+                    f"not done after {seconds:g} seconds; a write may still be carried out",
+                ),
+            ),
+        )
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()

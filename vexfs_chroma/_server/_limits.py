@@ -1,0 +1,69 @@
+"""What one request may ask for, beyond what Chroma checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vexfs_chroma._server._errors import invalid
+
+if TYPE_CHECKING:
+    from vexfs_chroma._server._config import LimitsSection
+
+
+def check_filters(where: Any, where_document: Any, limits: LimitsSection) -> None:
+    """Raise HttpError for filters that are empty, too deep, or have too long a pattern."""
+    if where is not None:
+        if not where:
+            raise invalid("Invalid where clause")
+        _check(where, limits)
+    if where_document is not None:
+        if not where_document:
+            raise invalid("Invalid where document clause")
+        _check(where_document, limits)
+
+
+def _check(clause: Any, limits: LimitsSection) -> None:
+    level = [clause]
+    for _ in range(limits.filter_depth):
+        deeper: list[Any] = []
+        for node in level:
+            if not isinstance(node, dict):
+                continue
+            for key, value in node.items():
+                if key in ("$and", "$or"):
+                    if isinstance(value, list):
+                        deeper.extend(value)
+                elif key in ("$regex", "$not_regex"):
+                    _check_pattern(value, limits)
+                elif isinstance(value, dict):
+                    for pattern in (value.get("$regex"), value.get("$not_regex")):
+                        _check_pattern(pattern, limits)
+        if not deeper:
+            return
+        level = deeper
+    raise invalid(f"a filter is nested deeper than {limits.filter_depth} levels")
+
+
+def _check_pattern(pattern: Any, limits: LimitsSection) -> None:
+    if isinstance(pattern, str) and len(pattern) > limits.regex_chars:
+        raise invalid(
+            f"a pattern has {len(pattern)} characters, more than the server's limit of "
+            f"{limits.regex_chars}"
+        )
+
+
+def check_rows(rows: int, limits: LimitsSection) -> None:
+    """Raise HttpError for more records in one write than are allowed."""
+    if rows > limits.rows:
+        raise invalid(
+            f"{rows} records in one request, more than the server's limit of {limits.rows}"
+        )
+
+
+def check_results(queries: int, n_results: int, limits: LimitsSection) -> None:
+    """Raise HttpError where one query may find more than is allowed."""
+    if queries * n_results > limits.results:
+        raise invalid(
+            f"{queries} queries for {n_results} results each, more than the server's limit of "
+            f"{limits.results} results"
+        )
