@@ -11,6 +11,7 @@
 #define STEP 4u
 #define MARGIN 2.0f /* errors to come may be larger than those seen, by so much */
 #define GROUP 64u
+#define FEWEST 12u /* errors of fewer rows tell too little of those to come */
 
 typedef struct rerank {
     const vex_graph_hit *pool;
@@ -67,7 +68,7 @@ static vex_status compute(rerank *r, uint32_t from, uint32_t to) {
 vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exact_distances exact,
                       void *context, vex_graph_hit *out, uint32_t *n_out, vex_rerank_stats *stats) {
     rerank r = {.pool = pool, .out = out, .k = k, .exact = exact, .context = context};
-    const uint64_t first = k + k / 4 + 2;
+    const uint64_t more = (uint64_t)k + k / 4 + 2, first = more > FEWEST ? more : FEWEST;
     uint32_t done = k == 0 ? 0 : first < n ? (uint32_t)first : n;
     VEX_TRY(compute(&r, 0, done));
     while (k > 0 && done < n && !(pool[done].distance - MARGIN * r.delta > out[r.n - 1].distance)) {
