@@ -240,6 +240,9 @@ build/bench_batch: csrc/tests/bench_batch_driver.c $(ENGINE_C) Makefile
 bench-batch: build/bench_batch ## batches of queries in C (ARGS="rows dim queries k seconds threads")
 	build/bench_batch $(ARGS)
 
+build/bench_text: csrc/tests/bench_text_driver.c csrc/tests/zstd_provider.c $(ENGINE_C) Makefile | build/.c-tools
+	@$(CC) -std=gnu11 -O3 -g -fno-math-errno -ffp-contract=off -Icsrc $(filter %.c,$^) -o $@ -pthread -lm -lzstd
+
 load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## vexctl load-test run (ARGS="--scenario rag --scale 0.05 --target inproc")
 	$(BIN)/python -m vexfs_chroma._cli load-test run --output build/load/results --data build/load/data $(ARGS)
 

@@ -108,12 +108,14 @@ static void describe(vex_collection *collection, vex_collection_memory *out) {
     out->text_bytes += files.text;
     out->mapped_bytes += files.mapped;
     for (uint32_t i = 0; i < snapshot->n_mems; i++) {
-        out->memtable_bytes += vex_memtable_bytes(snapshot->mems[i].table);
+        vex_memtable *table = snapshot->mems[i].table;
+        out->memtable_bytes += vex_memtable_bytes(table);
+        out->cache_bytes += vex_annexes_bytes(vex_memtable_annexes(table));
     }
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
         vex_payfile *file = snapshot->pays[i].file;
-        out->cache_bytes +=
-            vex_memo_bytes(&file->memo) + file->id_filter_words * sizeof *file->id_filter;
+        out->cache_bytes += vex_memo_bytes(&file->memo) + vex_annexes_bytes(&file->annexes) +
+                            file->id_filter_words * sizeof *file->id_filter;
     }
     if (view != NULL) {
         const vex_container *file = vex_graph_file(view->owner->graph);
@@ -229,7 +231,11 @@ static void forget_caches(vex_collection *collection) {
     vex_index_view *view = vex_collection_index_view(collection);
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
         vex_memo_forget(&snapshot->pays[i].file->memo);
+        vex_annexes_forget(&snapshot->pays[i].file->annexes);
         vex_payfile_forget_blocks(snapshot->pays[i].file);
+    }
+    for (uint32_t i = 0; i < snapshot->n_mems; i++) {
+        vex_annexes_forget(vex_memtable_annexes(snapshot->mems[i].table));
     }
     if (view != NULL) {
         vex_graph_free_idle(view->owner->graph);

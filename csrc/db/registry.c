@@ -8,6 +8,7 @@
 #include "filter/columns.h"
 #include "filter/text_index.h"
 #include "index/code_rows.h"
+#include "rank/words.h"
 
 #include "base/cpu.h"
 #include "base/pool.h"
@@ -34,6 +35,7 @@ static void set_up_process(void) {
     pthread_atfork(NULL, NULL, count_fork);
     (void)vex_payfile_register(vex_columns_plugin());
     (void)vex_payfile_register(vex_text_plugin());
+    (void)vex_payfile_register(vex_words_plugin());
     vex_vecfile_register(vex_code_rows_plugin());
 }
 

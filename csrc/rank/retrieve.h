@@ -54,4 +54,18 @@ typedef struct vex_text_query {
     float k1, b;            /* usually 1.2 and 0.75                                               */
 } vex_text_query;
 
+/* The `limit` live rows of `matches` (NULL: all) whose documents have words of the query, those with
+ * the highest scores, best first, ties by seq.  Words are tokens (tokens.h); the score is BM25 in the
+ * variant of Lucene (Kamphuis et al., "Which BM25 do you mean?", ECIR 2020), the sum over the words
+ * of the query, in ascending order of their bytes, each as often as it is in the query, of
+ *   ln(1 + (N - df + 0.5) / (df + 0.5)) / (1 + k1 (1 - b + b dl / avgdl) / tf)
+ * with N the live rows that have a document, df those whose document has the word, tf how often it
+ * has it, dl the document's number of words and avgdl its mean over the N rows: exact, whatever was
+ * deleted, so the scores do not depend on where rows are stored.  In float32, but for the logarithm.
+ * VEX_ERR_INVALID when k1 is negative, b is not within 0 and 1, either is no number, or the query has
+ * more than VEX_TEXT_WORDS_MAX different words. */
+#define VEX_TEXT_WORDS_MAX 16384u
+vex_status vex_retrieve_text(const vex_snapshot *snapshot, const vex_matches *matches,
+                             const vex_text_query *query, uint32_t limit, vex_scored_list *out);
+
 #endif

@@ -52,7 +52,8 @@ typedef enum vex_section_kind {
     VEX_SECTION_CODES = 13,     /* the rows in a short form (index/lvq.h)                         */
     VEX_SECTION_SPARSE = 14,    /* reserved: inverted index of sparse vectors                     */
     VEX_SECTION_TEXT = 15,      /* text index (filter/text_index.h)                               */
-    VEX_SECTION_POSTINGS = 16   /* reserved: metadata postings                                    */
+    VEX_SECTION_POSTINGS = 16,  /* reserved: metadata postings                                    */
+    VEX_SECTION_WORDS = 17      /* words of documents (rank/words.h)                              */
 } vex_section_kind;
 
 /* Flag of a section entry: a reader that does not know the kind may ignore it. */

@@ -30,6 +30,7 @@ struct vex_memtable {
     vex_key_table seqs; /* seq -> payload row, vector row                                  */
     _Atomic uint64_t bytes;
     atomic_bool in_order;
+    vex_annexes annexes;
     /* the writer's */
     uint64_t max_seq;
     vex_slabs vector_slabs, string_slabs;
@@ -42,6 +43,7 @@ vex_status vex_memtable_create(vex_memtable **out) {
     }
     atomic_init(&table->refs, 1);
     atomic_init(&table->in_order, true);
+    vex_annexes_init(&table->annexes);
     *out = table;
     return VEX_OK;
 }
@@ -59,6 +61,7 @@ void vex_memtable_release(vex_memtable *table) {
         vex_free(atomic_load_explicit(&table->vectors[i], memory_order_relaxed));
         vex_free(atomic_load_explicit(&table->payloads[i], memory_order_relaxed));
     }
+    vex_annexes_clear(&table->annexes);
     vex_key_table_destroy(&table->ids);
     vex_key_table_destroy(&table->seqs);
     vex_slabs_destroy(&table->vector_slabs);
@@ -116,6 +119,10 @@ uint64_t vex_memtable_dead(const vex_memtable *table) {
 
 bool vex_memtable_in_order(const vex_memtable *table) {
     return atomic_load_explicit(&table->in_order, memory_order_relaxed);
+}
+
+vex_annexes *vex_memtable_annexes(vex_memtable *table) {
+    return &table->annexes;
 }
 
 /* ---- prepare ---- */

@@ -18,6 +18,7 @@
 #ifndef VEX_STORE_MEMTABLE_H
 #define VEX_STORE_MEMTABLE_H
 
+#include "store/annex.h"
 #include "store/batch.h"
 
 #include <stdatomic.h>
@@ -74,6 +75,9 @@ static inline bool vex_mem_vector_live(const vex_mem_vector *row, uint64_t lsn) 
 static inline bool vex_mem_payload_live(const vex_mem_payload *row, uint64_t lsn) {
     return row->born <= lsn && lsn < atomic_load_explicit(&row->died, memory_order_acquire);
 }
+
+/* What higher layers keep with it. */
+vex_annexes *vex_memtable_annexes(vex_memtable *table);
 
 /* Newest row of the key that is live at `lsn`, or UINT32_MAX. */
 uint32_t vex_memtable_find_id(const vex_memtable *table, const void *id, size_t len,

@@ -10,9 +10,10 @@
 #define VEX_STORE_PAYFILE_H
 
 #include "codec/block.h"
-#include "store/memo.h"
+#include "store/annex.h"
 #include "store/batch.h"
 #include "store/container.h"
+#include "store/memo.h"
 
 #include <stdatomic.h>
 
@@ -48,6 +49,7 @@ typedef struct vex_payfile {
     vex_block_column documents, metadata, uris;
     void *plugin_state[VEX_PLUGINS_MAX];
     vex_memo memo;                     /* of higher layers                                        */
+    vex_annexes annexes;               /* theirs, too                                             */
     uint64_t raw_document_bytes, raw_metadata_bytes, stored_document_bytes, stored_metadata_bytes;
 } vex_payfile;
 

@@ -120,6 +120,7 @@ vex_status vex_payfile_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16
     }
     atomic_init(&file->refs, 1);
     vex_memo_init(&file->memo);
+    vex_annexes_init(&file->annexes);
     vex_status status;
     VEX_TRY_DONE(status, vex_container_open(vfs, dir, uuid, VEX_KIND_PAYLOAD, entry->file_no, entry,
                                             &file->container));
@@ -158,6 +159,7 @@ void vex_payfile_release(vex_payfile *file) {
     if (file->container.path != NULL) {
         vex_container_close(&file->container);
     }
+    vex_annexes_clear(&file->annexes);
     vex_memo_clear(&file->memo);
     vex_free(file->id_filter);
     vex_free(file);

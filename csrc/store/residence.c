@@ -23,6 +23,7 @@ static uint64_t *sum_of(vex_residence *out, uint32_t kind) {
     case VEX_SECTION_COLUMNS:
         return &out->columns;
     case VEX_SECTION_TEXT:
+    case VEX_SECTION_WORDS:
         return &out->text;
     default:
         return &out->keys;

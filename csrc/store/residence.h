@@ -16,7 +16,7 @@ typedef struct vex_residence {
     uint64_t vectors, codes;
     uint64_t keys;          /* of rows: seqs, norms, ids and their index                        */
     uint64_t documents;     /* and metadata, uris                                               */
-    uint64_t columns, text; /* what filters read                                                */
+    uint64_t columns, text; /* what filters, and searches of documents, read                    */
     uint64_t mapped;        /* all bytes of the files, in memory or not                         */
 } vex_residence;
 

@@ -34,7 +34,7 @@ METADATAS = [{"n": i, "s": f"text {i % 7}"} for i in range(ROWS)]
 
 SECTIONS = {
     1: "INFO", 2: "SEQS", 3: "VECTORS", 4: "NORMS", 5: "IDS", 6: "ID_INDEX", 7: "DOCUMENTS",
-    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 15: "TEXT",
+    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 15: "TEXT", 17: "WORDS",
     32: "SOURCES", 33: "LINKS", 34: "UPPER",
 }  # fmt: skip
 
@@ -78,6 +78,7 @@ REGIONS: dict[str, set[str]] = {
     "pay/METADATA": ALL - {"metadatas", "where"},
     "pay/COLUMNS": ALL,
     "pay/TEXT": ALL,
+    "pay/WORDS": ALL,
     "head/any": ALL,
     **{f"gra/{part}": ALL for part in ("INFO", "SOURCES", "LINKS", "UPPER", "header", "footer")},
 }
@@ -161,7 +162,17 @@ def test_there_are_files_of_every_kind(made: Database) -> None:
     assert set(files_of(made)) == {"vec", "pay", "del", "gra", "wal", "manifest", "head"}
     for kind, expected in {
         "vec": {"INFO", "SEQS", "NORMS", "VECTORS", "CODES"},
-        "pay": {"INFO", "SEQS", "IDS", "ID_INDEX", "DOCUMENTS", "METADATA", "COLUMNS", "TEXT"},
+        "pay": {
+            "INFO",
+            "SEQS",
+            "IDS",
+            "ID_INDEX",
+            "DOCUMENTS",
+            "METADATA",
+            "COLUMNS",
+            "TEXT",
+            "WORDS",
+        },
         "del": {"INFO", "TOMBS"},
         "gra": {"INFO", "SOURCES", "LINKS"},
     }.items():
