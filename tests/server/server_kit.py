@@ -109,7 +109,7 @@ def run_server(
         line = process.stdout.readline().decode()
         found = re.search(r"at https?://([0-9.]+):(\d+)", line)
         if found is None:
-            process.wait(30)
+            stop(process)
             raise AssertionError(f"no server: {line} {(path / 'server.log').read_text()}")
         try:
             yield Server(found[1], int(found[2]), process)

@@ -247,7 +247,7 @@ class App:
         assert route is not None
         if request.principal is not None and request.principal.is_limited and route.is_by_id:
             self._check_home(request)
-        return Response(route.status, route.handler(self, request), route.kind)
+        return Response(route.status, route.handler(self, request), route.kind, route.headers)
 
     def failed(self, request: Request, error: Exception) -> Response:
         """The response to an error."""

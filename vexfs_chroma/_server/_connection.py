@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._reset()
         self._head_bytes = 0
-        self._got_head = False
+        self._has_moved = False
         self.deadline = _NEVER
 
     def _reset(self) -> None:
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
             return
         if self._request is None and self._running is None:
             self.deadline = self._all.loop.time() + self._limits.read_seconds
-        self._got_head = False
+        self._has_moved = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
             return
-        if self._in_head and not self._got_head:
+        if self._in_head and not self._has_moved:  # all of it was head
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse(
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Who asks for what is known now."""
-        self._in_head, self._got_head = False, True
+        self._in_head, self._has_moved = False, True
         self._head_bytes = 0
         app, headers = self._app, self._headers
         path, _, query = self._url.decode("latin-1").partition("?")
@@ -255,7 +255,7 @@ class Connection(asyncio.Protocol):
         """The request is there."""
         request = self._request
         self._request = None
-        self._in_head = True
+        self._in_head = self._has_moved = True
         if request is None:
             return
         parts = self._body

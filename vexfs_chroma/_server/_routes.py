@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from vexfs_chroma._server import _bodies, _collections, _records, _system
+from vexfs_chroma._server import _bodies, _collections, _openapi, _records, _system
 from vexfs_chroma._server._auth import ROLES
 
 if TYPE_CHECKING:
@@ -39,12 +39,14 @@ class Route(NamedTuple):
     role: int
     """That the caller must have at least; ANYBODY: without authentication, too."""
     answer: str
-    """The schema of the answer in the OpenAPI document."""
+    """The schema of the answer in the OpenAPI document; "" for what is not in it."""
     body: type[msgspec.Struct] | None = None
     status: int = 200
     query: tuple[str, ...] = ()
     """Parameters in the query string."""
     kind: bytes = b"application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of every answer."""
     decoder: Any = None
 
     @property
@@ -80,6 +82,12 @@ def _post(
 
 def _delete(template: str, handler: Handler, role: int) -> Route:
     return Route("DELETE", template, handler.__name__, handler, role, "Empty")
+
+
+def _page(template: str, handler: Handler) -> Route:
+    return _get(template, handler, "", ANYBODY)._replace(
+        kind=b"text/html; charset=utf-8", headers=_openapi.PAGE_HEADERS
+    )
 
 
 ROUTES: tuple[Route, ...] = (
@@ -136,6 +144,11 @@ ROUTES: tuple[Route, ...] = (
         _records.detach_function,
         _bodies.DetachFunction,
         "Empty",
+    ),
+    _get("/openapi.json", _system.openapi, "", ANYBODY),
+    _page("/docs/", _system.docs),
+    _page("/docs", _system.docs)._replace(
+        name="docs_redirect", status=303, headers=(("location", "/docs/"),)
     ),
 )
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from vexfs_chroma._server import _openapi
+
 if TYPE_CHECKING:
     from vexfs_chroma._server._app import App
     from vexfs_chroma._server._request import Request
@@ -52,3 +54,16 @@ def reset(app: App, request: Request) -> bytes:
     """POST /reset."""
     app.api.reset()
     return b"true"
+
+
+# -- the documentation -----------------------------------------------------------------------------
+
+
+def openapi(app: App, request: Request) -> bytes:
+    """GET /openapi.json."""
+    return _openapi.document(app.router.routes)
+
+
+def docs(app: App, request: Request) -> bytes:
+    """GET /docs/."""
+    return _openapi.page(app.router.routes)

@@ -1,18 +1,26 @@
-"""Embeddings in JSON: rows of numbers, or base64 of little-endian float32, as one float32 array."""
+"""Embeddings in JSON: rows of numbers, or base64 of little-endian float32, as one float32 array.
+
+Numbers are the larger part of most requests, so they have a way of their own: orjson reads them and
+`struct` packs them, which takes half the time of a typed decoder and `numpy.array`.  Whatever that
+way does not take as it is goes the other way, which is exact about types and errors.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
+import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import orjson
 
 from vexfs_chroma._server._bodies import decode, unfit
 from vexfs_chroma._server._errors import HttpError, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +39,9 @@ def rows_of(raw: msgspec.Raw, limit: int, *, base64: bool = True) -> Matrix | No
     body = bytes(raw)
     if base64 and _is_base64(body):
         return _from_bytes(_decode(_strings, body), limit)
+    packed = _pack(body, limit)
+    if packed is not None:
+        return packed
     return _from_lists(_decode(_numbers, body, strings=base64), limit)
 
 
@@ -46,6 +57,27 @@ def some_rows_of(raw: msgspec.Raw, limit: int) -> tuple[list[bool], Matrix | Non
     rows = _decode(_some_numbers, body)
     present = [row is not None for row in rows]
     return present, _from_lists([row for row in rows if row is not None], limit)
+
+
+def _pack(body: bytes, limit: int) -> Matrix | None:
+    """Rows of numbers as a matrix; None for all else, be it unusual or wrong."""
+    if b"t" in body or b"f" in body:  # true and false are numbers to struct
+        return None
+    try:
+        rows = orjson.loads(body)
+        width = len(rows[0])
+        if not 0 < width <= limit:
+            return None
+        pack = _packer(width)
+        flat = np.frombuffer(b"".join([pack(*row) for row in rows]), dtype=np.float32)
+    except (ValueError, TypeError, LookupError, OverflowError, struct.error):
+        return None
+    return flat.reshape(len(rows), width)
+
+
+@functools.lru_cache(maxsize=64)
+def _packer(width: int) -> Callable[..., bytes]:
+    return struct.Struct(f"={width}f").pack
 
 
 def _is_base64(body: bytes) -> bool:
