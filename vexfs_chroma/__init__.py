@@ -90,6 +90,7 @@ from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
+    from vexfs_chroma._aggregates import KeySummary, ValueCount
     from vexfs_chroma._backup import BackupReport, backup, restore
     from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
     from vexfs_chroma._memory import MemoryReport
@@ -154,6 +155,7 @@ __all__ = [
     "IntInvertedIndexConfig",
     "K",
     "Key",
+    "KeySummary",
     "Knn",
     "LocalClient",
     "LocalCollection",
@@ -187,6 +189,7 @@ __all__ = [
     "URIs",
     "UpdateCollectionMetadata",
     "UpdateMetadata",
+    "ValueCount",
     "VectorIndexConfig",
     "Where",
     "WhereDocument",
@@ -210,6 +213,7 @@ __all__ = [
 
 # Tools that most programs never call are imported when they are first named.
 _LATER = {
+    "_aggregates": ("KeySummary", "ValueCount"),
     "_backup": ("BackupReport", "backup", "restore"),
     "_integrity": ("CheckReport", "Finding", "Loss", "RepairReport", "check", "repair"),
     "_migrate": (

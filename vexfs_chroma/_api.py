@@ -47,7 +47,9 @@ from chromadb.types import Database, Tenant
 from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _options, _records
+from vexfs_chroma._api_aggregates import AggregateOperations
 from vexfs_chroma._api_index import IndexOperations
+from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
 from vexfs_chroma._catalog import Catalog
@@ -104,7 +106,7 @@ class _Using:
         return NotFoundError(f"{self._prefix}Collection [{id}] does not exist.")
 
 
-class VexfsAPI(IndexOperations, RefusedOperations):
+class VexfsAPI(AggregateOperations, PageOperations, IndexOperations, RefusedOperations):
     """Chroma's API on a vexfs database: a directory, or memory."""
 
     def __init__(self, system: System) -> None:

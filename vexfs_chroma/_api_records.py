@@ -215,15 +215,7 @@ class RecordOperations(ServerAPI):
         database: str = DEFAULT_DATABASE,
     ) -> GetResult:
         rows = self.get_rows(collection_id, ids, where, limit, offset, where_document, include)
-        return GetResult(
-            ids=rows.ids,
-            embeddings=_records.as_embeddings(rows.vectors),
-            documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
-            uris=rows.uris,  # type: ignore[typeddict-item]
-            included=include,
-            data=None,
-            metadatas=rows.metadatas,  # type: ignore[typeddict-item]
-        )
+        return get_result(rows, include)
 
     def get_rows(
         self,
@@ -425,6 +417,19 @@ class RecordOperations(ServerAPI):
             clause.check(collection.indexes)
             deleted = collection.engine.delete(ids, clause.filter, limit)
         return DeleteResult(deleted=deleted)
+
+
+def get_result(rows: _engine.Rows, include: Include) -> GetResult:
+    """What Chroma's get gives for these rows."""
+    return GetResult(
+        ids=rows.ids,
+        embeddings=_records.as_embeddings(rows.vectors),
+        documents=rows.documents,  # type: ignore[typeddict-item]  # None for a missing one
+        uris=rows.uris,  # type: ignore[typeddict-item]
+        included=include,
+        data=None,
+        metadatas=rows.metadatas,  # type: ignore[typeddict-item]
+    )
 
 
 def _clause(where: Any, where_document: Any) -> Clause | None:

@@ -35,6 +35,8 @@ from chromadb.api.types import (
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _filters, _options, _plain
+from vexfs_chroma._aggregates import Aggregates
+from vexfs_chroma._pages import Pages
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
@@ -51,7 +53,7 @@ _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
 _QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
-class Collection(ChromaCollection):
+class Collection(Aggregates, Pages):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod
@@ -198,8 +200,17 @@ class Collection(ChromaCollection):
         offset: int | None = None,
         where_document: WhereDocument | None = None,
         include: Include = IncludeMetadataDocuments,
+        *,
+        order_by: str | None = None,
+        descending: bool = False,
+        after: str | None = None,
     ) -> GetResult:
-        """The selected records, in order of insertion.
+        """The selected records, in order of insertion, or in another one.
+
+        With an order, the result has an entry "next": what to give as `after` for the records that
+        follow, or None when there are no more.  A page begins behind the last record of the one
+        before, wherever that would be now: records that nobody changes meanwhile are on exactly
+        one page.
 
         Args:
             ids: Only these records.
@@ -208,7 +219,15 @@ class Collection(ChromaCollection):
             offset: ... after leaving out so many.
             where_document: A filter on documents.
             include: Any of "embeddings", "metadatas", "documents", "uris", "data".
+            order_by: A metadata key: False, True, numbers by value, strings by code point, then
+                records that have nothing, or a list, under it; ties by insertion.  Or "#insertion".
+            descending: Values in descending order (without a key: the newest record first).
+            after: The "next" of an earlier page, in the same order, which need not be repeated.
         """
+        if order_by is not None or descending is not False or after is not None:
+            return self._get_ordered(
+                ids, where, limit, offset, where_document, include, order_by, descending, after
+            )
         wanted = None if ids is None else _plain.plain_ids(ids)
         if (
             (ids is None or wanted is not None)

@@ -50,4 +50,16 @@ const vex_columns *vex_columns_of(const vex_payfile *file);
  * themselves can answer. */
 vex_status vex_columns_match(const vex_columns *columns, const vex_expr *leaf, uint64_t *matches);
 
+/* The values of a key row by row, the rows ascending.  Bytes of values are the file's. */
+typedef struct vex_column_cursor {
+    const vex_columns *columns;
+    const struct vex_column *column;   /* NULL: no row has the key                                */
+    uint32_t entry;
+} vex_column_cursor;
+
+/* Both: VEX_ERR_CORRUPT when the column is damaged.  A row without the key has ABSENT. */
+vex_status vex_column_cursor_open(const vex_columns *columns, const uint8_t *key, size_t key_len,
+                                  vex_column_cursor *out);
+vex_status vex_column_cursor_value(vex_column_cursor *cursor, uint32_t row, vex_value *out);
+
 #endif

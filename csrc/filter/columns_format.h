@@ -53,9 +53,27 @@ struct vex_columns {
     vex_column columns[];
 };
 
+static inline uint64_t vex_column_code(const vex_column *column, size_t entry) {
+    const uint8_t *at = column->codes + entry * column->width;
+    return column->width == 0   ? 0
+           : column->width == 1 ? *at
+           : column->width == 2 ? vex_get16(at)
+           : column->width == 4 ? vex_get32(at)
+                                : vex_get64(at);
+}
+static inline vex_value_type vex_column_type(const vex_column *column, size_t entry) {
+    return (vex_value_type)(column->tags ? column->tags[entry] : column->uniform);
+}
+static inline vex_value vex_column_int(const vex_column *column, uint64_t code) {
+    return (vex_value){.type = VEX_VALUE_INT, .integer = (int64_t)(code + (uint64_t)column->base)};
+}
+
 /* The column of a key, checked, or NULL in *out when no row has the key. */
 vex_status vex_columns_find(const vex_columns *columns, const uint8_t *key, size_t len,
                             const vex_column **out);
+/* The string or list of a code below dict_count. */
+vex_status vex_column_text(const vex_columns *columns, const vex_column *column, uint64_t code,
+                           vex_value *out);
 /* VEX_ERR_CORRUPT at `where`, which lies inside `column`; it is not used again. */
 vex_status vex_column_damaged(const vex_columns *columns, const vex_column *column,
                               const uint8_t *where);

@@ -32,16 +32,7 @@ typedef struct evaluation {
 /* ---- values of codes ---- */
 
 static vex_status dictionary_entry(const evaluation *e, uint64_t code, vex_value *out) {
-    const vex_column *column = e->column;
-    const uint8_t *offsets = column->dictionary + (size_t)code * 4;
-    uint32_t from = vex_get32(offsets), to = vex_get32(offsets + 4);
-    if (from >= to || to > column->dict_room) {
-        return vex_column_damaged(e->columns, column, offsets);
-    }
-    const uint8_t *bytes = column->dictionary + ((size_t)column->dict_count + 1) * 4;
-    *out = (vex_value){
-        .type = (vex_value_type)bytes[from], .bytes = bytes + from + 1, .len = to - from - 1};
-    return VEX_OK;
+    return vex_column_text(e->columns, e->column, code, out);
 }
 
 /* `code` is below dict_count for strings. */

@@ -177,3 +177,66 @@ vex_status vex_columns_find(const vex_columns *columns, const uint8_t *key, size
     }
     return VEX_OK;
 }
+
+vex_status vex_column_text(const vex_columns *columns, const vex_column *column, uint64_t code,
+                           vex_value *out) {
+    const uint8_t *offsets = column->dictionary + (size_t)code * 4;
+    uint32_t from = vex_get32(offsets), to = vex_get32(offsets + 4);
+    if (from >= to || to > column->dict_room) {
+        return vex_column_damaged(columns, column, offsets);
+    }
+    const uint8_t *bytes = column->dictionary + ((size_t)column->dict_count + 1) * 4;
+    if (bytes[from] != VEX_VALUE_STRING && bytes[from] != VEX_VALUE_LIST) {
+        return vex_column_damaged(columns, column, bytes + from);
+    }
+    *out = (vex_value){
+        .type = (vex_value_type)bytes[from], .bytes = bytes + from + 1, .len = to - from - 1};
+    return VEX_OK;
+}
+
+/* ---- values, row by row ---- */
+
+vex_status vex_column_cursor_open(const vex_columns *columns, const uint8_t *key, size_t key_len,
+                                  vex_column_cursor *out) {
+    *out = (vex_column_cursor){.columns = columns};
+    return vex_columns_find(columns, key, key_len, &out->column);
+}
+
+vex_status vex_column_cursor_value(vex_column_cursor *cursor, uint32_t row, vex_value *out) {
+    const vex_column *column = cursor->column;
+    *out = (vex_value){.type = VEX_VALUE_ABSENT};
+    if (column == NULL) {
+        return VEX_OK;
+    }
+    if (column->rows != NULL) {
+        while (cursor->entry < column->n_entries &&
+               vex_get32(column->rows + (size_t)cursor->entry * 4) < row) {
+            cursor->entry++;
+        }
+        if (cursor->entry == column->n_entries ||
+            vex_get32(column->rows + (size_t)cursor->entry * 4) != row) {
+            return VEX_OK;
+        }
+    }
+    const size_t entry = column->rows ? cursor->entry : row;
+    const uint64_t code = vex_column_code(column, entry);
+    const vex_value_type type = vex_column_type(column, entry);
+    switch (type) {
+    case VEX_VALUE_INT:
+        *out = vex_column_int(column, code);
+        return VEX_OK;
+    case VEX_VALUE_STRING:
+    case VEX_VALUE_LIST:
+        return code < column->dict_count
+                   ? vex_column_text(cursor->columns, column, code, out)
+                   : vex_column_damaged(cursor->columns, column, column->codes);
+    default:
+        *out = (vex_value){.type = type};
+        if (type == VEX_VALUE_FLOAT) {
+            out->number = vex_float_of_code(code);
+        } else {
+            out->boolean = code != 0;
+        }
+        return VEX_OK;
+    }
+}

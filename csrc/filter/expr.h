@@ -80,6 +80,10 @@ bool vex_number_as(const vex_value *number, vex_value_type type, vex_value *out)
 /* Order of scalars by type, then by value (strings bytewise): -1, 0 or 1; 2 for NaN. */
 int vex_value_order(const vex_value *a, const vex_value *b);
 
+/* One order of all scalars: false, true, numbers by value (an int before the float that equals it),
+ * strings bytewise, which is by code point: -1, 0 or 1.  Not for NaN. */
+int vex_value_collate(const vex_value *a, const vex_value *b);
+
 /* Does one metadata leaf hold for a stored value (type VEX_VALUE_ABSENT when the key is not
  * there)?  The single definition of the operators' meaning: columns must agree with it. */
 bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value);
@@ -87,6 +91,9 @@ bool vex_leaf_matches(const vex_expr *leaf, const vex_value *value);
 /* The next MessagePack value, whole, as a metadata value; ABSENT for nil, for kinds that are not
  * metadata, and for malformed bytes. */
 vex_value vex_value_read(vex_mp_reader *reader);
+
+/* Append a scalar as MessagePack; everything else as nil. */
+vex_status vex_value_write(vex_buf *out, const vex_value *value);
 
 /* Walk a metadata map (NULL = none): start gives the number of pairs, next reads one.  *key is
  * NULL when it is no string; false when the bytes are malformed. */

@@ -81,6 +81,14 @@ int vex_value_order(const vex_value *a, const vex_value *b) {
     }
 }
 
+int vex_value_collate(const vex_value *a, const vex_value *b) {
+    if (vex_value_is_number(a) && vex_value_is_number(b)) {
+        int order = vex_number_compare(a, b);
+        return order != 0 ? order : (int)a->type - (int)b->type;
+    }
+    return vex_value_order(a, b);
+}
+
 static bool is_scalar(const vex_value *value) {
     return value->type >= VEX_VALUE_BOOL && value->type <= VEX_VALUE_STRING;
 }
@@ -248,6 +256,21 @@ vex_value vex_value_read(vex_mp_reader *reader) {
         break;
     }
     return out;
+}
+
+vex_status vex_value_write(vex_buf *out, const vex_value *value) {
+    switch (value->type) {
+    case VEX_VALUE_BOOL:
+        return vex_mp_put_bool(out, value->boolean);
+    case VEX_VALUE_INT:
+        return vex_mp_put_int(out, value->integer);
+    case VEX_VALUE_FLOAT:
+        return vex_mp_put_double(out, value->number);
+    case VEX_VALUE_STRING:
+        return vex_mp_put_str(out, value->bytes, value->len);
+    default:
+        return vex_mp_put_nil(out);
+    }
 }
 
 uint32_t vex_metadata_start(vex_mp_reader *reader, const uint8_t *map, size_t map_len) {

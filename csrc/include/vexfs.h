@@ -525,6 +525,24 @@ vex_status vex_delete(vex_collection *collection, const vex_selection *selection
 /* Number of selected records; selection NULL = all. */
 vex_status vex_count(vex_collection *collection, const vex_selection *selection, uint64_t *out);
 
+/* What selected records have under metadata keys (MessagePack array of strings).  Values are bools,
+ * ints, floats and strings, and those in lists, which count once for a record; 1 and 1.0 are two
+ * values, -0.0 is 0.0.  Their order: false, true, numbers by value, strings by code point.
+ *   KEYS    no values                         RANGE   the least and the greatest, if any
+ *   VALUES  all, ascending                    COUNTS  all, those that most records have first, ties
+ *                                                     ascending
+ * The answer is a MessagePack array with, for each key, [records that have anything under it, bit mask
+ * of types as vex_collection_keys tells them, number of values, values, counts], of the last two at most
+ * `limit` (< 0: all); counts of RANGE mean nothing.  Free with vex_bytes_free(). */
+#define VEX_AGGREGATE_KEYS 0
+#define VEX_AGGREGATE_RANGE 1
+#define VEX_AGGREGATE_VALUES 2
+#define VEX_AGGREGATE_COUNTS 3
+
+vex_status vex_aggregate(vex_collection *collection, const vex_selection *selection, uint32_t kind,
+                         const uint8_t *keys, size_t keys_len, int64_t limit, uint8_t **msgpack,
+                         size_t *len);
+
 /* ---- reads ------------------------------------------------------------------------------------ */
 
 #define VEX_INCLUDE_DOCUMENTS 1
@@ -549,6 +567,24 @@ typedef struct vex_result {
 /* Selected records in insertion order, after skipping `offset`, at most `limit` (< 0: all). */
 vex_status vex_get(vex_collection *collection, const vex_selection *selection, uint64_t offset,
                    int64_t limit, uint32_t include, vex_result **out);
+
+/* The order of records: by insertion, or by what they have under a metadata key: bools, then numbers by
+ * value, then strings by code point, and ties by insertion.  Records that have no such value, or a
+ * list, come last in both directions. */
+typedef struct vex_order {
+    const uint8_t *key;        /* NULL: by insertion                                              */
+    size_t key_len;
+    const uint8_t *after;      /* `last` of an earlier call in this order: only records that come
+                                  after that one, which need not be there any more; NULL: all     */
+    size_t after_len;
+    uint32_t descending;       /* 1: values (without a key: insertion) descending                 */
+} vex_order;
+
+/* Selected records in an order, after skipping `offset`, at most `limit` (< 0: all).  *last is the place
+ * of the last of them, to be given back with vex_bytes_free(); NULL when there are none. */
+vex_status vex_get_ordered(vex_collection *collection, const vex_selection *selection,
+                           const vex_order *order, uint64_t offset, int64_t limit, uint32_t include,
+                           vex_result **out, uint8_t **last, size_t *last_len);
 
 /* The k nearest selected records of each of n queries (n * dimension float32), nearest first,
  * ties by seq: min(k, selected) rows each.  An id of the selection that does not exist is

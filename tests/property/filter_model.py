@@ -176,3 +176,43 @@ def document_holds(where: dict[str, Any], document: str | None) -> bool:
     text = document.casefold() if folds and document is not None else document
     wanted = operand.casefold() if folds else operand
     return (text is not None and wanted in text) != ("$not" in operator)
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def place(value: Any) -> tuple[int, Any, int]:
+    """Where a scalar is in the order of all: bools, numbers by value, strings by code point."""
+    if isinstance(value, str):
+        return 2, value, 0
+    return int(not isinstance(value, bool)), value, int(isinstance(value, float))
+
+
+def _values(metadata: dict[str, Any] | None, key: str) -> dict[tuple[type, Any], Any]:
+    """What a record has under a key, each value once."""
+    found = (metadata or {}).get(key)
+    values = found if isinstance(found, list) else [] if found is None else [found]
+    return {(type(value), value): value for value in values}
+
+
+def counts(metadatas: list[dict[str, Any] | None], key: str) -> dict[tuple[type, Any], int]:
+    """How many records have each value; -0.0 is 0.0."""
+    out: dict[tuple[type, Any], int] = {}
+    for metadata in metadatas:
+        for one in _values(metadata, key):
+            out[one] = out.get(one, 0) + 1
+    return out
+
+
+def ordered(
+    records: list[tuple[str, dict[str, Any] | None]], key: str, descending: bool
+) -> list[str]:
+    """Ids by a key: scalars first; ties, and equal numbers, in the order given."""
+
+    def value_of(record: tuple[str, dict[str, Any] | None]) -> Any:
+        return (record[1] or {}).get(key)
+
+    valued = [r for r in records if value_of(r) is not None and not isinstance(value_of(r), list)]
+    by_value = sorted(valued, key=lambda r: place(value_of(r))[:2], reverse=descending)
+    kept = {one for one, _ in valued}
+    return [one for one, _ in by_value] + [one for one, _ in records if one not in kept]

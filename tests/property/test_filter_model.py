@@ -52,6 +52,44 @@ class World:
         with self.collection._api._using(self.collection.id) as opened:
             opened.engine.flush()
 
+    def check_aggregates(self, where: Any, where_document: Any, ids: list[str], state: str) -> None:
+        filters = {"where": where, "where_document": where_document}
+        about = (SEED, state, filters)
+        metadatas = [self.records[one][0] for one in ids]
+        assert self.collection.count(**filters) == len(ids), about
+        facets = self.collection.facets(model.KEYS, **filters)
+        for key in model.KEYS:
+            counts = model.counts(metadatas, key)
+            ascending = sorted(counts, key=lambda one: model.place(one[1]))
+            most = sorted(ascending, key=lambda one: -counts[one])
+            assert [(type(v), v, n) for v, n in facets[key]] == [(*o, counts[o]) for o in most], (
+                about
+            )
+            distinct = self.collection.distinct(key, **filters)
+            assert [(type(value), value) for value in distinct] == ascending, about
+            ends = self.collection.min_max(key, **filters)
+            assert ends == ((ascending[0][1], ascending[-1][1]) if ascending else None), about
+        having = {key: sum(key in (m or {}) for m in metadatas) for key in model.KEYS}
+        found = {key: summary.records for key, summary in self.collection.keys(**filters).items()}
+        assert found == {key: n for key, n in sorted(having.items()) if n}, about
+
+    def check_order(self, where: Any, where_document: Any, ids: list[str], state: str) -> None:
+        key, descending = self.random.choice(model.KEYS), self.random.random() < 0.5
+        expected = model.ordered([(one, self.records[one][0]) for one in ids], key, descending)
+        size = self.random.choice([1 + len(ids) // 3, len(ids) + 1])
+        found: list[str] = []
+        after = None
+        while after is not None or not found:
+            page = self.collection.get(
+                where=where, where_document=where_document, include=[],
+                order_by=key, descending=descending, after=after, limit=size,
+            )  # fmt: skip
+            found += page["ids"]
+            after = page["next"]
+            if not page["ids"]:
+                break
+        assert found == expected, (SEED, state, where, where_document, key, descending)
+
     def check(self, rounds: int, state: str) -> int:
         found = 0
         for _ in range(rounds):
@@ -74,6 +112,8 @@ class World:
                 where=where, where_document=where_document, include=[],
             )["ids"][0]  # fmt: skip
             assert sorted(near) == sorted(expected), (SEED, state, where, where_document)
+            self.check_aggregates(where, where_document, expected, state)
+            self.check_order(where, where_document, expected, state)
             found += len(expected)
         return found
 

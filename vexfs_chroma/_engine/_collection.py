@@ -55,6 +55,12 @@ _PLANS: dict[int, str] = {
 }
 _UINT32_MAX = 0xFFFFFFFF
 
+AGGREGATES: dict[str, int] = {
+    "keys": lib.VEX_AGGREGATE_KEYS,
+    "range": lib.VEX_AGGREGATE_RANGE,
+    "values": lib.VEX_AGGREGATE_VALUES,
+    "counts": lib.VEX_AGGREGATE_COUNTS,
+}
 KEY_STRING = 8
 """Of the types of a key that Collection.metadata_keys() tells (vexfs.h): a string."""
 
@@ -75,6 +81,16 @@ class Rows(msgspec.Struct):
     uris: list[str | None] | None
     vectors: NDArray[np.float32] | None
     distances: NDArray[np.float32] | None
+
+
+class KeyValues(msgspec.Struct, frozen=True, array_like=True):
+    """What records have under one metadata key; see vex_aggregate."""
+
+    rows: int
+    types: int
+    n_values: int
+    values: list[Any]
+    counts: list[int]
 
 
 class CollectionInfo(msgspec.Struct, frozen=True):
@@ -237,6 +253,36 @@ class Collection:
             check(lib.vex_count(collection, selection.pointer, out))
         return int(out[0])
 
+    def aggregate(
+        self,
+        kind: str,
+        keys: Sequence[str],
+        filter: Filter | None = None,
+        limit: int | None = None,
+    ) -> list[KeyValues]:
+        """What the selected records have under each key; `kind` is one of AGGREGATES."""
+        selection = _Selection(None, filter)
+        most = _limit(limit)
+        lent = ffi.from_buffer("uint8_t[]", _wire.encode(keys))
+        blob, length = ffi.new("uint8_t **"), ffi.new("size_t *")
+        with self._handle as collection:
+            check(
+                lib.vex_aggregate(
+                    collection,
+                    selection.pointer,
+                    AGGREGATES[kind],
+                    lent,
+                    len(lent),
+                    most,
+                    blob,
+                    length,
+                )
+            )
+        try:
+            return _wire.decode_as(list[KeyValues], ffi.buffer(blob[0], length[0]))
+        finally:
+            lib.vex_bytes_free(blob[0])
+
     def get(
         self,
         ids: Sequence[str] | None = None,
@@ -257,6 +303,49 @@ class Collection:
         with self._handle as collection:
             check(lib.vex_get(collection, selection.pointer, skip, most, include, out))
         return _take_rows(out[0])
+
+    def get_ordered(
+        self,
+        ids: Sequence[str] | None = None,
+        filter: Filter | None = None,
+        *,
+        key: str | None,
+        descending: bool = False,
+        after: bytes | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+        documents: bool = False,
+        metadatas: bool = False,
+        uris: bool = False,
+        vectors: bool = False,
+    ) -> tuple[Rows, bytes | None]:
+        """The selected records by what they have under a key (None: by insertion).
+
+        With the place of the last one, for `after` of the next call; None when there are none.
+        """
+        selection = _Selection(ids, filter)
+        skip, most = _wire.as_index(offset, "offset"), _limit(limit)
+        include = _include(documents, metadatas, uris, vectors)
+        order = ffi.new("vex_order *", {"descending": descending})
+        if key is not None:
+            name = key.encode()
+            lent_key = ffi.from_buffer("uint8_t[]", name or b"\0")
+            order.key, order.key_len = lent_key, len(name)
+        if after is not None:
+            lent_after = ffi.from_buffer("uint8_t[]", after)
+            order.after, order.after_len = lent_after, len(after)
+        out, last, length = ffi.new("vex_result **"), ffi.new("uint8_t **"), ffi.new("size_t *")
+        with self._handle as collection:
+            check(
+                lib.vex_get_ordered(
+                    collection, selection.pointer, order, skip, most, include, out, last, length
+                )
+            )
+        try:
+            place = ffi.buffer(last[0], length[0])[:] if last[0] else None
+            return _take_rows(out[0]), place
+        finally:
+            lib.vex_bytes_free(last[0])
 
     def query(
         self,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,8 @@ from chromadb.base_types import SparseVector
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._errors import CorruptionError
+
+T = TypeVar("T")
 
 SPARSE_VECTOR = 1
 _INT64_MAX = 2**63 - 1
@@ -83,6 +85,11 @@ def decode_items(blob: Any) -> list[Any]:
     """A report: an array of arrays."""
     result: list[Any] = _decoder.decode(blob)
     return result
+
+
+def decode_as(kind: type[T], blob: Any) -> T:
+    """An answer of the engine, of a type that msgspec knows."""
+    return msgspec.msgpack.decode(blob, type=kind)
 
 
 def _holds_sparse_vector(metadatas: Sequence[Metadata | None]) -> bool:
