@@ -38,7 +38,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build quickstart examples test check lint layers format test-c test-py asan asan-c \
+.PHONY: help build conformance-http openapi node quickstart examples test check lint layers format test-c test-py asan asan-c \
 	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch peers load \
 	dist clean
 
@@ -184,6 +184,21 @@ build/.neon-tools:
 	@tools/need_program.sh qemu-aarch64 qemu-user
 	@tools/need_arm_library.sh zstd libzstd-dev
 	@touch $@
+
+conformance-http: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on vexctl serve, by its HTTP clients
+	$(BIN)/python tests/conformance/run_conformance.py --serve \
+		'$(CURDIR)/$(BIN)/vexctl serve --path {path} --port {port} --allow-reset' \
+		--files test_api.py test_client.py test_chroma.py api client configurations $(ARGS)
+
+openapi: $(EXTENSION) $(TEST_DEPENDENCIES) ## schemathesis on the OpenAPI document of the server
+	@[ -x build/schemathesis/bin/schemathesis ] || { tools/make_venv.sh $(PYTHON) build/schemathesis \
+		&& build/schemathesis/bin/python -m pip install -q --disable-pip-version-check 'schemathesis>=4'; }
+	$(BIN)/pytest -q -m slow tests/server/test_schemathesis.py $(ARGS)
+
+node: $(EXTENSION) $(TEST_DEPENDENCIES) ## the npm package chromadb on our server and on Chroma's
+	@mkdir -p build/node && cd build/node && { [ -d node_modules/chromadb ] \
+		|| npm install --silent --no-audit --no-fund chromadb@3; }
+	$(BIN)/pytest -q tests/server/test_node.py $(ARGS)
 
 conformance: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on us
 	$(BIN)/python tests/conformance/run_conformance.py --impl vexfs_chroma.api.VexfsAPI $(ARGS)

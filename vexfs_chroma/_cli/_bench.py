@@ -214,6 +214,26 @@ def _chosen(given: str | None, known: list[str], what: str) -> list[str] | None:
     return names
 
 
+@app.command()
+def server(
+    rows: str = typer.Option(
+        "10000,100000", metavar="NUMBERS", help="Records at which everything is measured."
+    ),
+    connections: str = typer.Option("1,8,32", metavar="NUMBERS", help="Connections at once."),
+    rounds: int = typer.Option(3, min=1, help="How often everything is measured."),
+    seconds: float = typer.Option(3.0, min=0.1, help="Of each measurement."),
+    workers: int = typer.Option(1, min=1, help="Processes of our server."),
+    json: Path | None = _JSON,
+) -> None:
+    """Compare `vexctl serve` with `chroma run`: requests per second, latency, CPU."""
+    from vexfs_chroma._bench import server as bench
+
+    arguments = [f"--rows={rows}", f"--connections={connections}", f"--rounds={rounds}"]
+    arguments += [f"--seconds={seconds}", f"--workers={workers}"]
+    with explained():
+        bench.main(arguments if json is None else [*arguments, f"--json={json}"])
+
+
 @dataclass(slots=True, frozen=True)
 class _Outputs:
     """What is to be made of the figures besides tables."""
