@@ -6,8 +6,8 @@ meaning, and the errors with Chroma's classes and texts (a few are odd, but prog
 
 Operations on records (`_api_records.py`) rarely touch the catalog: collections used lately are kept
 open, with the view of their schema that filters need, and the engine knows when one was deleted.
-What there is to ask about the index is in `_api_index.py`, what Chroma's local mode refuses in
-`_api_refused.py`.
+What there is to ask about the index is in `_api_index.py`, forks are in `_api_fork.py`, and what
+Chroma's local mode refuses is in `_api_refused.py`.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _options, _records
 from vexfs_chroma._api_aggregates import AggregateOperations
+from vexfs_chroma._api_fork import ForkOperations
 from vexfs_chroma._api_index import IndexOperations
 from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
@@ -106,7 +107,9 @@ class _Using:
         return NotFoundError(f"{self._prefix}Collection [{id}] does not exist.")
 
 
-class VexfsAPI(AggregateOperations, PageOperations, IndexOperations, RefusedOperations):
+class VexfsAPI(
+    AggregateOperations, PageOperations, IndexOperations, ForkOperations, RefusedOperations
+):
     """Chroma's API on a vexfs database: a directory, or memory."""
 
     def __init__(self, system: System) -> None:
@@ -171,6 +174,7 @@ class VexfsAPI(AggregateOperations, PageOperations, IndexOperations, RefusedOper
     def _database(self) -> _engine.Database:
         return self._opened()[1]
 
+    @override
     def _opened(self) -> tuple[Catalog, _engine.Database]:
         storage = self._storage
         if storage is None:
@@ -432,12 +436,18 @@ class VexfsAPI(AggregateOperations, PageOperations, IndexOperations, RefusedOper
         if change_schema is not None:
             self._reopen(id)  # with the new parameters of its index
 
-    def _model(self, entry: CatalogEntry) -> CollectionModel:
-        """The collection as clients see it: the catalog's part and what the engine has seen."""
+    @override
+    def _model(
+        self, entry: CatalogEntry, engine: _engine.Collection | None = None
+    ) -> CollectionModel:
+        """The collection as clients see it: the catalog's part and what the engine has seen.
+
+        `engine` may be another one that has seen the same.
+        """
         dimension, schema = None, entry.schema
         # Deleted meanwhile, or damaged: that is told when it is used, and hides no other.
         with contextlib.suppress(NotFoundError, CorruptionError):
-            engine = self._open(entry.id, entry).engine
+            engine = engine or self._open(entry.id, entry).engine
             dimension = engine.info().dimension or None
             schema = _config.grown_schema(schema, engine.metadata_keys())
         return CollectionModel(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from chromadb.api.models.AttachedFunction import AttachedFunction
     from chromadb.execution.expression.plan import Search
-    from chromadb.types import Collection as CollectionModel
 
 _NO_FUNCTIONS = (
     "Attached functions are only supported when connecting to a Chroma server via HttpClient. "
@@ -38,25 +37,6 @@ class RefusedOperations(ServerAPI):
         read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
     ) -> SearchResult:
         raise NotImplementedError("Search is not implemented for Local Chroma")
-
-    @override
-    def _fork(
-        self,
-        collection_id: UUID,
-        new_name: str,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> CollectionModel:
-        raise NotImplementedError("Collection forking is not implemented for Local Chroma")
-
-    @override
-    def _fork_count(
-        self,
-        collection_id: UUID,
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-    ) -> int:
-        raise NotImplementedError("Fork count is not implemented for Local Chroma")
 
     @override
     def attach_function(

@@ -9,6 +9,9 @@ Crash safety.  A collection is one catalog row and one engine directory, and the
   delete   commit the removal of the row together with a note in `dropped`, then remove the
            directory.  A crash leaves at worst a noted directory.  When the directory cannot be
            removed, the row is put back and the note removed: what raised has not happened.
+  fork     commit a note in `dropped` of what is about to be made; then, within one transaction,
+           insert the row, remove the note and make the directory.  A crash leaves at worst a noted
+           directory, as an interrupted deletion does.
 `reconcile`, under the same write lock, removes noted directories and empty ones without a row.  The
 lock keeps it apart from a process that is creating a collection right now.  A directory that
 holds records and is neither noted nor in the catalog is never removed (somebody restored an old
@@ -26,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
+from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
 from vexfs_chroma._errors import (
@@ -281,6 +284,54 @@ class Catalog:
             make(id)
         return Collection(id, name, metadata, schema, tenant, database), True
 
+    def fork_collection(
+        self,
+        source: uuid.UUID,
+        name: str,
+        *,
+        make: Callable[[uuid.UUID], None],
+        drop: Callable[[uuid.UUID], None],
+    ) -> Collection:
+        """Create `name` beside the collection `source`, with its metadata and schema.
+
+        `make` makes its directory, which `drop` removes if the catalog cannot be written then.
+        """
+        id = uuid.uuid4()
+        try:
+            entry = None
+            while entry is None:
+                if self.is_persistent:
+                    self._note_fork(source, name, id)
+                entry = self._insert_fork(source, name, id, make)
+        except BaseException:
+            with contextlib.suppress(ChromaError, sqlite3.Error):  # else the next opening does it
+                with contextlib.suppress(NotFoundError):
+                    drop(id)
+                with self._file.writing() as rows:
+                    rows.delete("dropped", id=id.bytes)
+            raise
+        return entry
+
+    def _note_fork(self, source: uuid.UUID, name: str, id: uuid.UUID) -> None:
+        with self._file.writing() as rows:
+            _check_free(rows, source, name)
+            if rows.find("dropped", id=id.bytes) is None:
+                rows.insert("dropped", id.bytes)
+
+    def _insert_fork(
+        self, source: uuid.UUID, name: str, id: uuid.UUID, make: Callable[[uuid.UUID], None]
+    ) -> Collection | None:
+        """None: whoever opened the database meanwhile has removed the note, as it does."""
+        with self._file.writing() as rows:
+            row, home = _check_free(rows, source, name)
+            if self.is_persistent and rows.find("dropped", id=id.bytes) is None:
+                return None
+            rows.delete("dropped", id=id.bytes)
+            new = (rows.next_position(), id.bytes, row[2], name, *row[4:])
+            rows.insert("collections", *new)
+            make(id)
+        return _collection(new, home)
+
     def find_collection(self, name: str, tenant: str, database: str) -> Collection | None:
         """The collection of that name, or None."""
         with self._file.reading() as rows:
@@ -448,6 +499,17 @@ def _find_database(rows: Rows, name: str, tenant: str) -> Database | None:
 def _find_collection(rows: Rows, name: str, home: Database) -> Collection | None:
     row = rows.find("collections", database_id=home.id.bytes, name=name)
     return None if row is None else _collection(row, home)
+
+
+def _check_free(rows: Rows, source: uuid.UUID, name: str) -> tuple[Row, Database]:
+    """The row of a collection, and its database, where nothing else may have that name."""
+    row = rows.find("collections", id=source.bytes)
+    home = None if row is None else rows.find("databases", id=row[2])
+    if row is None or home is None:
+        raise NotFoundError(f"Collection [{source}] does not exist.")
+    if _find_collection(rows, name, _database(home)) is not None:
+        raise InternalError(f"Collection [{name}] already exists")
+    return row, _database(home)
 
 
 def _database(row: Row) -> Database:

@@ -41,39 +41,11 @@ typedef struct backup {
 
 /* ---- files ---- */
 
-static vex_status sync_file(vex_vfs *vfs, const char *path) {
-    vex_file *file = NULL;
-    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
-    vex_status status = vfs->file_sync(vfs, file);
-    vfs->file_close(vfs, file);
-    return status;
-}
-
-/* Another file system, one without links, too many links, a file of somebody else. */
-static bool must_copy(vex_status status) {
-    int reason = vex_last_error()->sys_errno;
-    return status != VEX_OK && (reason == EXDEV || reason == EPERM || reason == EMLINK ||
-                                reason == ENOTSUP || reason == EOPNOTSUPP || reason == ENOSYS);
-}
-
 /* A link needs no right to read; the copy that it then is would be read in vain. */
 static vex_status may_read(vex_vfs *vfs, const char *path) {
     vex_file *file = NULL;
     VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
     vfs->file_close(vfs, file);
-    return VEX_OK;
-}
-
-static vex_status try_link(backup *b, part *p, const char *from, const char *to, uint64_t size,
-                           bool *linked) {
-    vex_status status = b->vfs->path_link(b->vfs, from, to);
-    if (must_copy(status)) {
-        return VEX_OK;
-    }
-    VEX_TRY(status);
-    *linked = p->linked = true;
-    b->result.linked_files++;
-    b->result.linked_bytes += size;
     return VEX_OK;
 }
 
@@ -99,13 +71,13 @@ static vex_status take_file(backup *b, part *p, const char *name, uint64_t size,
     }
     if (may_link && !(b->flags & VEX_BACKUP_COPY)) {
         VEX_TRY(may_read(b->vfs, from));
-        VEX_TRY(try_link(b, p, from, to, size, &linked));
-    }
-    if (!linked) {
+        VEX_TRY(vex_file_share(b->vfs, from, to, size, true, &linked));
+    } else {
         VEX_TRY(vex_file_copy(b->vfs, from, to, size, true));
-        b->result.copied_files++;
-        b->result.copied_bytes += size;
     }
+    p->linked = p->linked || linked;
+    *(linked ? &b->result.linked_files : &b->result.copied_files) += 1;
+    *(linked ? &b->result.linked_bytes : &b->result.copied_bytes) += size;
     return VEX_OK;
 }
 
@@ -140,7 +112,7 @@ static vex_status sync_linked(backup *b, part *p, const char *name, uint64_t siz
     char path[VEX_PATH_MAX];
     (void)size;
     VEX_TRY(vex_path_join(path, p->to, name));
-    vex_status status = may_link ? sync_file(b->vfs, path) : VEX_OK;
+    vex_status status = may_link ? vex_file_sync(b->vfs, path) : VEX_OK;
     bool ahead = (b->flags & VEX_BACKUP_AHEAD) != 0;
     return ahead && status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
 }
@@ -207,7 +179,7 @@ static vex_status read_log(const backup *b, part *p, uint64_t number) {
     vex_wal_step step = VEX_WAL_RECORD;
     vex_buf body = {0};
     uint64_t lsn = 0;
-    vex_status status = vex_wal_reader_open(b->vfs, p->from, p->item->uuid, number, &reader);
+    vex_status status = vex_wal_reader_open(b->vfs, p->from, p->manifest.lineage, number, &reader);
     while (status == VEX_OK && step == VEX_WAL_RECORD) {
         status = vex_wal_reader_next(reader, UINT64_MAX, &step, &body, &lsn);
     }
@@ -289,8 +261,8 @@ static vex_status copy_log(backup *b, const part *p, uint64_t number, uint64_t l
 /* The records of all logs are in the backup, synced, and nothing follows them. */
 static vex_status seal_last_log(backup *b, const part *p) {
     vex_wal_writer *writer = NULL;
-    VEX_TRY(vex_wal_resume(b->vfs, p->to, p->item->uuid, p->last_log, p->log_end, p->lsn, p->lsn,
-                           &writer));
+    VEX_TRY(vex_wal_resume(b->vfs, p->to, p->manifest.lineage, p->last_log, p->log_end, p->lsn,
+                           p->lsn, &writer));
     vex_status status = vex_wal_seal(writer);
     vex_wal_writer_close(writer);
     if (status == VEX_ERR_POISONED) { /* is about the copy alone, which is given up */

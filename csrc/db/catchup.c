@@ -142,8 +142,8 @@ static vex_status open_tail(vex_collection *collection, vex_replay_limit limit) 
             exists || known->generation > 1 || (limit.known && known->wal_end < limit.wal_end);
         return expected ? missing_log(collection) : VEX_OK;
     }
-    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, collection->uuid, known->wal_number,
-                                &collection->tail));
+    VEX_TRY(vex_wal_reader_open(db->vfs, collection->dir, collection->manifest.lineage,
+                                known->wal_number, &collection->tail));
     if (known->wal_end > vex_wal_reader_offset(collection->tail)) {
         VEX_TRY(vex_wal_reader_seek(collection->tail, known->wal_end, known->lsn));
     }

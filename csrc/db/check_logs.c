@@ -97,7 +97,8 @@ vex_status check_logs(vex_check *check) {
         VEX_TRY(log_exists(check, number, path, &exists));
         VEX_TRY(log_exists(check, number + 1, next_path, &newer));
         check->files++;
-        status = vex_wal_reader_open(check->vfs, check->dir, check->collection, number, &reader);
+        status =
+            vex_wal_reader_open(check->vfs, check->dir, check->manifest.lineage, number, &reader);
         if (status == VEX_OK) {
             status = check_log(check, reader, path, !newer, &next_lsn);
             vex_wal_reader_close(reader);

@@ -78,7 +78,8 @@ static vex_status create_in(vex_db *db, const char *dir, const uint8_t *uuid, ui
         return VEX_FAIL_AT(VEX_ERR_EXISTS, dir, 0, 0, "the collection exists already");
     }
     vex_manifest manifest = {.generation = 1, .space = space, .wal_first = 1, .next_file_no = 1};
-    memcpy(manifest.collection, uuid, 16);
+    memcpy(manifest.collection, uuid, sizeof manifest.collection);
+    memcpy(manifest.lineage, uuid, sizeof manifest.lineage);
     bool sync = vex_db_syncs(db);
     VEX_TRY(vex_manifest_write(db->vfs, dir, db->uuid, &manifest, sync));
     return sync ? vex_db_sync_collections(db) : VEX_OK;

@@ -89,6 +89,7 @@ bool vex_collection_wants_flush(const vex_collection *collection) {
            vex_memtable_payloads(table) >= options->memtable_rows ||
            vex_memtable_bytes(table) >= options->memtable_bytes ||
            collection->known.wal_end >= options->memtable_bytes || /* deletes fill only the log */
+           collection->known.wal_number - collection->manifest.wal_first >= VEX_LOGS_MAX ||
            vex_plan_reclaimable(latest, collection->known.wal_end) >= VEX_RECLAIM_BYTES;
 }
 

@@ -192,6 +192,7 @@ vex_status vex_collection_path(const char *path, const uint8_t uuid[16], char *o
 /* `file` as a path below `path`, in itself; names in reports, as a path need not be UTF-8. */
 const char *vex_path_below(const char *path, const char *file);
 vex_status vex_collection_directory(const vex_db *db, const uint8_t uuid[16], char **out);
+#define VEX_FORKING_SUFFIX ".forking" /* of forks that are not yet whole */
 /* of a repaired copy, whole and durable, that takes the place of its collection when that was moved away */
 #define VEX_REPAIRED_SUFFIX ".repaired"
 /* By the head, tell who has the collection open that its directory goes. */
@@ -256,6 +257,10 @@ vex_status vex_collection_sync(vex_collection *collection);
 /* ---- flush.c ---- */
 /* Seal and write out; `everything` also when the memtable is small. */
 vex_status vex_collection_flush_now(vex_collection *collection, bool everything);
+/* Under lease and write_mu, when no record is being synced: close the log and begin a new one. */
+vex_status vex_collection_rotate_log(vex_collection *collection);
+/* Whoever forks begins a log each time: so many are flushed. */
+#define VEX_LOGS_MAX 32u
 /* The same when it is still wanted once MAINT is there. */
 vex_status vex_collection_flush_wanted(vex_collection *collection);
 /* The same by who has MAINT.  A compaction of the collection that is under way gives the first

@@ -5,8 +5,7 @@
 
 #include "base/poison.h"
 
-/* Under lease and write_mu: close the log that the memtable's rows are in and begin a new one. */
-static vex_status rotate_log(vex_collection *collection) {
+vex_status vex_collection_rotate_log(vex_collection *collection) {
     vex_db *db = collection->db;
     if (collection->wal == NULL) {
         return VEX_OK;
@@ -21,7 +20,7 @@ static vex_status rotate_log(vex_collection *collection) {
         VEX_TRY(status);
     }
     vex_wal_writer *next = NULL;
-    VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid,
+    VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage,
                            collection->known.wal_number + 1, collection->known.lsn + 1,
                            vex_db_syncs(db), &next));
     vex_wal_writer_close(collection->wal);
@@ -55,7 +54,7 @@ static vex_status seal(vex_collection *collection) {
         status = vex_memtable_create(&table);
     }
     if (status == VEX_OK) {
-        status = rotate_log(collection);
+        status = vex_collection_rotate_log(collection);
     }
     if (status != VEX_OK) {
         vex_memtable_release(table);

@@ -96,9 +96,8 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
     vex_db *db = collection->db;
     uint64_t number = 0;
     atomic_store(&collection->index.load_tried, true);
-    if (vex_db_volatile(db) || snapshot->n_vecs == 0 ||
-        vex_index_newest_file(db, collection->dir, &number) != VEX_OK || number == 0 ||
-        number == collection->index.loaded) {
+    if (snapshot->n_vecs == 0 || vex_index_newest_file(db, collection->dir, &number) != VEX_OK ||
+        number == 0 || number == collection->index.loaded) {
         return VEX_OK;
     }
     return load_file(collection, snapshot, number, false);

@@ -69,6 +69,8 @@ vex_status vex_index_newest_file(vex_db *db, const char *dir, uint64_t *number);
 /* Is there more in the graph than in its file? */
 bool vex_index_may_write(const vex_collection *collection, const vex_index_view *view);
 vex_status vex_index_write(vex_collection *collection, const vex_index_view *view);
+/* In memory, where nothing else does: give the graph a file, for forks to share. */
+vex_status vex_index_store(vex_collection *collection);
 /* Remove all graph files, if there may be some: the graph is not of these rows any more. */
 vex_status vex_index_remove_files(vex_collection *collection);
 

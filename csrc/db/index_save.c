@@ -66,6 +66,17 @@ vex_status vex_index_write(vex_collection *collection, const vex_index_view *vie
     return status;
 }
 
+vex_status vex_index_store(vex_collection *collection) {
+    vex_index *index = &collection->index;
+    pthread_mutex_lock(&index->mu);
+    vex_index_view *view = vex_collection_index_view(collection);
+    bool wanted = view != NULL && view->owner->n_files > 0 && index->unsaved > 0;
+    vex_status status = wanted ? vex_index_write(collection, view) : VEX_OK;
+    vex_index_view_release(view);
+    pthread_mutex_unlock(&index->mu);
+    return status;
+}
+
 vex_status vex_index_remove_files(vex_collection *collection) {
     vex_db *db = collection->db;
     graph_files files = {.db = db, .dir = collection->dir, .newest = UINT64_MAX};

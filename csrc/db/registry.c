@@ -298,7 +298,7 @@ static vex_status clean_up_entry(void *context, const char *name) {
     char relative[VEX_PATH_MAX], path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(relative, "collections", name));
     VEX_TRY(vex_path_join(path, c->db->path, relative));
-    bool interrupted = ends_with(name, VEX_DROPPED_SUFFIX);
+    bool interrupted = ends_with(name, VEX_DROPPED_SUFFIX) || ends_with(name, VEX_FORKING_SUFFIX);
     if (is_collection(name) && vex_manifest_never_written(vfs, path, &interrupted) != VEX_OK) {
         return VEX_OK; /* gone, or unreadable */
     }

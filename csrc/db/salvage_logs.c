@@ -133,7 +133,12 @@ static vex_status take_log(vex_salvage *s, replaying *r, uint64_t number, bool n
     vex_wal_survey survey = {0};
     vex_wal_name(name, number);
     VEX_TRY(vex_path_join(path, s->dir, name));
-    VEX_TRY(vex_wal_salvage(s->vfs, s->dir, s->collection, number, newest, &survey));
+    uint8_t owner[16];
+    memcpy(owner, s->unlisted ? s->collection : s->manifest.lineage, sizeof owner);
+    if (s->unlisted) { /* whether it was a fork nobody knows */
+        VEX_TRY(vex_wal_owner(s->vfs, s->dir, number, owner));
+    }
+    VEX_TRY(vex_wal_salvage(s->vfs, s->dir, owner, number, newest, &survey));
     s->bytes += survey.bytes;
     bool nothing = survey.header_damaged && survey.n_records + survey.n_gaps == 0;
     vex_status status =

@@ -17,7 +17,7 @@
 static vex_status check_end(const vex_collection *collection, bool head_valid, bool *clean,
                             bool *sealed) {
     const vex_head *known = &collection->known;
-    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->uuid,
+    VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->manifest.lineage,
                               known->wal_number, known->wal_end, known->lsn, clean, sealed));
     if (*sealed) {
         bool newer = false;
@@ -78,8 +78,9 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
     bool exists = false;
     VEX_TRY(vex_collection_log_exists(collection, known->wal_number, &exists));
     if (!exists) {
-        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->uuid, known->wal_number,
-                               known->lsn + 1, vex_db_syncs(db), &collection->wal));
+        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage,
+                               known->wal_number, known->lsn + 1, vex_db_syncs(db),
+                               &collection->wal));
     } else {
         bool clean = false, sealed = false;
         VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
@@ -92,8 +93,9 @@ static vex_status open_log(vex_collection *collection, bool head_valid) {
         }
         /* Another process may have published without syncing (durability normal). */
         uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
-        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->uuid, known->wal_number,
-                               known->wal_end, known->lsn, synced_lsn, &collection->wal));
+        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->manifest.lineage,
+                               known->wal_number, known->wal_end, known->lsn, synced_lsn,
+                               &collection->wal));
     }
     known->wal_end = vex_wal_end(collection->wal);
     vex_wal_reader_close(collection->tail);

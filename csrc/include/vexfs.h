@@ -269,6 +269,16 @@ void vex_fork_child(void);
 /* Create the empty collection `uuid` (16 bytes).  VEX_ERR_EXISTS when it is there already. */
 vex_status vex_collection_create(vex_db *db, const uint8_t *uuid, uint32_t space);
 
+/* Make the new collection `uuid` a fork of `source`: it has its records as of now (whatever was
+ * acknowledged before the call, and whole batches), and both go their own ways from then on.  Files are
+ * shared, the graph, too, so neither time nor space depends on how many records there are; where the file
+ * system has no hard links they are copied.  In memory, rows that are not in files are flushed first.
+ * Writers wait for as long as it takes.  A crash leaves the whole fork or none.  VEX_ERR_EXISTS. */
+vex_status vex_collection_fork(vex_collection *source, const uint8_t *uuid);
+/* How many forks there are in its line: of the collection that the first fork was of, and of these; the
+ * same whichever of them is asked.  Forks that were dropped do not count. */
+vex_status vex_collection_count_forks(vex_collection *collection, uint64_t *out);
+
 /* Open it.  Handles are counted; each needs its vex_collection_close(). */
 vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out);
 vex_status vex_collection_close(vex_collection *collection);

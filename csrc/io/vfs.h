@@ -138,6 +138,14 @@ vex_status vex_file_write_atomic(vex_vfs *vfs, const char *dir, const char *name
  * is removed, if it can be. */
 vex_status vex_file_copy(vex_vfs *vfs, const char *from, const char *to, uint64_t len, bool sync);
 
+/* Give the file `from` the second name `to`, or make `to` a copy of its `size` bytes where there are no
+ * links: another file system, one without them, too many, a file of somebody else. */
+vex_status vex_file_share(vex_vfs *vfs, const char *from, const char *to, uint64_t size, bool sync,
+                          bool *linked);
+
+/* Make what is in a file durable. */
+vex_status vex_file_sync(vex_vfs *vfs, const char *path);
+
 /* Remove a directory with everything in it; a missing one is fine. */
 vex_status vex_dir_remove_all(vex_vfs *vfs, const char *path);
 

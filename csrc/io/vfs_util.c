@@ -219,6 +219,27 @@ typedef struct removal {
     char subdirectory[NAME_BYTES]; /* a directory met that is not empty; "" none */
 } removal;
 
+static bool has_no_links(vex_status status) {
+    int reason = vex_last_error()->sys_errno;
+    return status != VEX_OK && (reason == EXDEV || reason == EPERM || reason == EMLINK ||
+                                reason == ENOTSUP || reason == EOPNOTSUPP || reason == ENOSYS);
+}
+
+vex_status vex_file_share(vex_vfs *vfs, const char *from, const char *to, uint64_t size, bool sync,
+                          bool *linked) {
+    vex_status status = vfs->path_link(vfs, from, to);
+    *linked = status == VEX_OK;
+    return has_no_links(status) ? vex_file_copy(vfs, from, to, size, sync) : status;
+}
+
+vex_status vex_file_sync(vex_vfs *vfs, const char *path) {
+    vex_file *file = NULL;
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_READ, &file));
+    vex_status status = vfs->file_sync(vfs, file);
+    vfs->file_close(vfs, file);
+    return status;
+}
+
 static bool is_not_empty(vex_status status) {
     int sys_errno = vex_last_error()->sys_errno;
     return status != VEX_OK && (sys_errno == ENOTEMPTY || sys_errno == EEXIST);

@@ -27,13 +27,22 @@ static const uint8_t magic[8] = {'V', 'X', 'M', 'F', '\r', '\n', 0x1a, '\n'};
 #define AT_BODY_LEN 12
 #define AT_UUID 16
 #define AT_GENERATION 32
+#define AT_LINEAGE 40
 #define AT_FLAGS 56
 #define AT_CRC 60
+
+#define FLAG_FORKED 1u
 
 void vex_manifest_clear(vex_manifest *manifest) {
     vex_free(manifest->files);
     vex_buf_clear(&manifest->keys);
     *manifest = (vex_manifest){0};
+}
+
+bool vex_manifest_is_fork(const vex_manifest *manifest) {
+    static const uint8_t none[sizeof manifest->lineage];
+    return memcmp(manifest->lineage, none, sizeof none) != 0 &&
+           memcmp(manifest->lineage, manifest->collection, sizeof none) != 0;
 }
 
 static vex_status no_memory(void) {
@@ -226,7 +235,8 @@ static vex_status parse(const char *path, const uint8_t *raw, size_t len, const 
     if (vex_crc32c(crc, raw + HEADER_BYTES, (size_t)body_len) != vex_get32(header + AT_CRC)) {
         return damaged(path, AT_CRC, "wrong checksum");
     }
-    if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR || vex_get32(header + AT_FLAGS) != 0) {
+    if (vex_get16(header + AT_MAJOR) != VEX_FORMAT_MAJOR ||
+        (vex_get32(header + AT_FLAGS) & ~FLAG_FORKED) != 0) {
         return VEX_FAIL_AT(VEX_ERR_VERSION, path, AT_MAJOR, 0,
                            "the manifest has format %u.%u, flags %x; this release reads format %d: "
                            "upgrade vexfs_chroma",
@@ -237,7 +247,11 @@ static vex_status parse(const char *path, const uint8_t *raw, size_t len, const 
     if (out->generation != generation || memcmp(header + AT_UUID, uuid, 16) != 0) {
         return damaged(path, AT_UUID, "it belongs to another generation or database");
     }
-    return parse_body(path, raw + HEADER_BYTES, (size_t)body_len, out);
+    VEX_TRY(parse_body(path, raw + HEADER_BYTES, (size_t)body_len, out));
+    bool forked = vex_get32(header + AT_FLAGS) & FLAG_FORKED;
+    memcpy(out->lineage, forked ? header + AT_LINEAGE : out->collection, sizeof out->lineage);
+    return forked && !vex_manifest_is_fork(out) ? damaged(path, AT_LINEAGE, "a fork of itself")
+                                                : VEX_OK;
 }
 
 static vex_status read_whole(vex_vfs *vfs, const char *path, vex_buf *out) {
@@ -434,6 +448,10 @@ static vex_status encode(const vex_manifest *manifest, const uint8_t uuid[16], v
     vex_put32(header + AT_BODY_LEN, (uint32_t)body_len);
     memcpy(header + AT_UUID, uuid, 16);
     vex_put64(header + AT_GENERATION, manifest->generation);
+    if (vex_manifest_is_fork(manifest)) {
+        vex_put32(header + AT_FLAGS, FLAG_FORKED);
+        memcpy(header + AT_LINEAGE, manifest->lineage, sizeof manifest->lineage);
+    }
     uint32_t crc = vex_crc32c(0, header, AT_CRC);
     vex_put32(header + AT_CRC, vex_crc32c(crc, header + HEADER_BYTES, body_len));
     return VEX_OK;

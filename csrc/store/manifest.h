@@ -5,11 +5,13 @@
  * rename); older ones are leftovers.  A commit writes generation g+1 atomically.
  *
  * Layout: 64-byte header { magic 8 "VXMF\r\n\x1a\n", u16 major, u16 minor, u32 body length,
- *   database uuid 16, u64 generation, 16 B 0, u32 flags, u32 crc32c of header[0..59] + body },
+ *   database uuid 16, u64 generation, lineage 16, u32 flags, u32 crc32c of header[0..59] + body },
  * body { u32 space, u32 dimension, u64 lsn (newest in the files), u64 next_seq, u64 live_rows,
  *   u64 wal_first, u64 next_file_no, u32 n_files, u32 keys_len, collection uuid 16,
  *   n_files * entry, keys blob (MessagePack map key -> type mask) }.
- * Entry, 96 B: u32 kind, u32 owner (0 = this collection; room for files shared by forks), u64 file_no,
+ * flags 1 forked: `lineage` is the uuid of the collection that the first fork was of, and all logs
+ *   carry it in the place of the collection's own; without the flag 0.
+ * Entry, 96 B: u32 kind, u32 owner (0), u64 file_no,
  *   u64 size, u32 crc (footer crc of the container), u32 rows, u64 seq_lo, u64 seq_hi, u64 lsn_lo,
  *   u64 lsn_hi, u64 tombs_file_no (0 = none), u64 tombs_size, u32 tombs_crc, u32 dead_rows, 8 B 0.
  */
@@ -32,6 +34,8 @@ typedef struct vex_file_entry {
 typedef struct vex_manifest {
     uint64_t generation;
     uint8_t collection[16];
+    uint8_t lineage[16];       /* uuid that its logs carry: of the collection that its line of forks began
+                                  with, which may be itself (all zeros mean that, too, when written)      */
     uint32_t space, dimension;
     uint64_t lsn, next_seq, live_rows, wal_first, next_file_no;
     vex_file_entry *files;     /* in the order they were added: newest last                       */
@@ -55,6 +59,8 @@ vex_status vex_manifest_salvage(vex_vfs *vfs, const char *dir, const uint8_t uui
                                 uint64_t generation, vex_manifest *out);
 /* The error for one that names another collection than its directory does. */
 vex_status vex_manifest_is_foreign(const char *dir, uint64_t generation);
+/* Is it a fork? */
+bool vex_manifest_is_fork(const vex_manifest *manifest);
 /* The database that the newest manifest names.  CORRUPT; NOT_FOUND when there is none. */
 vex_status vex_manifest_owner(vex_vfs *vfs, const char *dir, uint8_t uuid[16]);
 /* VEX_ERR_CORRUPT when no reader would take it: to be called before it is written. */

@@ -327,6 +327,12 @@ static vex_status do_event(crash_world *world, const step_request *step) {
         }
         return status;
     }
+    if (step->letter == 'N') {
+        *next = world->history[step->first].states[world->history[step->first].n];
+        VEX_TRY(vex_collection_fork(world->open[step->first], crash_uuid(c)));
+        crash_acknowledge(world, c);
+        return vex_collection_open(world->db, crash_uuid(c), &world->open[c]);
+    }
     if (step->letter == 'D') {
         *next = (crash_state){0};
         status = vex_collection_drop(world->db, crash_uuid(c));
@@ -377,8 +383,12 @@ static vex_status wait_idle(crash_world *world) {
 
 static vex_status do_step(crash_world *world, const step_request *step) {
     vex_collection *collection = world->open[step->collection];
-    if (step->letter == 'C' ? collection != NULL
-                            : collection == NULL && strchr("AUPXFVGODK", step->letter) != NULL) {
+    bool makes = step->letter == 'C' || step->letter == 'N';
+    if (step->letter == 'N' && world->open[step->first] == NULL) {
+        return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: there is nothing to fork");
+    }
+    if (makes ? collection != NULL
+              : collection == NULL && strchr("AUPXFVGODK", step->letter) != NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
                         collection == NULL ? "not " : "");
     }
@@ -419,7 +429,7 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CDOFVGAUPXRWKB", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKB", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }

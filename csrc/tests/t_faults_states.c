@@ -22,6 +22,9 @@
 #define NORMAL                                                                                     \
     "C0 A0,0,2 U0,1,2 K0 A0,3,1 X0,0,1 F0 A0,5,1 P0,5,1 K0 U0,1,1 R A0,7,1 U0,0,1 V0 X0,1,1 K0"
 
+#define FORKS                                                                                      \
+    "C0 A0,0,3 N1,0 A0,3,1 U1,0,2 F0 X0,1,1 N2,0 X2,0,1 A1,8,1 F1 V1 D0 A2,9,1 R N0,1 U0,0,1 F2 "  \
+    "D1 N1,2 A2,3,2 P1,9,1 V2 F0 D2 X1,0,2"
 #define BACKUP                                                                                     \
     "C0 C1 A0,0,3 F0 A0,3,2 A1,0,1 U0,0,2 F0 X0,1,1 B2 U0,0,3 A1,1,1 F0 V0 X0,2,1 A0,8,1 R A0,9,1"
 
@@ -118,6 +121,14 @@ TEST(faults_states_of_the_worker) {
 TEST(faults_states_of_durability_normal) {
     run_all("durability normal", NORMAL, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
 }
+TEST(faults_states_of_forks) {
+    run_all("forks", FORKS, (vex_db_options){0});
+}
+TEST(faults_states_of_forks_with_durability_normal) {
+    run_all("forks, durability normal",
+            "C0 A0,0,2 N1,0 A0,3,1 U1,0,1 K1 N2,1 F1 R D2 N2,0 K0 X2,0,1 K2",
+            (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
+}
 TEST(faults_states_of_backups) {
     run_all("backups", BACKUP, (vex_db_options){0});
 }
@@ -135,6 +146,11 @@ TEST(faults_states_of_backups_with_durability_off) { /* the backup is safe all t
 TEST(faults_states_of_every_kill) {
     run("every kill",
         &(crash_plan){.script = "C0 A0,0,2 F0 X0,0,1 D0 C0", .sparse = true, .kill_every = 1});
+}
+TEST(faults_states_of_every_kill_of_a_fork) {
+    run("every kill of a fork", &(crash_plan){.script = "C0 A0,0,2 F0 X0,0,1 N1,0 X1,1,1",
+                                              .sparse = true,
+                                              .kill_every = 1});
 }
 TEST(faults_states_of_every_failing_sync) {
     static const uint32_t modes[] = {VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL};
@@ -192,6 +208,9 @@ TEST(faults_control_manifest_name_is_not_synced) {
 }
 TEST(faults_control_other_directories_are_not_synced) {
     must_fail(ADDS, CRASH_PARENT_SYNC, 0);
+}
+TEST(faults_control_names_of_a_fork_are_not_synced) {
+    must_fail("C0 A0,0,2 F0 R N1,0", CRASH_PARENT_SYNC, 0);
 }
 TEST(faults_control_unlinked_before_the_commit_is_durable) {
     must_fail(ADDS, CRASH_UNLINK_EARLY, 0);

@@ -58,6 +58,8 @@ static void check_same(const vex_manifest *a, const vex_manifest *b) {
           a->wal_first == b->wal_first && a->next_file_no == b->next_file_no &&
           a->n_files == b->n_files);
     CHECK(memcmp(a->collection, b->collection, 16) == 0);
+    CHECK(vex_manifest_is_fork(a) == vex_manifest_is_fork(b));
+    CHECK(!vex_manifest_is_fork(a) || memcmp(a->lineage, b->lineage, 16) == 0);
     for (uint32_t i = 0; i < a->n_files; i++) {
         const vex_file_entry *x = &a->files[i], *y = &b->files[i];
         CHECK(x->kind == y->kind && x->owner == y->owner && x->file_no == y->file_no &&
@@ -74,6 +76,9 @@ static void check_same(const vex_manifest *a, const vex_manifest *b) {
 VFS_TEST(manifest_round_trip) {
     for (uint32_t n = 0; n < 40; n += 13) {
         vex_manifest written = make_manifest(n), found = {0}, copy = {0};
+        if (n >= 26) {
+            memset(written.lineage, 0xaa, sizeof written.lineage);
+        }
         CHECK_OK(vex_manifest_write(vfs, root, uuid, &written, n % 2 == 0));
         CHECK_OK(vex_manifest_read(vfs, root, uuid, 9, &found));
         check_same(&written, &found);
@@ -228,7 +233,8 @@ TEST(manifest_hostile_numbers_are_safe) {
     } cases[] = {
         {8, 2, VEX_ERR_VERSION},                                             /* major */
         {8, 0x00090001, VEX_OK},                                             /* minor */
-        {56, 1, VEX_ERR_VERSION},                                            /* flags */
+        {56, 2, VEX_ERR_VERSION},                                            /* flags */
+        {56, 1, VEX_ERR_CORRUPT},                                            /* a fork of nothing */
         {32, 8, VEX_ERR_CORRUPT},                                            /* generation */
         {16, 0, VEX_ERR_CORRUPT},                                            /* uuid */
         {64, 9, VEX_ERR_VERSION},                                            /* space */

@@ -152,6 +152,8 @@ typedef struct vex_wal_survey {
  * VEX_ERR_VERSION, VEX_ERR_NOT_FOUND, VEX_ERR_NO_MEMORY. */
 vex_status vex_wal_salvage(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t number,
                            bool newest, vex_wal_survey *out);
+/* The uuid in the header of a log; `uuid` stays as it is where the header is damaged. */
+vex_status vex_wal_owner(vex_vfs *vfs, const char *dir, uint64_t number, uint8_t uuid[16]);
 void vex_wal_survey_clear(vex_wal_survey *survey);
 
 #endif

@@ -94,6 +94,25 @@ vex_status vex_wal_header_read(vex_vfs *vfs, vex_file *file, const char *path,
     return VEX_OK;
 }
 
+vex_status vex_wal_owner(vex_vfs *vfs, const char *dir, uint64_t number, uint8_t uuid[16]) {
+    uint8_t raw[HEADER_BYTES];
+    char path[VEX_PATH_MAX];
+    vex_file *file = NULL;
+    size_t got = 0;
+    VEX_TRY(vex_wal_path(path, dir, number));
+    vex_status status = vfs->file_open(vfs, path, VEX_FILE_READ, &file);
+    if (status != VEX_OK) {
+        return status == VEX_ERR_CORRUPT ? VEX_OK : status; /* no plain file */
+    }
+    status = vfs->file_read(vfs, file, raw, sizeof raw, 0, &got);
+    vfs->file_close(vfs, file);
+    if (status == VEX_OK && got == sizeof raw &&
+        vex_get32(raw + AT_HEADER_CRC) == vex_crc32c(0, raw, AT_HEADER_CRC)) {
+        memcpy(uuid, raw + AT_UUID, 16);
+    }
+    return status;
+}
+
 bool vex_frame_parse(uint32_t salt, const uint8_t *bytes, size_t got, vex_frame *out) {
     out->crc = vex_get32(bytes + AT_CRC);
     out->len = vex_get32(bytes + AT_LEN);

@@ -104,6 +104,7 @@ class Manifest:
     live_rows: int
     wal_first: int
     dimension: int
+    lineage: bytes
     entries: list[Entry]
     keys: dict[str, int]
 
@@ -113,7 +114,7 @@ def read_manifest(directory: Path, uuid: bytes) -> Manifest:
     data = path.read_bytes()
     check(data[:8] == b"VXMF\r\n\x1a\n" and len(data) == 64 + u32(data, 12), "manifest length")
     check(u32(data, 60) == crc(data[64:], crc(data[:60])), "manifest checksum")
-    known(data[8:10] == b"\1\0" and u32(data, 56) == 0, "manifest")
+    known(data[8:10] == b"\1\0" and u32(data, 56) <= 1, "manifest")
     check(data[16:32] == uuid and u64(data, 32) == int(path.name[9:]), "manifest of another")
     body = data[64:]
     space, dimension, lsn, next_seq, live, wal_first, next_file_no, n, keys_len = struct.unpack(
@@ -130,7 +131,9 @@ def read_manifest(directory: Path, uuid: bytes) -> Manifest:
         check(f[6] <= f[7] < next_seq and f[8] <= f[9] <= lsn and f[13] <= f[5], "entry")
         entries.append(Entry(f[0], f[2], f[3], f[4], f[5], f[6], f[7], f[10], f[11], f[12], f[13]))
     keys = msgspec.msgpack.decode(body[72 + 96 * n :]) if keys_len else {}
-    return Manifest(lsn, next_seq, live, wal_first, dimension, entries, keys)
+    lineage = data[40:56] if u32(data, 56) else body[56:72]
+    check(any(lineage) and (not u32(data, 56) or lineage != body[56:72]), "fork of nothing")
+    return Manifest(lsn, next_seq, live, wal_first, dimension, lineage, entries, keys)
 
 
 # ---- containers ----
@@ -306,7 +309,7 @@ def read_collection(path: Path, collection: bytes) -> dict[int, Record]:
     records = {seq: Record(seq, vectors[seq]) for seq in sorted(vectors)}
     for seq, payload in payloads.items():
         records[seq].set_payload(*payload)
-    replay_logs(directory, collection, manifest.wal_first, manifest.lsn, records)
+    replay_logs(directory, manifest.lineage, manifest.wal_first, manifest.lsn, records)
     return dict(sorted(records.items()))
 
 

@@ -151,6 +151,32 @@ def test_the_reader_finds_damage(tmp_path: Path) -> None:
     compare(path, collection, expected)
 
 
+def test_the_reader_sees_forks(tmp_path: Path) -> None:
+    first, second, third = (uuid.uuid4() for _ in range(3))
+    database = _engine.Database(str(tmp_path))
+    database.create_collection(first, "l2")
+    collection = database.open_collection(first)
+    several_flushes(collection)
+    collection.write("upsert", ["a", "7"], np.ones((2, 2), np.float32), None, None, None)
+    collection.fork(second)
+    collection.delete(["a"], None)
+    fork = database.open_collection(second)
+    fork.write("upsert", ["b"], np.zeros((1, 2), np.float32), None, None, None)
+    fork.fork(third)
+    fork.flush()
+    fork.write("upsert", ["c"], np.zeros((1, 2), np.float32), None, None, None)
+    expected = {}
+    for name in (first, second, third):
+        with contextlib.closing(database.open_collection(name)) as opened:
+            expected[name] = golden.records_of(opened)
+    fork.close()
+    collection.close()
+    database.close()
+    for name, records in expected.items():
+        compare(tmp_path, name, records)
+    assert ("a" in expected[first], "a" in expected[third]) == (False, True)
+
+
 def test_the_reader_sees_what_the_catalog_wrote(tmp_path: Path) -> None:
     with contextlib.closing(Catalog(str(tmp_path))) as catalog:
         entry = golden.fill_catalog(catalog, lambda _: None, OWNER)

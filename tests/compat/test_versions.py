@@ -79,8 +79,8 @@ LATER: dict[str, tuple[Callable[[Path], None], str]] = {
         r"format 2\.7.*reads format 1.*manifest-",
     ),
     "manifest's flag": (
-        lambda path: patch_manifest(newest(path, "manifest-*"), 56, b"\1"),
-        r"format 1\.0, flags 1.*reads format 1.*manifest-",
+        lambda path: patch_manifest(newest(path, "manifest-*"), 56, b"\2"),
+        r"format 1\.0, flags 2.*reads format 1.*manifest-",
     ),
     "owner of a file": (
         lambda path: patch_entry(newest(path, "manifest-*"), 4, b"\1"),

@@ -124,6 +124,15 @@ DEVIATIONS = [
         ),
     ),
     Deviation(
+        "forks",
+        "chromadb's local mode has no forks",
+        lambda call, theirs, ours: (
+            call.name in {"fork", "fork_count"}
+            and theirs.error == "builtins.NotImplementedError"
+            and ours.error in {None, "chromadb.errors.NotFoundError"}
+        ),
+    ),
+    Deviation(
         "update of nothing",
         "in chromadb an update that finds no record still fixes the dimension of a new collection",
         lambda call, theirs, ours: (

@@ -231,10 +231,6 @@ def test_collection_metadata(client):
 
 
 def test_what_local_chroma_does_not_do(collection):
-    with raises(NotImplementedError, "Collection forking is not implemented for Local Chroma"):
-        collection.fork("other")
-    with raises(NotImplementedError, "Fork count is not implemented for Local Chroma"):
-        collection.fork_count()
     with pytest.raises(NotImplementedError, match=r"^Attached functions are only supported"):
         collection.get_attached_function("f")
 

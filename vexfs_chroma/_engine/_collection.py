@@ -21,6 +21,7 @@ from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Mapping, Sequence
 
 Filter = list[Any]
@@ -420,6 +421,18 @@ class Collection:
                 )
             )
         return _take_rows(out[0])
+
+    def fork(self, id: uuid.UUID) -> None:
+        """Make the collection `id` with the records of this one; see vex_collection_fork."""
+        with self._handle as collection:
+            check(lib.vex_collection_fork(collection, id.bytes))
+
+    def count_forks(self) -> int:
+        """How many forks its line has; see vex_collection_count_forks."""
+        out = ffi.new("uint64_t *")
+        with self._handle as collection:
+            check(lib.vex_collection_count_forks(collection, out))
+        return int(out[0])
 
     def info(self) -> CollectionInfo:
         """Counters of the collection as it is now."""
