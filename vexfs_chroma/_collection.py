@@ -34,7 +34,7 @@ from chromadb.api.types import (
 )
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma import _filters, _options, _plain
+from vexfs_chroma import _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
 
@@ -111,6 +111,7 @@ class Collection(Aggregates, Pages):
             )
             if result["embeddings"] is not None:
                 result["embeddings"] = [np.asarray(found) for found in result["embeddings"]]
+            self._nest(result)
             return result
         request = self._validate_and_prepare_query_request(
             query_embeddings=query_embeddings,
@@ -133,7 +134,9 @@ class Collection(Aggregates, Pages):
             request["include"],
             exact=exact,
         )
-        return self._transform_query_response(response=found, include=request["include"])
+        result = self._transform_query_response(response=found, include=request["include"])
+        self._nest(result)
+        return result
 
     # -- chromadb's methods: what is plain goes to the engine, the rest goes chromadb's way --------
 
@@ -158,7 +161,7 @@ class Collection(Aggregates, Pages):
             uris: URIs to compute embeddings from, and to keep.
         """
         if not self._write_plain("add", ids, embeddings, metadatas, documents, images, uris):
-            metadatas = _filters.stored_metadatas(metadatas)
+            metadatas = self._stored_metadatas(metadatas)
             super().add(ids, embeddings, metadatas, documents, images, uris)
 
     def update(
@@ -175,7 +178,7 @@ class Collection(Aggregates, Pages):
         What is not given stays; metadata is merged by key.
         """
         if not self._write_plain("update", ids, embeddings, metadatas, documents, images, uris):
-            metadatas = _filters.stored_metadatas(metadatas)
+            metadatas = self._stored_metadatas(metadatas)
             super().update(ids, embeddings, metadatas, documents, images, uris)
 
     def upsert(
@@ -189,7 +192,7 @@ class Collection(Aggregates, Pages):
     ) -> None:
         """Change the records that exist and add the others.  Takes what add() takes."""
         if not self._write_plain("upsert", ids, embeddings, metadatas, documents, images, uris):
-            metadatas = _filters.stored_metadatas(metadatas)
+            metadatas = self._stored_metadatas(metadatas)
             super().upsert(ids, embeddings, metadatas, documents, images, uris)
 
     def get(
@@ -237,8 +240,21 @@ class Collection(Aggregates, Pages):
             found = self._api._get(self.id, wanted, filters[0], limit, offset, filters[1], include)
             if found["embeddings"] is not None:
                 found["embeddings"] = np.asarray(found["embeddings"])
+            self._nest(found)
             return found
-        return super().get(ids, where, limit, offset, where_document, include)
+        found = super().get(ids, where, limit, offset, where_document, include)
+        self._nest(found)
+        return found
+
+    def peek(self, limit: int = 10) -> GetResult:
+        """The first records, with their embeddings.
+
+        Args:
+            limit: How many.
+        """
+        found = super().peek(limit)
+        self._nest(found)
+        return found
 
     def delete(
         self,
@@ -293,6 +309,20 @@ class Collection(Aggregates, Pages):
             return False
         self._api.write_plain(op, self.id, records, matrix, documents, metadatas)
         return True
+
+    def _stored_metadatas(self, metadatas: Any) -> Any:
+        """Metadata as it is stored, for chromadb to check."""
+        flat = _nested.flatten(metadatas) if self._is_nested else metadatas
+        return _filters.stored_metadatas(flat)
+
+    def _nest(self, found: Any) -> None:
+        """Show metadata as it was given, where a collection asks for that."""
+        if self._is_nested:
+            _nested.nest(found["metadatas"])
+
+    @property
+    def _is_nested(self) -> bool:
+        return bool((self._model.metadata or {}).get(_nested.NESTED))
 
     def _embeds_sparsely(self) -> bool:
         """Whether chromadb may compute sparse embeddings of what is written."""

@@ -25,6 +25,7 @@ class Pages(ChromaCollection):
 
         @property
         def _api(self) -> VexfsAPI: ...
+        def _nest(self, found: Any) -> None: ...
 
     def iter_batches(
         self,
@@ -86,5 +87,6 @@ class Pages(ChromaCollection):
             offset,
         )
         result = self._transform_get_response(response=found, include=request["include"])
+        self._nest(result)
         result["next"] = token  # type: ignore[typeddict-unknown-key]
         return result

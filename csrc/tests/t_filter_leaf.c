@@ -76,6 +76,70 @@ static bool holds(long long op, const vex_buf *operand, const vex_buf *value) {
     return result;
 }
 
+/* [op, key, text] for a string; and its opposite. */
+static void check_text(long long op, const char *text, const char *value, bool expected) {
+    vex_buf operand = {0}, stored = {0};
+    kit_put(&operand, "s", text);
+    kit_put(&stored, "s", value);
+    CHECK_EQ(holds(op, &operand, &stored), expected);
+    CHECK_EQ(holds(op + 1, &operand, &stored), !expected);
+    vex_buf_clear(&stored);
+    kit_put(&stored, "as", 1u, value); /* in a list it is no string */
+    CHECK(!holds(op, &operand, &stored) && holds(op + 1, &operand, &stored));
+    vex_buf_clear(&stored);
+    kit_put(&stored, "i", 1LL);
+    CHECK(!holds(op, &operand, &stored) && holds(op + 1, &operand, &stored));
+    vex_buf_clear(&operand);
+    vex_buf_clear(&stored);
+}
+
+TEST(filter_operators_on_text) {
+    check_text(VEX_F_TEXT_CONTAINS, "ell", "Hello", true);
+    check_text(VEX_F_TEXT_CONTAINS, "ELL", "Hello", false);
+    check_text(VEX_F_TEXT_CONTAINS, "", "", true);
+    check_text(VEX_F_TEXT_STARTS, "Hell", "Hello", true);
+    check_text(VEX_F_TEXT_STARTS, "ello", "Hello", false);
+    check_text(VEX_F_TEXT_STARTS, "Hello!", "Hello", false);
+    check_text(VEX_F_TEXT_STARTS, "", "", true);
+    check_text(VEX_F_TEXT_ICONTAINS, "ELL", "Hello", true);
+    check_text(VEX_F_TEXT_ICONTAINS, "TRASS",
+               "Stra\xc3\x9f"
+               "e",
+               true);
+    check_text(VEX_F_TEXT_ICONTAINS, "elo", "Hello", false);
+    check_text(VEX_F_TEXT_ISTARTS, "hELL", "Hello", true);
+    check_text(VEX_F_TEXT_ISTARTS, "ello", "Hello", false);
+    check_text(VEX_F_TEXT_IEQ, "STRASSE",
+               "Stra\xc3\x9f"
+               "e",
+               true);
+    check_text(VEX_F_TEXT_IEQ, "Stras", "Stra\xc3\x9f", false); /* half of its last letter */
+    check_text(VEX_F_TEXT_IEQ, "", "", true);
+}
+
+/* Strings are in the order of code points, as which UTF-8 is sorted. */
+TEST(filter_operators_on_the_order_of_strings) {
+    static const char *const texts[] = {
+        "", "A", "Z", "a", "a\x01", "aa", "\xc3\xa9", "\xef\xbf\xbd", "\xf0\x90\x80\x80"};
+    for (int i = 0; i < 9; i++) {
+        for (int j = 0; j < 9; j++) {
+            vex_buf value = {0}, operand = {0};
+            kit_put(&value, "s", texts[i]);
+            kit_put(&operand, "s", texts[j]);
+            CHECK_EQ(holds(VEX_F_GT, &operand, &value), i > j);
+            CHECK_EQ(holds(VEX_F_GE, &operand, &value), i >= j);
+            CHECK_EQ(holds(VEX_F_LT, &operand, &value), i < j);
+            CHECK_EQ(holds(VEX_F_LE, &operand, &value), i <= j);
+            vex_buf_clear(&value);
+            kit_put(&value, "i", 1LL); /* not with other types */
+            CHECK(!holds(VEX_F_GT, &operand, &value) && !holds(VEX_F_LE, &operand, &value));
+            CHECK(!holds(VEX_F_GT, &value, &operand) && !holds(VEX_F_LE, &value, &operand));
+            vex_buf_clear(&value);
+            vex_buf_clear(&operand);
+        }
+    }
+}
+
 /* One scalar operand against one value: "=" equal, "<" the value is less, ">" more, "!" of types
  * that do not compare. */
 static void check_scalar(const vex_buf *value, const vex_buf *operand, char relation) {

@@ -102,3 +102,22 @@ def test_answers_from_documents(tmp_path: Path, script: str, package: str) -> No
         assert lines.index("After install(), three documents that differ from each other") == (
             len(lines) - 4
         )
+
+
+def test_facets_narrow_a_search_down(tmp_path: Path) -> None:
+    shown = run(
+        "09_faceted_search.py", "--path", tmp_path, "--limit", "900", "--package", "_pydecimal"
+    )
+    assert re.search(r"package +900 records, str", shown)
+    chosen = re.search(r"_pydecimal: (\d+) texts of (\d+) to ([\d,]+) characters", shown)
+    assert chosen
+    n, shortest, longest = (int(number.replace(",", "")) for number in chosen.groups())
+    assert 0 < n < 900
+    assert 100 < shortest < longest
+    assert re.search(rf"_pydecimal +│ +{n} │", shown)
+    lines = shown.splitlines()
+    first = next(i for i, line in enumerate(lines) if "pages of five" in line) + 1
+    lengths = [int(part.replace(",", "")) for i in (0, 1) for part in lines[first + i].split(", ")]
+    assert lengths[0] == longest
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(lengths) == 10
