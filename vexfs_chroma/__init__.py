@@ -36,7 +36,6 @@ from chromadb import (
     FtsIndexConfig,
     GetResult,
     HnswIndexConfig,
-    HttpClient,
     IDs,
     Include,
     IntInvertedIndexConfig,
@@ -73,6 +72,7 @@ from vexfs_chroma._client import (
     AdminClient,
     Client,
     EphemeralClient,
+    HttpClient,
     PersistentClient,
     RustClient,
 )

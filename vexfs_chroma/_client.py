@@ -1,7 +1,7 @@
 """Our client functions: chromadb's, with our engine in the place of its own and our options added.
 
-They give out LocalClient: chromadb's own Client, with some methods more.  HttpClient,
-AsyncHttpClient and CloudClient talk to a server and are chromadb's, unchanged.
+They give out LocalClient: chromadb's own Client, with some methods more.  HttpClient gives out
+chromadb's Client on connections of ours; AsyncHttpClient and CloudClient are chromadb's, unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vexfs_chroma._install import EMBEDDED
 from vexfs_chroma._local_client import LocalClient
 
 if TYPE_CHECKING:
-    from chromadb.api import AdminAPI
+    from chromadb.api import AdminAPI, ClientAPI
 
 
 _ENV_FILE = str(Settings.model_config.get("env_file"))
@@ -136,6 +136,44 @@ def Client(  # noqa: N802
         quantization=quantization,
         memory_limit=memory_limit,
     )
+
+
+def HttpClient(  # noqa: N802
+    host: str = "localhost",
+    port: int = 8000,
+    ssl: bool = False,
+    headers: dict[str, str] | None = None,
+    settings: Settings | None = None,
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+) -> ClientAPI:
+    """A client of a server of Chroma's, or of `vexctl serve`: chromadb's, with faster connections.
+
+    Args:
+        host: The name of the server, or its whole URL.
+        port: Its port.
+        ssl: Whether to connect by TLS.
+        headers: Headers to send with every request, as {"X-Chroma-Token": "..."}.
+        settings: Settings of chromadb; host, port and implementation are set in it.
+        tenant: The tenant to use.
+        database: The database to use.
+    """
+    settings = _fresh_settings() if settings is None else settings
+    host, port = str(host), int(port)
+    for name, given in (("host", host), ("http_port", port)):
+        known = getattr(settings, f"chroma_server_{name}")
+        if known and known != given:
+            words = name.replace("_", " ")
+            raise ValueError(
+                f"Chroma server {words} provided in settings[{known}] is different to the one "
+                f"provided in HttpClient: [{given}]"
+            )
+    settings.chroma_api_impl = _options.HTTP_IMPLEMENTATION
+    settings.chroma_server_host = host
+    settings.chroma_server_http_port = port
+    settings.chroma_server_ssl_enabled = bool(ssl)
+    settings.chroma_server_headers = headers
+    return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
 
 
 def AdminClient(settings: Settings | None = None) -> AdminAPI:  # noqa: N802

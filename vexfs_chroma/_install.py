@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import uuid
 import weakref
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 
 from vexfs_chroma._local_client import LocalClient
-from vexfs_chroma._options import IMPLEMENTATION, identifier_of
+from vexfs_chroma._options import HTTP_IMPLEMENTATION, IMPLEMENTATION, identifier_of
 
 if TYPE_CHECKING:
     from chromadb.config import Settings
@@ -92,6 +93,8 @@ def register() -> None:
             settings.chroma_api_impl = IMPLEMENTATION
         if settings.chroma_api_impl == IMPLEMENTATION:
             return identifier_of(settings)
+        if settings.chroma_api_impl == HTTP_IMPLEMENTATION:
+            return str(uuid.uuid4())  # no two clients of servers share anything, as in Chroma
         return original(settings)
 
     identifier.knows_vexfs = True  # type: ignore[attr-defined]

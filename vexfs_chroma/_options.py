@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 IMPLEMENTATION = "vexfs_chroma.api.VexfsAPI"
 """The value of `Settings.chroma_api_impl` that chooses us."""
+HTTP_IMPLEMENTATION = "vexfs_chroma.api.HttpAPI"
+"""The same for a server, whichever it is."""
 
 _DURABILITIES = ("full", "normal", "off")
 

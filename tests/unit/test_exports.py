@@ -17,7 +17,14 @@ from chromadb.api.shared_system_client import SharedSystemClient
 import vexfs_chroma
 import vexfs_chroma.api
 
-OURS = {"AdminClient", "Client", "EphemeralClient", "PersistentClient", "RustClient"}
+OURS = {
+    "AdminClient",
+    "Client",
+    "EphemeralClient",
+    "HttpClient",
+    "PersistentClient",
+    "RustClient",
+}
 
 
 def run(code: str) -> str:

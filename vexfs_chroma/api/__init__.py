@@ -35,6 +35,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "HttpAPI":  # with the first client of a server
+        from vexfs_chroma._http_api import HttpAPI
+
+        return HttpAPI
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(_chromadb_api, name)
