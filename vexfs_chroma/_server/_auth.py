@@ -22,11 +22,12 @@ import hashlib
 import hmac
 import os
 import secrets
+import threading
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from vexfs_chroma._server._errors import HttpError
+from vexfs_chroma._server._errors import HttpError, busy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,8 @@ class Authenticator:
         self._tokens = [(bytes.fromhex(t.hash.split(":")[1]), t.principal) for t in tokens]
         self._users = {u.name: (u.hash.split(":"), u.principal) for u in users}
         self._key = os.urandom(32)
+        # Guessing must not keep all threads from their work.
+        self._checking = threading.BoundedSemaphore(2)
         self._remembered: dict[bytes, Principal] = {}
 
     @property
@@ -140,7 +143,7 @@ class Authenticator:
             kind, _, value = headers.get(b"authorization", b"").partition(b" ")
             if kind.lower() == b"bearer":
                 token = value.strip()
-            elif kind.lower() == b"basic":
+            elif kind.lower() == b"basic" and self._users:
                 return self._remembered.get(self._keyed(value))
             else:
                 raise _denied("authentication is required")
@@ -155,8 +158,15 @@ class Authenticator:
         return found
 
     def by_password(self, headers: dict[bytes, bytes]) -> Principal:
-        """Who it is by name and password.  Takes some 50 ms.  Raises HttpError (401)."""
-        value = headers[b"authorization"].partition(b" ")[2]
+        """Who it is by name and password.  Takes some 50 ms.  Raises HttpError (401, 429)."""
+        if not self._checking.acquire(blocking=False):
+            raise busy("too many passwords are being checked; try again")
+        try:
+            return self._by_password(headers[b"authorization"].partition(b" ")[2])
+        finally:
+            self._checking.release()
+
+    def _by_password(self, value: bytes) -> Principal:
         try:
             pair = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:

@@ -143,14 +143,18 @@ def load(
     merged: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     if file is None and Path(FILE_NAME).is_file():
         file = Path(FILE_NAME)
+    environment = os.environ if environment is None else environment
     layers = [] if file is None else [_from_file(file)]
-    layers.append(_from_environment(os.environ if environment is None else environment))
+    layers.append(_from_environment(environment))
     layers.append(
         {s: {k: v for k, v in d.items() if v is not None} for s, d in (given or {}).items()}
     )
     for layer in layers:
         for section, values in layer.items():
             merged[section].update(values)
+    for key in list(merged["database"]):  # what opens the database reads the variable
+        if f"VEXFS_{key}".upper() in environment:
+            del merged["database"][key]
     try:
         config = msgspec.convert(merged, ServerConfig)
     except msgspec.ValidationError as error:

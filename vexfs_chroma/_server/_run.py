@@ -27,6 +27,8 @@ logger = logging.getLogger("vexfs_chroma.server")
 
 _BACKLOG = 2048
 _SWEEP_SECONDS = 0.5
+# A thread that decodes a large body must not keep short requests waiting for long.
+_SWITCH_SECONDS = 0.001
 
 
 def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
@@ -97,6 +99,7 @@ def run(
     follow_stdin: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until standard input ends if that is to be followed."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
     context = _tls(config)
     app, close = open_app(config)
     try:

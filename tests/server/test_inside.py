@@ -1,0 +1,154 @@
+"""The application without a database: hooks, deadlines, workers that die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_kit import API, DEFAULT, Server, run_server
+
+from vexfs_chroma._server._app import App
+from vexfs_chroma._server._config import load
+from vexfs_chroma._server._connection import Connections
+from vexfs_chroma._server._request import Request, Response
+from vexfs_chroma._server._routes import ROUTES, Route, Router
+
+
+@contextlib.contextmanager
+def running(app: App) -> Iterator[int]:
+    """The port of an application in a thread."""
+    loop, stop = asyncio.new_event_loop(), threading.Event()
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    async def serve() -> None:
+        connections = Connections(app)
+        server = await loop.create_server(connections.make, sock=sock)
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+            connections.sweep()
+        server.close()
+        connections.abort()
+        await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        yield sock.getsockname()[1]
+    finally:
+        stop.set()
+        thread.join(10)
+        loop.close()
+        app.close()
+
+
+def call(port: int, path: str) -> Any:
+    server = Server("127.0.0.1", port, subprocess.Popen(["true"]))
+    server.process.wait()
+    return server.call("GET", path)
+
+
+def test_a_request_that_takes_too_long() -> None:
+    app = App(None, load(given={"limits": {"request_seconds": 0.2}}, environment={}))  # type: ignore[arg-type]
+    go = threading.Event()
+
+    def slow(app: App, request: Request) -> bytes:
+        go.wait(20)
+        return b"{}"
+
+    app.router.add(Route("GET", "/slow", "slow", slow, 0, ""))
+    app.router.add(Route("GET", "/quick", "quick", lambda app, request: b"{}", 0, ""))
+    with running(app) as port:
+        answer = call(port, "/slow")
+        assert (answer.status, answer.error) == (503, "InternalError")
+        assert "not done after 0.2 seconds" in answer.json["message"]
+        assert call(port, "/quick").status == 200
+        go.set()
+
+
+def test_observers() -> None:
+    app = App(None, load(environment={}))  # type: ignore[arg-type]
+    seen: list[tuple[str | None, int, float, int]] = []
+
+    def observe(request: Request, response: Response, seconds: float) -> None:
+        name = request.route.name if request.route else None
+        seen.append((name, response.status, seconds, len(response.body)))
+
+    def failing(app: App, request: Request) -> bytes:
+        raise RuntimeError("a secret of the server")
+
+    app.observers.append(observe)
+    app.router.add(Route("GET", "/fails", "fails", failing, 0, ""))
+    with running(app) as port:
+        answer = call(port, "/fails")
+        assert answer.status == 500
+        assert "secret" not in answer.body.decode()
+        call(port, API + "/version")
+        call(port, "/nothing")
+    assert [(name, status) for name, status, *_ in seen] == [
+        ("fails", 500),
+        ("version", 200),
+        (None, 404),
+    ]
+    assert all(seconds > 0 for _, _, seconds, _ in seen)
+
+
+def test_the_router_knows_every_route() -> None:
+    router = Router(ROUTES)
+    for route in ROUTES:
+        path = re.sub(r"\{(\w+)\}", r"the-\1", route.template)
+        found = router.find(path.split("/"))
+        assert found is not None
+        resource, values = found
+        assert resource.methods[route.method].handler is route.handler
+        assert len(values) == len(route.parameters)
+    for path in ("", "/", "/api", "/api/v2/tenants/", "/api/v2/tenants//databases", "//" * 50):
+        assert router.find(path.split("/")) is None
+
+
+@pytest.mark.multiproc
+def test_workers(tmp_path: Path) -> None:
+    """Every worker sees what another wrote; one that is killed is replaced; all end with it."""
+    with run_server(tmp_path, "--workers", "2") as server:
+        made = server.call("POST", DEFAULT + "/collections", {"name": "things"})
+        path = f"{DEFAULT}/collections/{made.json['id']}"
+        for i in range(30):
+            body = {"ids": [str(i)], "embeddings": [[i, 1]]}
+            assert server.call("POST", path + "/add", body).status == 201
+            assert server.call("GET", path + "/count").json == i + 1
+        children = workers_of(server)
+        assert len(children) == 2
+        os.kill(children[0], signal.SIGKILL)
+        end = time.monotonic() + 60
+        while len(workers_of(server)) < 2 or children[0] in workers_of(server):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        for _ in range(20):
+            assert server.call("GET", path + "/count", timeout=60).json == 30
+        children = workers_of(server)
+        server.process.kill()  # not even the parent can tell them
+        server.process.wait()
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
+def workers_of(server: Server) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "--ppid", str(server.process.pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    pairs = [line.split() for line in listed.stdout.splitlines()]
+    return [int(pid) for pid, state in pairs if not state.startswith("Z")]
