@@ -119,6 +119,15 @@ def test_what_is_not_http(server: Server, rubbish: bytes) -> None:
     assert server.call("GET", API + "/heartbeat").status == 200
 
 
+def test_a_path_of_any_bytes(server: Server) -> None:
+    for path in (b"/api/v2/tenants/\xc3\xa9", b"/api/v2/tenants/\xff", b"/\xe4%c3%a4"):
+        assert statuses(server.raw(b"GET " + path + b" HTTP/1.1\r\n\r\n")) == [400]
+    for path in ("/%", "/%zz", "/api/v2/tenants/%", "/api/v2/tenants/%00", "/%2e%2e/%2e%2e/etc"):
+        assert server.call("GET", path).status == 404
+    absolute = b"GET http://elsewhere/api/v2/version HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert statuses(server.raw(absolute)) == [200]
+
+
 def test_a_head_without_end(server: Server) -> None:
     request = b"GET /api/v2/version HTTP/1.1\r\n"
     assert statuses(server.raw(request + b"x: " + b"y" * 40_000)) == [431]

@@ -274,6 +274,8 @@ class App:
 
 
 def _parts(path: str) -> list[str]:
+    if not path.isascii():
+        raise invalid("Invalid URL: what is not ASCII must be percent-encoded")
     parts = path.split("/")
     return [_unquoted(part) for part in parts] if "%" in path else parts
 
