@@ -91,6 +91,7 @@ from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
     from vexfs_chroma._aggregates import KeySummary, ValueCount
+    from vexfs_chroma._async_client import AsyncClient, AsyncCollection, AsyncLocalClient
     from vexfs_chroma._backup import BackupReport, backup, restore
     from vexfs_chroma._integrity import CheckReport, Finding, Loss, RepairReport, check, repair
     from vexfs_chroma._memory import MemoryReport
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
         import_files,
     )
     from vexfs_chroma._query_plan import QueryPlan
+    from vexfs_chroma._recall import RecallReport
     from vexfs_chroma._stats import (
         CollectionStats,
         DatabaseStats,
@@ -121,8 +123,11 @@ __all__ = [
     "URI",
     "AdminAPI",
     "AdminClient",
+    "AsyncClient",
     "AsyncClientAPI",
+    "AsyncCollection",
     "AsyncHttpClient",
+    "AsyncLocalClient",
     "BackupReport",
     "BoolInvertedIndexConfig",
     "CheckReport",
@@ -170,6 +175,7 @@ __all__ = [
     "QueryResult",
     "ReadLevel",
     "ReadOnlyError",
+    "RecallReport",
     "RepairReport",
     "Rrf",
     "RustClient",
@@ -213,6 +219,7 @@ __all__ = [
 
 # Tools that most programs never call are imported when they are first named.
 _LATER = {
+    "_async_client": ("AsyncClient", "AsyncCollection", "AsyncLocalClient"),
     "_aggregates": ("KeySummary", "ValueCount"),
     "_backup": ("BackupReport", "backup", "restore"),
     "_integrity": ("CheckReport", "Finding", "Loss", "RepairReport", "check", "repair"),
@@ -230,6 +237,7 @@ _LATER = {
     ),
     "_memory": ("MemoryReport",),
     "_query_plan": ("QueryPlan",),
+    "_recall": ("RecallReport",),
     "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

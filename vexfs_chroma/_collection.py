@@ -37,6 +37,7 @@ from chromadb.errors import InvalidArgumentError
 from vexfs_chroma import _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
+from vexfs_chroma._recall import RecallChecks
 
 if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
@@ -53,7 +54,7 @@ _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
 _QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
-class Collection(Aggregates, Pages):
+class Collection(Aggregates, Pages, RecallChecks):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod

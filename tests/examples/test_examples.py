@@ -84,6 +84,22 @@ def test_bulk_load_generates_then_reuses(tmp_path: Path) -> None:
     assert "exact: no graph: collections get one from 10,000 records on" in again
 
 
+def test_forks_for_experiments(tmp_path: Path) -> None:
+    shown = run("08_fork_experiments.py", "--path", tmp_path, "--limit", "1200")
+    assert "forks in the line: 3" in shown
+    records = dict(re.findall(r"(\S+) +([\d,]+) records +[\d.]+% found", shown))
+    assert records["notes"] == records["names-in-front"] == "1,200"
+    for fewer in ("leave-out-short", "leave-out-private"):
+        assert 0 < int(records[fewer].replace(",", "")) < 1200
+    more = re.search(r"KiB before, ([\d,]+) KiB more for all forks", shown)
+    assert more is not None
+    assert int(more[1].replace(",", "")) < 512
+    assert "after a mistake: 0 records" in shown
+    back = re.search(r"gone back: (\S+) records of (\S+)", shown)
+    assert back is not None
+    assert back[1] == back[2] != "0"
+
+
 @pytest.mark.parametrize(
     ("script", "package"),
     [

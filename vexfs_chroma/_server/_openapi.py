@@ -201,7 +201,7 @@ def statuses(route: Route) -> list[int]:
         found |= {404, 415, 422}
     if route.name in _CREATES:
         found.add(409)
-    if "function" in route.name or route.name in ("search", "fork_collection", "fork_count"):
+    if "function" in route.name or route.name == "search":
         found.add(501)
     return sorted(found)
 
