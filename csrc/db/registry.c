@@ -8,6 +8,7 @@
 #include "filter/columns.h"
 #include "filter/text_index.h"
 #include "index/code_rows.h"
+#include "rank/sparse_index.h"
 #include "rank/words.h"
 
 #include "base/cpu.h"
@@ -36,6 +37,7 @@ static void set_up_process(void) {
     (void)vex_payfile_register(vex_columns_plugin());
     (void)vex_payfile_register(vex_text_plugin());
     (void)vex_payfile_register(vex_words_plugin());
+    (void)vex_payfile_register(vex_sparse_plugin());
     vex_vecfile_register(vex_code_rows_plugin());
 }
 

@@ -31,7 +31,7 @@ typedef struct walk {
 
 /* ---- the best ---- */
 
-static void update_worst(vex_best *best) {
+void vex_best_update(vex_best *best) {
     if (best->limit == 0) {
         best->worst = INFINITY;
     } else if (best->list.n == best->limit) {
@@ -42,7 +42,7 @@ static void update_worst(vex_best *best) {
 
 void vex_best_init(vex_best *best, uint32_t limit) {
     *best = (vex_best){.limit = limit, .worst = -INFINITY, .worst_seq = UINT64_MAX};
-    update_worst(best);
+    vex_best_update(best);
 }
 
 /* Every score is good enough beside one that is no number. */
@@ -67,7 +67,7 @@ static vex_status take(walk *w, float score, uint32_t row) {
     }
     const vex_scored item = {.row = ref_of(w->rows, row), .score = score};
     VEX_TRY(vex_scored_offer(&w->best->list, w->best->limit, item));
-    update_worst(w->best);
+    vex_best_update(w->best);
     return VEX_OK;
 }
 

@@ -28,6 +28,8 @@ typedef struct vex_best {
 } vex_best;
 
 void vex_best_init(vex_best *best, uint32_t limit);
+/* After others have offered rows to its list. */
+void vex_best_update(vex_best *best);
 
 typedef struct vex_rank_list vex_rank_list;
 

@@ -17,6 +17,7 @@
 typedef enum vex_annex_kind {
     VEX_ANNEX_WORDS,      /* an index of words (rank/)                                            */
     VEX_ANNEX_WORDS_LIVE, /* what the words of living rows come to                                */
+    VEX_ANNEX_SPARSE,     /* an index of sparse vectors (rank/)                                   */
     VEX_ANNEX_KINDS
 } vex_annex_kind;
 

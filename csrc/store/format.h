@@ -50,7 +50,7 @@ typedef enum vex_section_kind {
     VEX_SECTION_TOMBS = 11,     /* bitmap words                                                   */
     VEX_SECTION_EXPIRES = 12,   /* reserved: u64 unix ms per row                                  */
     VEX_SECTION_CODES = 13,     /* the rows in a short form (index/lvq.h)                         */
-    VEX_SECTION_SPARSE = 14,    /* reserved: inverted index of sparse vectors                     */
+    VEX_SECTION_SPARSE = 14,    /* sparse vectors by index (rank/sparse_index.h)                  */
     VEX_SECTION_TEXT = 15,      /* text index (filter/text_index.h)                               */
     VEX_SECTION_POSTINGS = 16,  /* reserved: metadata postings                                    */
     VEX_SECTION_WORDS = 17      /* words of documents (rank/words.h)                              */

@@ -21,6 +21,7 @@ static uint64_t *sum_of(vex_residence *out, uint32_t kind) {
     case VEX_SECTION_URIS:
         return &out->documents;
     case VEX_SECTION_COLUMNS:
+    case VEX_SECTION_SPARSE:
         return &out->columns;
     case VEX_SECTION_TEXT:
     case VEX_SECTION_WORDS:

@@ -5,6 +5,7 @@
 
 #include "filter/columns.h"
 #include "filter/text_index.h"
+#include "rank/sparse_index.h"
 #include "rank/words.h"
 #include "store/flush.h"
 #include "tests/filter_kit.h"
@@ -25,6 +26,7 @@ world world_make(void) {
     CHECK_OK(vex_payfile_register(vex_columns_plugin()));
     CHECK_OK(vex_payfile_register(vex_text_plugin()));
     CHECK_OK(vex_payfile_register(vex_words_plugin()));
+    CHECK_OK(vex_payfile_register(vex_sparse_plugin()));
     CHECK_OK(vex_vfs_memory_create(&w.vfs));
     CHECK_OK(w.vfs->dir_create(w.vfs, DIR_NAME));
     CHECK_OK(vex_snapshot_open(w.vfs, DIR_NAME, database, &w.manifest, &w.snapshot));

@@ -119,7 +119,7 @@ def test_a_flipped_bit_anywhere(sound: World, tmp_path: Path, kind: str) -> None
     assert n > 1
 
 
-DERIVED = {"NORMS", "ID_INDEX", "COLUMNS", "TEXT", "WORDS", "CODES", "header"}
+DERIVED = {"NORMS", "ID_INDEX", "COLUMNS", "TEXT", "WORDS", "SPARSE", "CODES", "header"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
