@@ -39,7 +39,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build conformance-http openapi node quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch peers load \
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch bench-text peers load \
 	dist clean
 
 help: ## this list
@@ -255,8 +255,15 @@ build/bench_batch: csrc/tests/bench_batch_driver.c $(ENGINE_C) Makefile
 bench-batch: build/bench_batch ## batches of queries in C (ARGS="rows dim queries k seconds threads")
 	build/bench_batch $(ARGS)
 
-build/bench_text: csrc/tests/bench_text_driver.c csrc/tests/zstd_provider.c $(ENGINE_C) Makefile | build/.c-tools
-	@$(CC) -std=gnu11 -O3 -g -fno-math-errno -ffp-contract=off -Icsrc $(filter %.c,$^) -o $@ -pthread -lm -lzstd
+build/bench/%.o: csrc/%.c Makefile | build/.c-tools
+	@mkdir -p $(@D)
+	@$(CC) -std=gnu11 -O3 -g -fno-math-errno -ffp-contract=off -MMD -MP -Icsrc -c $< -o $@
+build/bench_text: $(patsubst csrc/%.c,build/bench/%.o,csrc/tests/bench_text_driver.c csrc/tests/zstd_provider.c $(ENGINE_C))
+	@$(CC) $^ -o $@ -pthread -lm -lzstd
+-include $(patsubst csrc/%.c,build/bench/%.d,csrc/tests/bench_text_driver.c $(ENGINE_C))
+
+bench-text: build/bench_text $(DEPENDENCIES) ## full text in C beside tantivy, bm25s and SQLite, as far as they are installed
+	@$(BIN)/python tools/bench_text.py $(ARGS)
 
 load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## vexctl load-test run (ARGS="--scenario rag --scale 0.05 --target inproc")
 	$(BIN)/python -m vexfs_chroma._cli load-test run --output build/load/results --data build/load/data $(ARGS)

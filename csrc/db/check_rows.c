@@ -5,6 +5,7 @@
  * Comes last, when the files were found sound: here they are mapped and used as always.
  */
 #include "db/check.h"
+#include "rank/check.h"
 #include "store/section.h"
 #include "store/superblock.h"
 
@@ -34,6 +35,9 @@ static vex_status check_contents(vex_check *check, const vex_snapshot *snapshot)
     }
     for (uint32_t i = 0; i < snapshot->n_pays; i++) {
         vex_status status = vex_payfile_verify_rows(snapshot->pays[i].file);
+        if (status == VEX_OK) {
+            status = vex_rank_check(snapshot->pays[i].file);
+        }
         if (status != VEX_OK) {
             VEX_TRY(check_note_error(check, status));
         }

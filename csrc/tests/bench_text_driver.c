@@ -1,10 +1,12 @@
 /*
  * bench_text_driver.c - full text by BM25 in C: how long an index takes to make, and queries.
  *
- *   make build/bench_text && build/bench_text DOCUMENTS QUERIES [limit]
+ *   make build/bench_text && build/bench_text DOCUMENTS QUERIES [limit [RESULTS]]
  *
  * Files with a document, and a query, per line.  Prints the size of the index, us per document, and
  * the median, 95th and 99th percentile of queries in us, with rows in a file and in a memtable.
+ * RESULTS gets a line for each query: numbers of documents and scores, best first.  tools/bench_text.py
+ * runs it beside other libraries.
  */
 #include "rank/retrieve.h"
 #include "rank/words.h"
@@ -97,6 +99,27 @@ static void measure(const char *name, const vex_snapshot *snapshot, const lines 
     free(took);
 }
 
+static void write_results(const char *path, const vex_snapshot *snapshot, const lines *queries,
+                          uint32_t limit) {
+    FILE *file = fopen(path, "w");
+    if (file == NULL) {
+        fprintf(stderr, "cannot write %s\n", path);
+        exit(1);
+    }
+    for (uint32_t i = 0; i < queries->n; i++) {
+        const vex_text_query query = {queries->start[i], queries->len[i], 1.2f, 0.75f};
+        vex_scored_list found = {0};
+        check(vex_retrieve_text(snapshot, NULL, &query, limit, &found));
+        for (size_t k = 0; k < found.n; k++) {
+            fprintf(file, "%s%u %.9g", k ? " " : "", (unsigned)(found.items[k].row.seq - 1),
+                    (double)found.items[k].score);
+        }
+        fprintf(file, "\n");
+        vex_scored_list_clear(&found);
+    }
+    fclose(file);
+}
+
 static vex_snapshot *make_snapshot(vex_vfs *vfs, const lines *documents) {
     vex_manifest manifest = {.generation = 1, .next_seq = 1, .next_file_no = 1, .wal_first = 1};
     vex_snapshot *snapshot = NULL;
@@ -152,7 +175,7 @@ static void flush(vex_vfs *vfs, vex_snapshot *snapshot, const lines *documents) 
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        fprintf(stderr, "usage: %s DOCUMENTS QUERIES [limit]\n", argv[0]);
+        fprintf(stderr, "usage: %s DOCUMENTS QUERIES [limit [RESULTS]]\n", argv[0]);
         return 1;
     }
     const lines documents = read_lines(argv[1]), queries = read_lines(argv[2]);
@@ -168,6 +191,9 @@ int main(int argc, char **argv) {
     measure("memtable", snapshot, &queries, limit);
     flush(vfs, snapshot, &documents);
     measure("file", snapshot, &queries, limit);
+    if (argc > 4) {
+        write_results(argv[4], snapshot, &queries, limit);
+    }
     vex_snapshot_release(snapshot);
     vex_vfs_memory_destroy(vfs);
     return 0;

@@ -6,6 +6,8 @@
 #include "rank/retrieve.h"
 
 #include "base/bits.h"
+#include "rank/check.h"
+#include "rank/sparse_index.h"
 #include "rank/tokens.h"
 #include "rank/words.h"
 #include "tests/filter_world.h"
@@ -390,4 +392,34 @@ TEST(text_without_sections_and_with_damaged_ones) {
     for (int i = 0; i < 8; i++) {
         vex_buf_clear(&copies[i]);
     }
+}
+
+/* ---- checking ---- */
+
+TEST(indexes_are_compared_with_the_rows) {
+    world w = world_make();
+    add_documents(&w, 400, 100);
+    world_seal(&w);
+    world_flush(&w, 0);
+    vex_payfile *file = w.snapshot->pays[0].file;
+    CHECK_OK(vex_rank_check(file));
+    for (uint32_t kind = VEX_SECTION_SPARSE; kind <= VEX_SECTION_WORDS; kind += 3) {
+        vex_section *section = NULL;
+        for (uint32_t i = 0; i < file->container.n_sections; i++) {
+            section =
+                file->container.sections[i].kind == kind ? &file->container.sections[i] : section;
+        }
+        CHECK(section != NULL);
+        const uint8_t *sound = section->data;
+        uint8_t *changed = malloc(section->len);
+        memcpy(changed, sound, section->len);
+        changed[test_random_below((uint32_t)section->len)] ^= 4;
+        section->data = changed;
+        CHECK_STATUS(vex_rank_check(file), VEX_ERR_CORRUPT);
+        CHECK_EQ(vex_last_error()->offset, section->offset);
+        section->data = sound;
+        free(changed);
+        CHECK_OK(vex_rank_check(file));
+    }
+    world_free(&w);
 }

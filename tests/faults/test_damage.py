@@ -34,7 +34,8 @@ METADATAS = [{"n": i, "s": f"text {i % 7}"} for i in range(ROWS)]
 
 SECTIONS = {
     1: "INFO", 2: "SEQS", 3: "VECTORS", 4: "NORMS", 5: "IDS", 6: "ID_INDEX", 7: "DOCUMENTS",
-    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 14: "SPARSE", 15: "TEXT", 17: "WORDS",
+    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 14: "SPARSE", 15: "TEXT",
+    17: "WORDS",
     32: "SOURCES", 33: "LINKS", 34: "UPPER",
 }  # fmt: skip
 

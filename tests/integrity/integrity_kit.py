@@ -21,7 +21,8 @@ Contents = dict[str, dict[str, Record]]
 
 SECTIONS = {
     1: "INFO", 2: "SEQS", 3: "VECTORS", 4: "NORMS", 5: "IDS", 6: "ID_INDEX", 7: "DOCUMENTS",
-    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 14: "SPARSE", 15: "TEXT", 17: "WORDS",
+    8: "METADATA", 9: "URIS", 10: "COLUMNS", 11: "TOMBS", 13: "CODES", 14: "SPARSE", 15: "TEXT",
+    17: "WORDS",
 }  # fmt: skip
 
 
