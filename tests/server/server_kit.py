@@ -97,7 +97,7 @@ def run_server(
         (path / "server.toml").write_text(config)
         command += ["--config", str(path / "server.toml")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("VEXFS_")}
-    with (path / "server.log").open("wb") as log:
+    with (path / "server.log").open("ab") as log:
         process = subprocess.Popen(
             command,
             cwd=path,

@@ -209,6 +209,38 @@ def fuzz(server: Server, collection: str, route: Route, seed: int, n: int) -> No
     assert server.call("GET", DEFAULT + "/collections").status == 200
 
 
+NINES = b"9" * 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("", b'{"name": "made", "metadata": {"a": %b}}'),
+        ("", b'{"name": "made", "configuration": {"hnsw": {"ef_search": %b}}}'),
+        ("", b'{"name": "made", "configuration": {"hnsw": {"resize_factor": %b}}}'),
+        ("", b'{"name": "made", "configuration": {"spann": {"write_nprobe": %b}}}'),
+        ("", b'{"name": "made", "configuration": {"embedding_function": {"type": %b}}}'),
+        ("", b'{"name": "made", "schema": {"defaults": %b, "keys": {}}}'),
+        ("/{}/add", b'{"ids": ["x"], "embeddings": [[1, 2, 3]], "metadatas": [{"a": %b}]}'),
+        ("/{}/add", b'{"ids": ["x"], "embeddings": [[1, 2, 3]], "metadatas": [{"a": [%b]}]}'),
+        ("/{}/add", b'{"ids": ["x"], "embeddings": [[1, 2, %b]]}'),
+        ("/{}/update", b'{"ids": ["a"], "metadatas": [{"a": %b}]}'),
+        ("/{}/get", b'{"where": {"a": %b}}'),
+        ("/{}/get", b'{"where": {"a": {"$in": [%b]}}}'),
+        ("/{}/get", b'{"limit": %b}'),
+        ("/{}/query", b'{"query_embeddings": [[1, 2, %b]]}'),
+        ("/{}/query", b'{"query_embeddings": [[1, 2, 3]], "n_results": %b}'),
+        ("/{}/search", b'{"searches": [{"limit": {"limit": %b}}]}'),
+    ],
+)
+def test_integers_of_hundreds_of_digits(
+    server: Server, collection: str, path: str, body: bytes
+) -> None:
+    target = DEFAULT + "/collections" + path.format(collection.rpartition("/")[2])
+    answer = server.call("POST", target, body % NINES)
+    assert answer.status in (400, 422, 501), answer
+
+
 def test_configuration_of_embedding_functions_is_data(server: Server) -> None:
     """It is kept and given back, whatever it names; nothing is imported, let alone run."""
     for function in (

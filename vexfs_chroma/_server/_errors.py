@@ -74,6 +74,8 @@ def as_http(error: BaseException) -> HttpError:
         return HttpError(error.code(), error.name(), text)
     if isinstance(error, NotImplementedError):
         return HttpError(501, "ChromaError", text)
+    if isinstance(error, OverflowError):  # an integer of hundreds of digits
+        return invalid(f"Failed to parse the request body as JSON: {text}")
     # What the API says of a value that no column can hold.
     if isinstance(error, TypeError) and text.startswith("argument '"):
         return HttpError(422, "ChromaError", text)
