@@ -6,8 +6,8 @@ meaning, and the errors with Chroma's classes and texts (a few are odd, but prog
 
 Operations on records (`_api_records.py`) rarely touch the catalog: collections used lately are kept
 open, with the view of their schema that filters need, and the engine knows when one was deleted.
-What there is to ask about the index is in `_api_index.py`, forks are in `_api_fork.py`, and what
-Chroma's local mode refuses is in `_api_refused.py`.
+What there is to ask about the index is in `_api_index.py`, hybrid search in `_api_search.py`, forks
+are in `_api_fork.py`, and what Chroma's local mode refuses, and we, too, is in `_api_refused.py`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from vexfs_chroma._api_index import IndexOperations
 from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
+from vexfs_chroma._api_search import SearchOperations
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
 from vexfs_chroma._errors import CorruptionError
@@ -108,7 +109,12 @@ class _Using:
 
 
 class VexfsAPI(
-    AggregateOperations, PageOperations, IndexOperations, ForkOperations, RefusedOperations
+    AggregateOperations,
+    PageOperations,
+    IndexOperations,
+    SearchOperations,
+    ForkOperations,
+    RefusedOperations,
 ):
     """Chroma's API on a vexfs database: a directory, or memory."""
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb import __version__ as _chromadb_version
 from chromadb.api import ServerAPI
-from chromadb.api.types import ReadLevel, SearchResult
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from typing_extensions import override
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chromadb.api.models.AttachedFunction import AttachedFunction
-    from chromadb.execution.expression.plan import Search
 
 _NO_FUNCTIONS = (
     "Attached functions are only supported when connecting to a Chroma server via HttpClient. "
@@ -26,17 +24,6 @@ _NO_FUNCTIONS = (
 
 class RefusedOperations(ServerAPI):
     """The part of the interface that answers "not implemented", in Chroma's words."""
-
-    @override
-    def _search(
-        self,
-        collection_id: UUID,
-        searches: list[Search],
-        tenant: str = DEFAULT_TENANT,
-        database: str = DEFAULT_DATABASE,
-        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
-    ) -> SearchResult:
-        raise NotImplementedError("Search is not implemented for Local Chroma")
 
     @override
     def attach_function(

@@ -267,6 +267,15 @@ _INDEX_OF = {
 }
 
 
+_TYPE_NAMES = {
+    "string": "Str",
+    "int": "Int",
+    "float": "Float",
+    "bool": "Bool",
+    "sparse_vector": "SparseVector",
+}
+
+
 class IndexView:
     """Which filters a schema allows; made once per open collection, asked on every filter."""
 
@@ -297,6 +306,14 @@ class IndexView:
         Types: "string", "int", "float", "bool", "sparse_vector".
         """
         return self._keys.get((key, value_type), self._defaults[value_type])
+
+    def check(self, key: str, value_type: str) -> None:
+        """Raise InvalidArgumentError when the schema switched the index off."""
+        if not self.allows(key, value_type):
+            raise InvalidArgumentError(
+                f"Cannot filter using metadata key '{key}' with type "
+                f"'{_TYPE_NAMES[value_type]}' because indexing is disabled"
+            )
 
     def uses_idf(self, key: str) -> bool:
         """Whether sparse queries of `key` are weighted by how rare their indices are."""

@@ -59,7 +59,6 @@ _DOCUMENTS = {
     "$not_icontains": _engine.F_DOC_NOT_ICONTAINS,
 }
 _INT64_MIN, _INT64_MAX, _UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
-_TYPE_NAMES = {"string": "Str", "int": "Int", "float": "Float", "bool": "Bool"}
 
 NOTHING: Filter = [_engine.F_ID_IN, []]
 EVERYTHING: Filter = [_engine.F_ID_NOT_IN, []]
@@ -84,11 +83,7 @@ class Clause:
     def check(self, indexes: IndexView) -> None:
         """Raise InvalidArgumentError when the schema switched a needed index off."""
         for key, value_type in self.needs_keys:
-            if not indexes.allows(key, value_type):
-                raise InvalidArgumentError(
-                    f"Cannot filter using metadata key '{key}' with type "
-                    f"'{_TYPE_NAMES[value_type]}' because indexing is disabled"
-                )
+            indexes.check(key, value_type)
         if self.needs_fts and not indexes.fts:
             raise InvalidArgumentError(
                 "Cannot filter using full-text search because FTS indexing is disabled"

@@ -643,6 +643,56 @@ vex_status vex_query(vex_collection *collection, const vex_selection *selection,
 
 void vex_result_free(vex_result *result);
 
+/* ---- ranked search ---------------------------------------------------------------------------
+ *
+ * A search selects records, ranks them by an expression, may keep some of each group, and returns a
+ * part of what is left, lowest score first (NaN last), ties by seq.  It is a MessagePack array
+ *   [ids|nil, filter|nil, program|nil, group|nil, offset, limit (-1: all), include]
+ * ids and filter as in a selection (ids that do not exist are ignored), include VEX_INCLUDE_*.
+ *
+ * program  array of steps of a stack machine, which leave one value: a number (float32) for each of
+ *   some records, and maybe a default for all others.  Results are the records of that value; nil:
+ *   all that are selected, in insertion order, with scores 0, 1, ... after offset and limit.
+ *     [VEX_R_VAL, number]                     no records; the default is the number
+ *     [VEX_R_NEAREST, vector, LEAF]           the nearest records, with their distances; the vector
+ *                                             is float32, little-endian, as a bin
+ *     [VEX_R_SPARSE, key, vector, idf, LEAF]  1 - the dot product with the sparse vectors under a
+ *           metadata key, of records that share an index with this one (ext type 1); idf true: each
+ *           number of the query is scaled by ln(1 + (n - nt + .5) / (nt + .5)) first, n records,
+ *           nt of which have the index
+ *     [VEX_R_TEXT, text, k1, b, LEAF]         1 - the BM25 score of the document (k1 >= 0, 0 <= b <= 1;
+ *           usually 1.2, 0.75), of records that have a word of the text
+ *   LEAF = limit, default|nil, by_rank: so many records at most; by_rank true: 0, 1, ... in order
+ *   instead of the measure
+ *     [VEX_R_ADD] SUB MUL DIV MAX MIN         of the two topmost values, for the records of either
+ *           when both have a default, of the one without when one has, of both when none has
+ *     [VEX_R_ABS] EXP LOG                     of the topmost value
+ *   At most 65,536 steps, 1,024 leaves, 64 values on the stack (VEX_ERR_TOO_BIG).
+ * group  [[key, ...], VEX_GROUP_LOWEST|HIGHEST, [key|nil, ...], k]: of the records with the same
+ *   values under the first keys, the k with the lowest or highest values under the others (nil: the
+ *   score), ties by score and seq.  In order: none, bools, ints, floats, strings, sparse vectors,
+ *   lists.  Needs a program. */
+#define VEX_R_VAL 1
+#define VEX_R_NEAREST 2
+#define VEX_R_SPARSE 3
+#define VEX_R_TEXT 4
+#define VEX_R_ADD 16
+#define VEX_R_SUB 17
+#define VEX_R_MUL 18
+#define VEX_R_DIV 19
+#define VEX_R_MAX 20
+#define VEX_R_MIN 21
+#define VEX_R_ABS 32
+#define VEX_R_EXP 33
+#define VEX_R_LOG 34
+#define VEX_GROUP_LOWEST 0
+#define VEX_GROUP_HIGHEST 1
+
+/* Do n searches (a MessagePack array of so many) on one state of the collection.  results[i]: of
+ * search i, with scores as distances. */
+vex_status vex_search_ranked(vex_collection *collection, const uint8_t *searches, size_t len,
+                             uint32_t n, vex_result **results);
+
 /* One distance by the kernels in use (VEX_SPACE_*); for tests and reference. */
 float vex_distance(uint32_t space, const float *x, const float *y, uint32_t dimension);
 

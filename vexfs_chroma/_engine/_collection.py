@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Mapping, Sequence
 
+    from vexfs_chroma._engine._ranked import RankedSearch
+
 Filter = list[Any]
 """A filter expression, [operator, ...], as vexfs.h ("selection") documents it."""
 
@@ -433,6 +435,18 @@ class Collection:
         with self._handle as collection:
             check(lib.vex_collection_count_forks(collection, out))
         return int(out[0])
+
+    def search(self, searches: Sequence[RankedSearch]) -> list[Rows]:
+        """Do these searches, on one state of the collection; scores are the distances."""
+        lent = ffi.from_buffer("uint8_t[]", _wire.encode(searches))
+        out = ffi.new("vex_result *[]", len(searches))
+        with self._handle as collection:
+            check(lib.vex_search_ranked(collection, lent, len(lent), len(searches), out))
+        try:
+            return [copy_rows(result) for result in out]
+        finally:
+            for result in out:
+                lib.vex_result_free(result)
 
     def info(self) -> CollectionInfo:
         """Counters of the collection as it is now."""

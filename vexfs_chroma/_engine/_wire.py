@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+import orjson
 from chromadb.base_types import SparseVector
 from chromadb.errors import InvalidArgumentError
 
@@ -62,7 +63,7 @@ def encode_records(
 ) -> bytes:
     """The four columns of a write."""
     if metadatas is not None and _holds_sparse_vector(metadatas):
-        metadatas = [m and {key: _sparse_as_ext(m[key]) for key in m} for m in metadatas]
+        metadatas = [m and {key: _value_on_wire(m[key]) for key in m} for m in metadatas]
     return encode((ids, documents, metadatas, uris))
 
 
@@ -98,9 +99,12 @@ def _holds_sparse_vector(metadatas: Sequence[Metadata | None]) -> bool:
     return any(issubclass(t, SparseVector) for t in set(map(type, values)))
 
 
-def _sparse_as_ext(value: object) -> object:
-    if not isinstance(value, SparseVector):
-        return value
+def _value_on_wire(value: object) -> object:
+    return sparse_as_ext(value) if isinstance(value, SparseVector) else value
+
+
+def sparse_as_ext(value: SparseVector) -> msgspec.msgpack.Ext:
+    """A sparse vector as the engine reads it."""
     try:
         indices = np.asarray(value.indices, dtype=np.int64)
         with np.errstate(over="ignore"):  # the engine refuses the infinity
@@ -123,7 +127,9 @@ def _ext_as_sparse(code: int, data: memoryview) -> SparseVector:
     if len(data) < end:
         raise ValueError(f"sparse vector of {n} entries in {len(data)} bytes")
     indices = np.frombuffer(data, "<u4", n, 4).tolist()
-    values = np.frombuffer(data, "<f4", n, 4 + 4 * n).tolist()
+    # As over HTTP, 0.1 comes back as 0.1: the shortest number that is the same in single precision.
+    numbers = np.frombuffer(data, "<f4", n, 4 + 4 * n).astype(np.float32)
+    values = orjson.loads(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY))
     labels = _decoder.decode(data[end:]) if len(data) > end else None
     return SparseVector(indices=indices, values=values, labels=labels)
 

@@ -1,0 +1,394 @@
+"""collection.search(): what is selected and shown, what is refused, and with which text.
+
+What rank expressions are worth is in tests/property/test_search.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from chromadb import K, Knn, ReadLevel, Rrf, Schema, Search, SparseVector, SparseVectorIndexConfig
+from chromadb.api.shared_system_client import SharedSystemClient
+from chromadb.api.types import (
+    EmbeddingFunction,
+    FtsIndexConfig,
+    SparseEmbeddingFunction,
+    StringInvertedIndexConfig,
+    VectorIndexConfig,
+)
+from chromadb.errors import InvalidArgumentError, NotFoundError
+from chromadb.execution.expression import GroupBy, MinK, Rank, Val
+from chromadb.utils.embedding_functions import (
+    register_embedding_function,
+    register_sparse_embedding_function,
+)
+
+import vexfs_chroma
+
+QUERY = Knn(query=[1.0, 0.0, 0.5, 0.0], limit=3)
+
+
+@register_sparse_embedding_function
+class Letters(SparseEmbeddingFunction):
+    """How often each letter occurs, as fastembed's functions give it."""
+
+    def __init__(self):
+        pass
+
+    def __call__(self, input):
+        found = []
+        for text in input:
+            codes = sorted({ord(letter) for letter in text})
+            counts = [float(text.count(chr(code))) for code in codes]
+            found.append(SparseVector(codes, counts))
+        return found
+
+    @staticmethod
+    def name():
+        return "letters"
+
+    def get_config(self):
+        return {}
+
+    @staticmethod
+    def build_from_config(config):
+        return Letters()
+
+
+@register_embedding_function
+class Lengths(EmbeddingFunction):
+    """Two dimensions: the length of a text, and 1."""
+
+    def __init__(self):
+        pass
+
+    @staticmethod
+    def name():
+        return "lengths"
+
+    def get_config(self):
+        return {}
+
+    @staticmethod
+    def build_from_config(config):
+        return Lengths()
+
+    def __call__(self, input):
+        return [np.float32([len(text), 1]) for text in input]
+
+
+@pytest.fixture(autouse=True)
+def no_system_survives():
+    yield
+    for system in list(SharedSystemClient._identifier_to_system.values()):
+        system.stop()
+    SharedSystemClient.clear_system_cache()
+
+
+@pytest.fixture(params=["memory", "disk"])
+def client(request, tmp_path):
+    if request.param == "memory":
+        return vexfs_chroma.EphemeralClient()
+    return vexfs_chroma.PersistentClient(tmp_path)
+
+
+@pytest.fixture
+def collection(client):
+    collection = client.create_collection(
+        "abc",
+        schema=Schema().create_index(key="sp", config=SparseVectorIndexConfig()),
+        embedding_function=None,
+    )
+    collection.add(
+        ids=["a", "b", "c", "d"],
+        embeddings=np.eye(4),
+        documents=["first text", None, "third text", "fourth"],
+        metadatas=[
+            {"g": 0, "t": "x", "sp": SparseVector([0, 1], [1.0, 0.5])},
+            {"g": 1, "chroma:hidden": 1},
+            None,
+            {"t": "y", "sp": SparseVector([1, 2], [1.0, 0.5])},
+        ],
+    )
+    return collection
+
+
+def ids(collection, search):
+    (found,) = collection.search(search)["ids"]
+    return found
+
+
+def refused(call, *args, **kwargs):
+    with pytest.raises(InvalidArgumentError) as raised:
+        call(*args, **kwargs)
+    return str(raised.value)
+
+
+# -- what is selected and shown ------------------------------------------------------------------
+
+
+def test_without_anything_all_ids_come_in_order_of_insertion(collection):
+    assert dict(collection.search(Search())) == {
+        "ids": [["a", "b", "c", "d"]],
+        "documents": [None],
+        "embeddings": [None],
+        "metadatas": [None],
+        "scores": [None],
+        "select": [[]],
+    }
+
+
+def test_everything_is_shown_when_it_is_selected(collection):
+    found = collection.search(Search().rank(QUERY).select_all())
+    assert found["ids"] == [["a", "c", "b"]]
+    assert found["scores"] == [[0.25, 1.25, 2.25]]
+    assert found["documents"] == [["first text", "third text", None]]
+    assert found["embeddings"] == [np.eye(4)[[0, 2, 1]].tolist()]
+    assert found["metadatas"][0][1:] == [None, {"g": 1}]
+    assert found["select"] == [["#document", "#embedding", "#metadata", "#score"]]
+    row = found.rows()[0][0]
+    assert row["score"] == 0.25
+    assert row["metadata"]["sp"] == SparseVector([0, 1], [1.0, 0.5])
+
+
+def test_single_fields_are_shown_in_the_order_of_their_names(collection):
+    found = collection.search(Search().select("t", "#score", "g", "chroma:hidden", "none"))
+    assert found["metadatas"] == [[{"g": 0, "t": "x"}, {"g": 1}, None, {"t": "y"}]]
+    assert found["scores"] == [[0.0, 1.0, 2.0, 3.0]]
+    assert found["select"] == [["#score", "chroma:hidden", "g", "none", "t"]]
+
+
+def test_several_searches_of_one_call_are_independent(collection):
+    found = collection.search(
+        [Search().limit(1, offset=1), Search().where(K("g") == 7), Search().select(K.DOCUMENT)]
+    )
+    assert found["ids"] == [["b"], [], ["a", "b", "c", "d"]]
+    assert found["documents"] == [None, None, ["first text", None, "third text", "fourth"]]
+    assert collection.search([])["ids"] == []
+
+
+def test_filters_are_those_of_get_and_ids(collection):
+    assert ids(collection, Search().where(K.ID.is_in(["d", "a", "zzz"]))) == ["a", "d"]
+    assert ids(collection, Search().where(K.ID == "b")) == ["b"]
+    assert ids(collection, Search().where(K.ID != "b")) == ["a", "c", "d"]
+    assert ids(collection, Search().where(K.ID.not_in(["a", "b"]))) == ["c", "d"]
+    assert ids(collection, Search().where(K.DOCUMENT.contains("text"))) == ["a", "c"]
+    assert ids(collection, Search().where(K.DOCUMENT.regex("^f"))) == ["a", "d"]
+    assert ids(collection, Search().where((K("g") == 0) | (K("t") == "y"))) == ["a", "d"]
+    assert ids(collection, Search().where(K("g") != 0).rank(QUERY)) == ["c", "b", "d"]
+
+
+def test_a_collection_without_records(client):
+    collection = client.create_collection("empty", embedding_function=None)
+    for search in (Search(), Search().rank(QUERY), Search().rank(Val(1))):
+        assert ids(collection, search) == []
+
+
+def test_limits_and_groups(collection):
+    rank = Search().rank(Knn(query=[0.0, 0, 0, 0], limit=10) + Val(1))
+    assert ids(collection, rank.limit(2, offset=1)) == ["b", "c"]
+    assert ids(collection, rank.limit(2, offset=9)) == []
+    groups = rank.group_by(GroupBy(keys=K("t"), aggregate=MinK(keys=K.SCORE, k=1)))
+    assert ids(collection, groups) == ["a", "b", "d"]  # none is a group, too
+
+
+@pytest.mark.parametrize("read_level", ReadLevel)
+def test_every_read_level_sees_everything(collection, read_level):
+    assert collection.search(Search(), read_level=read_level)["ids"] == [["a", "b", "c", "d"]]
+    assert collection.count(read_level=read_level) == 4
+
+
+# -- strings are embedded --------------------------------------------------------------------------
+
+
+def test_text_is_embedded_by_the_collection_and_by_the_schema(client):
+    schema = Schema().create_index(
+        key="letters",
+        config=SparseVectorIndexConfig(source_key="#document", embedding_function=Letters()),
+    )
+    schema.create_index(config=VectorIndexConfig(embedding_function=Lengths()))
+    collection = client.create_collection("text", schema=schema)
+    collection.add(ids=["1", "2", "3"], documents=["aab", "bbbb", "cccccc"])
+    assert ids(collection, Search().rank(Knn(query="xxx", limit=1))) == ["1"]
+    by_letter = Knn(query="ab", key="letters")
+    found = collection.search(Search().rank(by_letter).select("#score"))
+    assert found["ids"] == [["2", "1"]]
+    assert found["scores"] == [[-3.0, -2.0]]
+    fused = Rrf(
+        [
+            Knn(query="xxxxxx", return_rank=True, limit=2),
+            Knn(query="b", key="letters", return_rank=True, default=10.0),
+        ]
+    )
+    assert ids(collection, Search().rank(fused)) == ["2", "3"]
+
+
+def test_rare_indices_count_for_more_with_bm25(client):
+    schema = Schema().create_index(key="s", config=SparseVectorIndexConfig(bm25=True))
+    collection = client.create_collection("idf", schema=schema, embedding_function=None)
+    vectors = [SparseVector([1], [1.0]), SparseVector([1], [1.0]), SparseVector([2], [1.0])]
+    collection.add(
+        ids=["a", "b", "c"], embeddings=np.eye(3), metadatas=[{"s": vector} for vector in vectors]
+    )
+    query = Knn(query=SparseVector([1, 2], [1.0, 1.0]), key="s")
+    found = collection.search(Search().rank(query).select("#score"))
+    assert found["ids"] == [["c", "a", "b"]]
+    expected = [1 - np.log1p((3 - n + 0.5) / (n + 0.5)) for n in (1, 2, 2)]
+    assert found["scores"][0] == pytest.approx(expected)
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def test_indexes_that_are_switched_off(client):
+    schema = Schema()
+    schema.delete_index(config=StringInvertedIndexConfig(), key="t")
+    schema.delete_index(config=FtsIndexConfig(), key="#document")
+    collection = client.create_collection("off", schema=schema, embedding_function=None)
+    collection.add(ids=["a"], embeddings=[[1, 2]], metadatas=[{"t": "x"}], documents=["text"])
+    off = "because indexing is disabled"
+    assert refused(collection.search, Search().where(K("t") == "x")) == (
+        f"Cannot filter using metadata key 't' with type 'Str' {off}"
+    )
+    assert "FTS indexing is disabled" in refused(
+        collection.search, Search().where(K.DOCUMENT.contains("x"))
+    )
+    sparse = Knn(query=SparseVector([1], [1.0]), key="s")
+    assert refused(collection.search, Search().rank(sparse)) == (
+        f"Cannot filter using metadata key 's' with type 'SparseVector' {off}"
+    )
+
+
+def test_queries_that_do_not_fit(collection):
+    assert refused(collection.search, Search().rank(Knn(query=[1.0, 2.0]))) == (
+        "Collection expecting embedding with dimension of 4, got 2"
+    )
+    broken = SparseVector([1, 2], [1.0, 1.0])
+    broken.indices = [2, 1]
+    text = refused(collection.search, Search().rank(Knn(query=broken, key="sp")))
+    assert "Invalid sparse vector in KNN query" in text
+    text = refused(
+        collection.search,
+        Search().rank(Knn(query=SparseVector([1], [float("nan")]), key="sp")),
+    )
+    assert "finite" in text
+
+
+def payload(**fields):
+    whole = {"filter": None, "rank": None, "group_by": {}, "limit": {"offset": 0}}
+    return {**whole, "select": {"keys": []}, **fields}
+
+
+KNN = {"$knn": {"query": [1, 0, 0, 0]}}
+BY_SCORE = {"$min_k": {"keys": ["#score"], "k": 1}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"rank": 1}, "must be an object with exactly one operator"),
+        ({"rank": {}}, "must be an object with exactly one operator"),
+        ({"rank": {"$pow": 1}}, "unknown rank operator '$pow'"),
+        ({"rank": {"$sum": []}}, "$sum needs a list"),
+        ({"rank": {"$sum": KNN}}, "$sum needs a list"),
+        ({"rank": {"$sub": {"left": KNN}}}, '$sub needs an object with "left" and "right"'),
+        ({"rank": {"$val": "1"}}, "$val must be a number"),
+        ({"rank": {"$val": True}}, "$val must be a number"),
+        ({"rank": {"$abs": None}}, "must be an object with exactly one operator"),
+        ({"rank": {"$knn": {}}}, '$knn needs an object with "query"'),
+        ({"rank": {"$knn": {"query": "text"}}}, "$knn query must be embedded"),
+        ({"rank": {"$knn": {"query": []}}}, "$knn query must be a list of numbers"),
+        ({"rank": {"$knn": {"query": [[1, 2]]}}}, "$knn query must be a list of numbers"),
+        ({"rank": {"$knn": {"query": ["x"]}}}, "$knn query must be a list of numbers"),
+        ({"rank": {"$knn": {"query": [1], "limit": 0}}}, "$knn limit must be an integer"),
+        ({"rank": {"$knn": {"query": [1], "limit": 1.5}}}, "$knn limit must be an integer"),
+        ({"rank": {"$knn": {"query": [1], "default": "x"}}}, "$knn default must be a number"),
+        ({"rank": {"$knn": {"query": [1], "return_rank": 1}}}, "return_rank must be true or"),
+        ({"rank": {"$knn": {"query": [1], "k": 1}}}, "$knn has no field 'k'"),
+        ({"rank": {"$knn": {"query": [1], "key": 1}}}, "$knn key must be a string"),
+        ({"rank": {"$knn": {"query": {"#type": "x"}, "key": "sp"}}}, "Invalid sparse vector"),
+        ({"limit": {"offset": -1}}, "offset must be an integer of 0"),
+        ({"limit": {"limit": 0}}, "limit must be an integer of 1"),
+        ({"limit": 3}, 'limit must be an object with "offset" and "limit"'),
+        ({"select": ["x"]}, 'select must be an object with "keys"'),
+        ({"select": {"keys": [1]}}, 'select must be an object with "keys"'),
+        ({"top": 1}, "a search has no field 'top'"),
+        ({"filter": {"a": {"$huh": 1}}}, "Invalid where clause"),
+        (
+            {"group_by": {"keys": ["g"], "aggregate": BY_SCORE}},
+            "Validation error: group_by: group_by requires rank expression to be specified",
+        ),
+        ({"rank": KNN, "group_by": {"keys": ["g"]}}, "aggregate must be specified when keys"),
+        ({"rank": KNN, "group_by": {"aggregate": BY_SCORE}}, "keys must not be empty when"),
+        (
+            {"rank": KNN, "group_by": {"keys": ["#score"], "aggregate": BY_SCORE}},
+            "group_by keys must be metadata fields, got #score",
+        ),
+        (
+            {
+                "rank": KNN,
+                "group_by": {"keys": ["g"], "aggregate": {"$max_k": {"keys": [], "k": 1}}},
+            },
+            "aggregate keys must not be empty",
+        ),
+        (
+            {
+                "rank": KNN,
+                "group_by": {
+                    "keys": ["g"],
+                    "aggregate": {"$min_k": {"keys": ["#document"], "k": 1}},
+                },
+            },
+            "aggregate keys must be metadata fields or #score",
+        ),
+        (
+            {
+                "rank": KNN,
+                "group_by": {"keys": ["g"], "aggregate": {"$min_k": {"keys": ["#score"], "k": 0}}},
+            },
+            "aggregate k must be greater than 0",
+        ),
+        ({"rank": KNN, "group_by": {"keys": ["g"], "aggregate": {"$avg": {}}}}, "'$avg'"),
+    ],
+)
+def test_payloads_that_are_no_searches(collection, fields, text):
+    assert text in refused(collection._client.search_payloads, collection.id, [payload(**fields)])
+
+
+def test_expressions_that_are_too_large(collection):
+    def search(rank):
+        return collection._client.search_payloads(collection.id, [payload(rank=rank)])
+
+    deep = KNN
+    for _ in range(100_000):
+        deep = {"$abs": deep}
+    assert "more than 65536 parts" in refused(search, deep)
+    right = KNN
+    for _ in range(70):
+        right = {"$sub": {"left": {"$val": 1}, "right": right}}
+    assert "nested more than 64 deep" in refused(search, right)
+    left = KNN
+    for _ in range(10_000):
+        left = {"$sub": {"left": left, "right": {"$val": 0}}}
+    assert search(left)["ids"] == [["a", "b", "c", "d"]]
+    assert "at most 1024 searches" in refused(search, {"$sum": [KNN] * 1025})
+    assert "nested too deeply" in refused(collection.search, Search().rank(deep_rank()))
+
+
+def deep_rank() -> Rank:
+    class Endless(Rank):
+        def to_dict(self):
+            return {"$abs": self.to_dict()}
+
+    return Endless()
+
+
+def test_a_read_level_that_there_is_not(collection):
+    text = refused(collection.search, Search(), read_level="log_only")
+    assert "read_level must be one of 'index_and_wal'" in text
+
+
+def test_a_deleted_collection(client, collection):
+    client.delete_collection("abc")
+    with pytest.raises(NotFoundError, match="does not exist"):
+        collection.search(Search())

@@ -1,0 +1,331 @@
+"""Chroma's Search: payloads as programs of the engine, results in Chroma's shape.
+
+A payload is taken as the JSON that `Search.to_dict()` gives, and checked here as Chroma's server
+checks it: the same JSON may come over HTTP.  A rank expression becomes steps of a stack machine
+(vexfs.h, "ranked search"), made without recursion; its size and depth are limited by the engine.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from chromadb.api.types import SearchResult
+from chromadb.base_types import SparseVector
+from chromadb.errors import InvalidArgumentError
+
+from vexfs_chroma import _engine, _records
+from vexfs_chroma._engine import _ranked
+from vexfs_chroma._where import Clause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vexfs_chroma._config import IndexView
+    from vexfs_chroma._engine import Filter
+
+ID, DOCUMENT, EMBEDDING, METADATA, SCORE = "#id", "#document", "#embedding", "#metadata", "#score"
+_SPECIAL = (DOCUMENT, EMBEDDING, METADATA, SCORE)
+_UINT32_MAX = 2**32 - 1
+_FLOAT_MAX = float(np.finfo(np.float32).max)
+
+# Operators of any number of operands: what they begin with, and what joins the next operand.
+_FOLDS = {
+    "$sum": (0.0, _ranked.R_ADD),
+    "$mul": (1.0, _ranked.R_MUL),
+    "$max": (-_FLOAT_MAX, _ranked.R_MAX),
+    "$min": (_FLOAT_MAX, _ranked.R_MIN),
+}
+_PAIRS = {"$sub": _ranked.R_SUB, "$div": _ranked.R_DIV}
+_FUNCTIONS = {"$abs": _ranked.R_ABS, "$exp": _ranked.R_EXP, "$log": _ranked.R_LOG}
+
+
+class Payload:
+    """One search, ready to be run, and what its result should show."""
+
+    __slots__ = ("request", "select")
+
+    def __init__(self, payload: Any, indexes: IndexView) -> None:
+        """Raises InvalidArgumentError for what Chroma's server refuses."""
+        if not isinstance(payload, dict):
+            raise _invalid(f"a search must be an object, got {type(payload).__name__}")
+        unknown = set(payload) - {"filter", "rank", "group_by", "limit", "select"}
+        if unknown:
+            raise _invalid(f"a search has no field {min(map(str, unknown))!r}")
+        rank = payload.get("rank")
+        offset, limit = _read_limit(payload.get("limit"))
+        self.select = _read_select(payload.get("select"))
+        self.request = _ranked.RankedSearch(
+            ids=None,
+            filter=_read_filter(payload.get("filter"), indexes),
+            program=None if rank is None else _compile(rank, indexes),
+            group=_read_group(payload.get("group_by"), rank),
+            offset=offset,
+            limit=limit,
+            include=_ranked.include(
+                documents=DOCUMENT in self.select,
+                metadatas=METADATA in self.select or bool(self.fields()),
+                vectors=EMBEDDING in self.select,
+            ),
+        )
+
+    def fields(self) -> list[str]:
+        """The fields of metadata that are selected one by one."""
+        return [key for key in self.select if key not in _SPECIAL]
+
+
+def run(engine: _engine.Collection, payloads: Iterable[Any], indexes: IndexView) -> SearchResult:
+    """Do the searches, all on one state of the collection."""
+    searches = [Payload(payload, indexes) for payload in payloads]
+    found = engine.search([search.request for search in searches])
+    return SearchResult(
+        ids=[rows.ids for rows in found],
+        documents=[rows.documents for rows in found],
+        embeddings=[None if r.vectors is None else r.vectors.tolist() for r in found],
+        metadatas=[
+            _shown_metadatas(engine, rows, search)
+            for rows, search in zip(found, searches, strict=True)
+        ],
+        scores=[
+            rows.distances.tolist() if SCORE in search.select else None  # type: ignore[union-attr]
+            for rows, search in zip(found, searches, strict=True)
+        ],
+        select=[search.select for search in searches],
+    )
+
+
+def _shown_metadatas(
+    engine: _engine.Collection, rows: _engine.Rows, search: Payload
+) -> list[dict[str, Any] | None] | None:
+    metadatas = _records.visible_metadatas(engine, rows.metadatas)
+    if metadatas is None or METADATA in search.select:
+        return metadatas
+    fields = search.fields()
+    return [
+        ({key: metadata[key] for key in fields if key in metadata} or None) if metadata else None
+        for metadata in metadatas
+    ]
+
+
+# -- filter, limit, select, group ----------------------------------------------------------------
+
+
+class _SearchClause(Clause):
+    """A `where` in which "#id" is the id of the record."""
+
+    __slots__ = ()
+
+    def _compare(self, key: str, op_name: str, operand: Any) -> Filter:
+        if key == ID:
+            listed = [operand] if op_name in {"$eq", "$ne"} else operand
+            if (
+                op_name in {"$eq", "$ne", "$in", "$nin"}
+                and isinstance(listed, list)
+                and listed
+                and all(isinstance(id, str) and _records.is_text(id) for id in listed)
+            ):
+                is_in = op_name in {"$eq", "$in"}
+                return [_engine.F_ID_IN if is_in else _engine.F_ID_NOT_IN, listed]
+        return super()._compare(key, op_name, operand)
+
+
+def _read_filter(where: Any, indexes: IndexView) -> Filter | None:
+    if not where:
+        return None
+    clause = _SearchClause(where, None)
+    clause.check(indexes)
+    return clause.filter
+
+
+def _read_limit(given: Any) -> tuple[int, int]:
+    """Offset and limit; -1 for all."""
+    if given is None:
+        return 0, -1
+    if not isinstance(given, dict) or set(given) - {"offset", "limit"}:
+        raise _invalid('limit must be an object with "offset" and "limit"')
+    limit = given.get("limit")
+    return (
+        _read_count("offset", given.get("offset", 0), least=0),
+        -1 if limit is None else _read_count("limit", limit, least=1),
+    )
+
+
+def _read_select(given: Any) -> list[str]:
+    """The selected keys in the order of Chroma's results."""
+    if given is None:
+        return []
+    keys = given.get("keys", []) if isinstance(given, dict) else None
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise _invalid('select must be an object with "keys", a list of strings')
+    wanted = set(keys)
+    return [key for key in _SPECIAL if key in wanted] + sorted(wanted.difference(_SPECIAL))
+
+
+def _read_group(given: Any, rank: Any) -> list[Any] | None:
+    if not given:
+        return None
+    if not isinstance(given, dict):
+        raise _invalid(f"group_by must be an object, got {type(given).__name__}")
+    by, aggregate = given.get("keys") or [], given.get("aggregate")
+    if not _are_names(by):
+        raise _invalid("group_by keys must be a list of strings")
+    if aggregate is None:
+        if not by:
+            return None
+        raise _group_error("group_by aggregate must be specified when keys are provided")
+    if not by:
+        raise _group_error("group_by keys must not be empty when aggregate is specified")
+    for key in by:
+        if key in _SPECIAL:
+            raise _group_error(f"group_by keys must be metadata fields, got {key}")
+    if not isinstance(aggregate, dict) or len(aggregate) != 1:
+        raise _invalid("aggregate must be an object with exactly one operator")
+    ((op, operands),) = aggregate.items()
+    if op not in {"$min_k", "$max_k"} or not isinstance(operands, dict):
+        raise _invalid(f"unknown aggregate {op!r}, expected '$min_k' or '$max_k'")
+    order, k = operands.get("keys") or [], operands.get("k")
+    if not _are_names(order):
+        raise _invalid("aggregate keys must be a list of strings")
+    if not order:
+        raise _group_error("aggregate keys must not be empty")
+    if any(key in _SPECIAL and key != SCORE for key in order):
+        raise _group_error(
+            "aggregate keys must be metadata fields or #score "
+            "(cannot use #document, #embedding, or #metadata)"
+        )
+    if k == 0:
+        raise _group_error("aggregate k must be greater than 0")
+    if rank is None:
+        raise _group_error("group_by requires rank expression to be specified")
+    return _ranked.group(
+        by,
+        [None if key == SCORE else key for key in order],
+        _read_count("aggregate k", k, least=1),
+        highest=op == "$max_k",
+    )
+
+
+def _are_names(keys: Any) -> bool:
+    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+
+
+def _read_count(name: str, value: Any, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _UINT32_MAX:
+        raise _invalid(f"{name} must be an integer of {least} to {_UINT32_MAX}, got {value!r}")
+    return int(value)
+
+
+# -- rank expressions ----------------------------------------------------------------------------
+
+
+def _compile(rank: Any, indexes: IndexView) -> list[_ranked.Step]:
+    """The steps of an expression, operands before operators."""
+    steps: list[_ranked.Step] = []
+    left: list[tuple[bool, Any]] = [(False, rank)]  # (a finished step?, it or an expression)
+    while left:
+        is_step, node = left.pop()
+        if is_step:
+            steps.append(node)
+            continue
+        if not isinstance(node, dict) or len(node) != 1:
+            raise _invalid("a rank expression must be an object with exactly one operator")
+        ((op, operand),) = node.items()
+        if op in _FOLDS:
+            start, join = _FOLDS[op]
+            if not isinstance(operand, list) or not operand:
+                raise _invalid(f"{op} needs a list of rank expressions")
+            steps.append(_ranked.constant(start))
+            for part in reversed(operand):
+                left += [(True, [join]), (False, part)]
+        elif op in _PAIRS:
+            if not isinstance(operand, dict) or set(operand) != {"left", "right"}:
+                raise _invalid(f'{op} needs an object with "left" and "right"')
+            left += [(True, [_PAIRS[op]]), (False, operand["right"]), (False, operand["left"])]
+        elif op in _FUNCTIONS:
+            left += [(True, [_FUNCTIONS[op]]), (False, operand)]
+        elif op == "$val":
+            steps.append(_ranked.constant(_read_number("$val", operand)))
+        elif op == "$knn":
+            steps.append(_compile_knn(operand, indexes))
+        else:
+            raise _invalid(f"unknown rank operator {op!r}")
+    return steps
+
+
+def _compile_knn(given: Any, indexes: IndexView) -> _ranked.Step:
+    if not isinstance(given, dict) or "query" not in given:
+        raise _invalid('$knn needs an object with "query"')
+    unknown = set(given) - {"query", "key", "limit", "default", "return_rank"}
+    if unknown:
+        raise _invalid(f"$knn has no field {min(map(str, unknown))!r}")
+    query, key = given["query"], given.get("key", EMBEDDING)
+    if not isinstance(key, str):
+        raise _invalid(f"$knn key must be a string, got {key!r}")
+    limit, default, by_rank = _read_leaf("$knn", given)
+    if isinstance(query, dict):
+        indexes.check(key, "sparse_vector")
+        return _ranked.nearest_sparse(
+            key,
+            _read_sparse(query),
+            limit,
+            default,
+            by_rank=by_rank,
+            idf=indexes.uses_idf(key),
+        )
+    if isinstance(query, str):
+        raise _invalid("$knn query must be embedded, got text")
+    return _ranked.nearest(_read_vector(query), limit, default, by_rank=by_rank)
+
+
+def _read_leaf(op: str, given: dict[str, Any]) -> tuple[int, float | None, bool]:
+    """The limit, the default and whether ranks are wanted, of what searches."""
+    limit = _read_count(f"{op} limit", given.get("limit", 16), least=1)
+    default = given.get("default")
+    by_rank = given.get("return_rank", False)
+    if not isinstance(by_rank, bool):
+        raise _invalid(f"{op} return_rank must be true or false, got {by_rank!r}")
+    return limit, None if default is None else _read_number(f"{op} default", default), by_rank
+
+
+def _read_number(name: str, value: Any) -> float:
+    if not isinstance(value, bool) and isinstance(value, int | float | np.number):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.copysign(math.inf, value)
+    raise _invalid(f"{name} must be a number, got {value!r}")
+
+
+def _read_sparse(query: dict[str, Any]) -> SparseVector:
+    try:
+        return SparseVector.from_dict(query)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _invalid(f"Invalid sparse vector in KNN query: {error}") from error
+
+
+def _read_vector(query: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.asarray(query, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _invalid(f"$knn query must be a list of numbers: {error}") from error
+    if vector.ndim != 1 or not vector.size:
+        raise _invalid("$knn query must be a list of numbers")
+    return vector
+
+
+def _group_error(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"Validation error: group_by: {text}")
+
+
+def _invalid(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"Invalid search: {text}")
+
+
+def to_payloads(searches: Sequence[Any]) -> list[Any]:
+    """Search objects as the JSON that a server would be sent."""
+    try:
+        return [search.to_dict() for search in searches]
+    except RecursionError as error:
+        raise _invalid("an expression is nested too deeply") from error
