@@ -68,6 +68,7 @@ from chromadb import (
 )
 
 from vexfs_chroma import _aliases, _install
+from vexfs_chroma._bm25 import Bm25
 from vexfs_chroma._client import (
     AdminClient,
     Client,
@@ -129,6 +130,7 @@ __all__ = [
     "AsyncHttpClient",
     "AsyncLocalClient",
     "BackupReport",
+    "Bm25",
     "BoolInvertedIndexConfig",
     "CheckReport",
     "Client",

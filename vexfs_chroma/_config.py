@@ -315,6 +315,13 @@ class IndexView:
                 f"'{_TYPE_NAMES[value_type]}' because indexing is disabled"
             )
 
+    def check_fts(self) -> None:
+        """The same for full text."""
+        if not self.fts:
+            raise InvalidArgumentError(
+                "Cannot filter using full-text search because FTS indexing is disabled"
+            )
+
     def uses_idf(self, key: str) -> bool:
         """Whether sparse queries of `key` are weighted by how rare their indices are."""
         return key in self._with_idf

@@ -248,17 +248,37 @@ def _compile(rank: Any, indexes: IndexView) -> list[_ranked.Step]:
             steps.append(_ranked.constant(_read_number("$val", operand)))
         elif op == "$knn":
             steps.append(_compile_knn(operand, indexes))
+        elif op == "$bm25":
+            steps.append(_compile_bm25(operand, indexes))
         else:
             raise _invalid(f"unknown rank operator {op!r}")
     return steps
 
 
-def _compile_knn(given: Any, indexes: IndexView) -> _ranked.Step:
+def _compile_bm25(given: Any, indexes: IndexView) -> _ranked.Step:
+    _check_leaf("$bm25", given, {"k1", "b"})
+    query = given["query"]
+    if not isinstance(query, str) or not _records.is_text(query):
+        raise _invalid("$bm25 query must be text")
+    indexes.check_fts()
+    k1 = _read_number("$bm25 k1", given.get("k1", 1.2))
+    b = _read_number("$bm25 b", given.get("b", 0.75))
+    if not (0 <= k1 <= _FLOAT_MAX and 0 <= b <= 1):
+        raise _invalid(f"$bm25 needs k1 >= 0 and b between 0 and 1, got {k1} and {b}")
+    limit, default, by_rank = _read_leaf("$bm25", given)
+    return _ranked.best_text(query, k1, b, limit, default, by_rank=by_rank)
+
+
+def _check_leaf(op: str, given: Any, more: set[str]) -> None:
     if not isinstance(given, dict) or "query" not in given:
-        raise _invalid('$knn needs an object with "query"')
-    unknown = set(given) - {"query", "key", "limit", "default", "return_rank"}
+        raise _invalid(f'{op} needs an object with "query"')
+    unknown = set(given) - {"query", "limit", "default", "return_rank"} - more
     if unknown:
-        raise _invalid(f"$knn has no field {min(map(str, unknown))!r}")
+        raise _invalid(f"{op} has no field {min(map(str, unknown))!r}")
+
+
+def _compile_knn(given: Any, indexes: IndexView) -> _ranked.Step:
+    _check_leaf("$knn", given, {"key"})
     query, key = given["query"], given.get("key", EMBEDDING)
     if not isinstance(key, str):
         raise _invalid(f"$knn key must be a string, got {key!r}")

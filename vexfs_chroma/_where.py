@@ -84,10 +84,8 @@ class Clause:
         """Raise InvalidArgumentError when the schema switched a needed index off."""
         for key, value_type in self.needs_keys:
             indexes.check(key, value_type)
-        if self.needs_fts and not indexes.fts:
-            raise InvalidArgumentError(
-                "Cannot filter using full-text search because FTS indexing is disabled"
-            )
+        if self.needs_fts:
+            indexes.check_fts()
 
     def _where(self, where: Any) -> Filter:
         if not isinstance(where, dict) or len(where) != 1:

@@ -120,6 +120,16 @@ def test_answers_from_documents(tmp_path: Path, script: str, package: str) -> No
         )
 
 
+def test_hybrid_search_fuses_what_each_rank_finds(tmp_path: Path) -> None:
+    shown = run("07_hybrid_search.py", "--path", tmp_path, "--limit", "500", "round a decimal")
+    assert re.search(r"embed twice and store +.+ rows/s", shown)
+    assert re.search(r"┃ dense +┃ sparse +┃ text +┃ fused +┃", shown)
+    rows = re.findall(r"│ (\S+) +│ (\S+) +│ (\S+) +│ (\S+) +│", shown)
+    assert len(rows) == 3
+    assert rows[0][3].startswith("_pydecimal.")
+    assert rows[0][3] in {id for row in rows for id in row[:3]}
+
+
 def test_facets_narrow_a_search_down(tmp_path: Path) -> None:
     shown = run(
         "09_faceted_search.py", "--path", tmp_path, "--limit", "900", "--package", "_pydecimal"

@@ -24,6 +24,7 @@ from chromadb.utils.embedding_functions import (
 )
 
 import vexfs_chroma
+from vexfs_chroma import Bm25
 
 QUERY = Knn(query=[1.0, 0.0, 0.5, 0.0], limit=3)
 
@@ -237,6 +238,98 @@ def test_rare_indices_count_for_more_with_bm25(client):
     assert found["scores"][0] == pytest.approx(expected)
 
 
+# -- full text -----------------------------------------------------------------------------------
+
+WORDS = ["red", "green", "blue", "cyan", "magenta", "yellow", "black", "white"]
+
+
+def bm25(texts, query, k1, b):
+    """Scores by place, of texts with a word of the query: the formula, word by word."""
+    split = {i: text.lower().split() for i, text in enumerate(texts) if text is not None}
+    mean = sum(map(len, split.values())) / len(split)
+    scores = {}
+    for word in sorted(set(query.lower().split())):
+        having = sum(word in words for words in split.values())
+        idf = np.log1p((len(split) - having + 0.5) / (having + 0.5))
+        for i, words in split.items():
+            if word in words:
+                tf = words.count(word)
+                part = idf * tf / (tf + k1 * (1 - b + b * len(words) / mean))
+                scores[i] = scores.get(i, 0) + part
+    return scores
+
+
+@pytest.fixture(params=["memory", "files"])
+def coloured(request, client):
+    chance = np.random.default_rng(20261129)
+    texts = [" ".join(chance.choice(WORDS, chance.integers(1, 12))) for _ in range(80)]
+    texts[7] = texts[40] = None
+    texts[9] = texts[9].upper()
+    collection = client.create_collection("colours", embedding_function=None)
+    collection.add(
+        ids=[str(i) for i in range(80)],
+        embeddings=chance.integers(0, 9, (80, 2)),
+        documents=texts,
+        metadatas=[{"even": i % 2 == 0} for i in range(80)],
+    )
+    if request.param == "files":
+        collection._client._open(collection.id).engine.flush()
+    gone = [3, 11, 12]
+    collection.delete(ids=[str(i) for i in gone])
+    for i in gone:
+        texts[i] = None
+    return collection, texts
+
+
+@pytest.mark.parametrize(
+    ("query", "k1", "b"), [("Red cyan", 1.2, 0.75), ("white", 0, 0), ("black blue red", 2, 1)]
+)
+def test_bm25_is_what_the_formula_says(coloured, query, k1, b):
+    collection, texts = coloured
+    expected = bm25(texts, query, k1, b)
+    found = collection.search(Search().rank(Bm25(query, limit=100, k1=k1, b=b)).select("#score"))
+    assert {int(id) for id in found["ids"][0]} == set(expected)
+    assert found["scores"][0] == sorted(found["scores"][0])
+    for id, score in zip(found["ids"][0], found["scores"][0], strict=True):
+        assert 1 - score == pytest.approx(expected[int(id)], rel=1e-5, abs=1e-6)
+
+
+def test_bm25_is_filtered_and_fused_like_knn(coloured):
+    collection, texts = coloured
+    scores = {i: s for i, s in bm25(texts, "red cyan", 1.2, 0.75).items() if i % 2 == 0}
+    best = sorted(scores, key=lambda i: (-np.float32(scores[i]), i))
+    even = Search().where(K("even") == True)  # noqa: E712
+    assert ids(collection, even.rank(Bm25("red cyan", limit=5))) == [str(i) for i in best[:5]]
+    assert ids(collection, even.rank(Bm25("purple"))) == []
+    fused = even.rank(
+        Rrf(
+            [
+                Knn(query=[4, 4], limit=20, return_rank=True, default=100.0),
+                Bm25("red cyan", limit=20, return_rank=True, default=100.0),
+            ]
+        )
+    ).select("#score")
+    by_text = ids(collection, even.rank(Bm25("red cyan", limit=20)))
+    by_vector = ids(collection, even.rank(Knn(query=[4, 4], limit=20)))
+    found = collection.search(fused)
+    assert set(found["ids"][0]) == {*by_text, *by_vector}
+    for id, score in zip(found["ids"][0], found["scores"][0], strict=True):
+        places = [part.index(id) if id in part else 100 for part in (by_text, by_vector)]
+        assert score == pytest.approx(-sum(1 / (60 + place) for place in places), rel=1e-5)
+    plus = even.rank(Bm25("red cyan", limit=5) * 2 + 1).select("#score")
+    twice = [2 * (1 - np.float32(scores[i])) + 1 for i in best[:5]]
+    assert collection.search(plus)["scores"][0] == pytest.approx(twice, rel=1e-5)
+
+
+def test_the_json_of_bm25():
+    assert Bm25("a b").to_dict() == {"$bm25": {"query": "a b", "limit": 16}}
+    whole = Bm25("a", limit=3, default=2.0, return_rank=True, k1=2.0, b=0.5)
+    assert whole.to_dict() == {
+        "$bm25": {"query": "a", "limit": 3, "default": 2.0, "return_rank": True, "k1": 2, "b": 0.5}
+    }
+    assert vexfs_chroma.Bm25 is Bm25
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 
@@ -253,6 +346,7 @@ def test_indexes_that_are_switched_off(client):
     assert "FTS indexing is disabled" in refused(
         collection.search, Search().where(K.DOCUMENT.contains("x"))
     )
+    assert "FTS indexing is disabled" in refused(collection.search, Search().rank(Bm25("text")))
     sparse = Knn(query=SparseVector([1], [1.0]), key="s")
     assert refused(collection.search, Search().rank(sparse)) == (
         f"Cannot filter using metadata key 's' with type 'SparseVector' {off}"
@@ -307,6 +401,11 @@ BY_SCORE = {"$min_k": {"keys": ["#score"], "k": 1}}
         ({"rank": {"$knn": {"query": [1], "k": 1}}}, "$knn has no field 'k'"),
         ({"rank": {"$knn": {"query": [1], "key": 1}}}, "$knn key must be a string"),
         ({"rank": {"$knn": {"query": {"#type": "x"}, "key": "sp"}}}, "Invalid sparse vector"),
+        ({"rank": {"$bm25": {"query": 1}}}, "$bm25 query must be text"),
+        ({"rank": {"$bm25": {"query": "a", "key": "b"}}}, "$bm25 has no field 'key'"),
+        ({"rank": {"$bm25": {"query": "a", "b": 2}}}, "$bm25 needs k1 >= 0 and b between 0 and 1"),
+        ({"rank": {"$bm25": {"query": "a", "k1": -1}}}, "$bm25 needs k1 >= 0"),
+        ({"rank": {"$bm25": {"query": "a", "limit": 0}}}, "$bm25 limit must be an integer"),
         ({"limit": {"offset": -1}}, "offset must be an integer of 0"),
         ({"limit": {"limit": 0}}, "limit must be an integer of 1"),
         ({"limit": 3}, 'limit must be an object with "offset" and "limit"'),

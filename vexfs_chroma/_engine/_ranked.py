@@ -59,6 +59,13 @@ def nearest_sparse(
     return [lib.VEX_R_SPARSE, key, _wire.sparse_as_ext(vector), idf, limit, default, by_rank]
 
 
+def best_text(
+    text: str, k1: float, b: float, limit: int, default: float | None, *, by_rank: bool
+) -> Step:
+    """The records whose documents match the words of the text best, with 1 - the BM25 score."""
+    return [lib.VEX_R_TEXT, text, k1, b, limit, default, by_rank]
+
+
 def group(by: list[str], order: list[str | None], k: int, *, highest: bool) -> list[Any]:
     """Of each group the k best; None in `order` is the score."""
     return [by, lib.VEX_GROUP_HIGHEST if highest else lib.VEX_GROUP_LOWEST, order, k]
