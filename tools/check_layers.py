@@ -3,7 +3,7 @@
 C       base < io < codec < wal < store < {index, filter < rank} < db: a file of csrc/ includes
         headers of its own or lower layers only.  Tests may include anything; everyone may include
         the public header.  Sources are ASCII and at most 600 lines long; the public header, which
-        is the manual, 800.
+        is the manual, 900.
 Python  only vexfs_chroma/_engine touches ffi (imports cffi or the extension module), and
         _server, _cli and _migrate use the public client or _api, never the engine.
 """
@@ -33,7 +33,7 @@ LAYERS = {
 }
 LINES_MAX = 600
 MANUAL = "vexfs.h"
-MANUAL_LINES_MAX = 800
+MANUAL_LINES_MAX = 900
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 NO_ENGINE = ("_server", "_cli", "_migrate")
 
