@@ -164,10 +164,10 @@ def test_rows_of_the_user_belong_to_the_nearest(world: World) -> None:
     id = ids[int(np.argmax(near))]
     assert 1 - max(near) < world.near[number][-1]
     actor.ledger.wrote(id, 1)
-    missing, wanted = actor.checker.neighbours(_rows(store, query), number, None)
+    missing, wanted = actor.checker.neighbours([_rows(store, query)], [number], None)
     assert (missing, wanted) == (world.scenario.k - 1, world.scenario.k)
     store.upsert(id, world.own_row(id, 1))
-    assert actor.checker.neighbours(_rows(store, query), number, None) == (wanted, wanted)
+    assert actor.checker.neighbours([_rows(store, query)], [number], None) == (wanted, wanted)
 
 
 def _rows(store: RightStore, query: Any) -> Any:

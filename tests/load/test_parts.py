@@ -9,22 +9,24 @@ import numpy as np
 import pytest
 from load_kit import DIMENSION, ROWS, K, make_world, small_scenario
 
+from vexfs_chroma._buckets import bucket_end, bucket_of
 from vexfs_chroma._load import _gates, _result, _run, _scenarios, _shapes, _targets, _world
-from vexfs_chroma._load._recorder import Histogram, Recorder, bucket_end, bucket_of
+from vexfs_chroma._load._recorder import Histogram, Recorder
 from vexfs_chroma._load._shapes import Stage, Step
 
 # ---- recorder ------------------------------------------------------------------------------------
 
 
-def test_buckets_follow_each_other_and_are_narrow() -> None:
+@pytest.mark.parametrize("bits", [2, 7])
+def test_buckets_follow_each_other_and_are_narrow(bits: int) -> None:
     last = -1
     for ns in [*range(5000), *(2**n + d for n in range(13, 45) for d in (-1, 0, 1, 12345))]:
-        bucket = bucket_of(ns)
-        assert ns <= bucket_end(bucket) <= ns * (1 + 1 / 128)
+        bucket = bucket_of(ns, bits)
+        assert ns <= bucket_end(bucket, bits) <= ns * (1 + 2**-bits)
         if ns < 5000:
             assert last <= bucket <= last + 1
             last = bucket
-    assert bucket_of(-5) == 0
+    assert bucket_of(-5, bits) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -29,7 +29,7 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?\Z")
 _SCENARIO = typer.Option("rag", "--scenario", metavar="NAMES", help="By commas; `all`.")
 _STRESS = typer.Option("ramp,fault", "--scenario", metavar="NAMES", help="By commas.")
 _TARGET = typer.Option(
-    "inproc",
+    "vexfs",
     "--target",
     metavar="TARGETS",
     help="By commas: vexfs and chroma (servers that are started here), inproc (the embedded "

@@ -119,11 +119,11 @@ class Actor:
 
         def check(answer: Any) -> None:
             require(len(answer["ids"]) == count, f"{len(answer['ids'])} answers to {count} queries")
+            found = [rows_of(answer, at) for at in range(count)]
+            hits, wanted = self.checker.neighbours(found, numbers, group)
             slot = self.recorder.slot(kind)
-            for at, number in enumerate(numbers):
-                hits, wanted = self.checker.neighbours(rows_of(answer, at), number, group)
-                slot.hits += hits
-                slot.wanted += wanted
+            slot.hits += hits
+            slot.wanted += wanted
 
         self._do(kind, lambda: self.store.query(numbers, group), check, vectors=count)
 

@@ -1,8 +1,8 @@
 """Times and counts of a load test, kept for each kind of operation and each second.
 
 Locust rounds times to milliseconds, or to two digits; an engine that answers in 0.1 ms needs more.
-Times are counted in buckets of equal relative width, as HdrHistogram does (Gil Tene, 2012): 128 to
-each power of two of nanoseconds, so that a percentile is at most 0.8 % above the time itself.
+Times are counted in buckets, 128 to each power of two of nanoseconds, so that a percentile is at
+most 0.8 % above the time itself.
 """
 
 from __future__ import annotations
@@ -11,27 +11,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from vexfs_chroma._buckets import bucket_end, bucket_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_BITS = 7
-_FIRST = 1 << (_BITS + 1)  # times below are their own buckets
-
-
-def bucket_of(ns: int) -> int:
-    """The number of the bucket of a time."""
-    if ns < _FIRST:
-        return max(0, ns)
-    shift = ns.bit_length() - _BITS - 1
-    return (shift << _BITS) + (ns >> shift)
-
-
-def bucket_end(bucket: int) -> int:
-    """The longest time of a bucket, in nanoseconds."""
-    if bucket < _FIRST:
-        return bucket
-    shift = (bucket >> _BITS) - 1
-    return (((bucket & ((1 << _BITS) - 1)) + (1 << _BITS) + 1) << shift) - 1
+BITS = 7
 
 
 class Histogram:
@@ -46,7 +31,7 @@ class Histogram:
 
     def add(self, ns: int) -> None:
         """One time, in nanoseconds."""
-        self.counts[bucket_of(ns)] += 1
+        self.counts[bucket_of(ns, BITS)] += 1
         self.total_ns += ns
         self.longest_ns = max(self.longest_ns, ns)
 
@@ -65,7 +50,7 @@ class Histogram:
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]
             if seen >= rank:
-                return min(bucket_end(bucket), self.longest_ns)
+                return min(bucket_end(bucket, BITS), self.longest_ns)
         return 0
 
     def summary_ms(self) -> dict[str, float]:
