@@ -64,6 +64,7 @@ from vexfs_chroma._names import (
     check_str,
     check_tenant_name,
 )
+from vexfs_chroma._observe._observer import check_environment
 from vexfs_chroma._storage import most_open_collections, open_storage
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class VexfsAPI(
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
+        check_environment()
         self.options = _options.current(system.settings)
         self._storage: tuple[Catalog, _engine.Database] | None = None
         self._path: str | None = None

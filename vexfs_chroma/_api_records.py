@@ -33,6 +33,8 @@ from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _records
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed, observer, watched
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
@@ -156,6 +158,7 @@ class RecordOperations(ServerAPI):
         """_add, _update or _upsert (`op`) of what `_plain` found to need no conversion."""
         self._store(op, collection_id, ids, vectors, documents, metadatas, None, plain=True)
 
+    @observed("", _described.write)
     def _store(
         self,
         op: str,
@@ -179,6 +182,7 @@ class RecordOperations(ServerAPI):
                 raise  # a document or a uri
 
     @override
+    @observed("count", _described.count)
     def _count(
         self,
         collection_id: UUID,
@@ -217,6 +221,7 @@ class RecordOperations(ServerAPI):
         rows = self.get_rows(collection_id, ids, where, limit, offset, where_document, include)
         return get_result(rows, include)
 
+    @observed("get", _described.get)
     def get_rows(
         self,
         collection_id: UUID,
@@ -299,6 +304,7 @@ class RecordOperations(ServerAPI):
             distances=_records.split_distances(distances, counts),
         )
 
+    @observed("query", _described.query)
     def query_rows(
         self,
         collection_id: UUID,
@@ -326,7 +332,9 @@ class RecordOperations(ServerAPI):
                 uris="uris" in include,
                 vectors="embeddings" in include,
                 exact=exact,
+                plan=watched.plan,
             )
+            observer().planned(len(queries))
             rows.metadatas = _records.visible_metadatas(engine, rows.metadatas)
             return rows
 
@@ -391,6 +399,7 @@ class RecordOperations(ServerAPI):
                 return ask(engine, queries, n_results, None, None)
 
     @override
+    @observed("delete", _described.delete)
     def _delete(
         self,
         collection_id: UUID,

@@ -85,6 +85,33 @@ class LocalClient(Client):
 
         return memory_report(cast("VexfsAPI", self._server))
 
+    def metrics_text(self) -> str:
+        """What was done and is there, in the text format of Prometheus.
+
+        Counters are those of the process, sizes those of the directory.  Needs prometheus-client.
+        """
+        from vexfs_chroma._observe._prometheus import metrics_text
+
+        return metrics_text(self).decode("utf-8")
+
+    def slow_operations(self) -> list[dict[str, Any]]:
+        """The slowest operations of this process, slowest first: what they were about, not values.
+
+        From VEXFS_SLOW_MS milliseconds on (100) an operation is slow.
+        """
+        from vexfs_chroma._observe._observer import observer
+
+        return observer().slow.slowest()
+
+    def on_slow_operation(self, listener: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
+        """Call `listener` with every slow operation of this process, in the thread that did it.
+
+        Calling what is returned ends that.  What the listener raises is dropped.
+        """
+        from vexfs_chroma._observe._observer import observer
+
+        return observer().slow.listen(listener)
+
     def unload(self) -> None:
         """Give back the memory of everything that can be loaded again: graphs, caches, open files.
 

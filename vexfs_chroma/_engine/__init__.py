@@ -15,6 +15,7 @@ from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
 from vexfs_chroma._engine._collection import (
     KEY_STRING,
+    PLAN_WALK,
     TAIL_ROWS,
     Collection,
     CollectionInfo,
@@ -23,6 +24,7 @@ from vexfs_chroma._engine._collection import (
     KeyValues,
     Memory,
     Plan,
+    PlanCell,
     Rows,
     Usage,
 )
@@ -110,6 +112,7 @@ __all__ = [
     "F_TEXT_STARTS",
     "KEY_STRING",
     "NO_INDEX",
+    "PLAN_WALK",
     "QUANTIZATIONS",
     "TAIL_ROWS",
     "Batch",
@@ -123,6 +126,7 @@ __all__ = [
     "KeyValues",
     "Memory",
     "Plan",
+    "PlanCell",
     "RawLoss",
     "Rows",
     "Salvage",

@@ -56,6 +56,8 @@ _PLANS: dict[int, str] = {
     lib.VEX_PLAN_LARGE_K: "many results",
     lib.VEX_PLAN_NOT_FINITE: "query not finite",
 }
+PLAN_WALK: int = lib.VEX_PLAN_WALK
+"""PlanCell.raw.why of a query that walked a graph."""
 _UINT32_MAX = 0xFFFFFFFF
 
 AGGREGATES: dict[str, int] = {
@@ -185,6 +187,23 @@ class Plan(msgspec.Struct, frozen=True):
     select_us: int
     search_us: int
     fetch_us: int
+
+
+class PlanCell:
+    """Room for how a query was answered, which is used again for the next one of the thread."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self) -> None:
+        self.raw = ffi.new("vex_query_plan *")
+        """Its fields are those of vex_query_plan, numbers all of them."""
+
+    def read(self) -> Plan:
+        """What the last query left."""
+        fields = {name: getattr(self.raw, name) for name in Plan.__struct_fields__}
+        fields["why"] = _PLANS[self.raw.why]
+        fields["quantization"] = _QUANTIZATIONS[self.raw.quantization]
+        return Plan(**fields)
 
 
 class Collection:
@@ -363,14 +382,18 @@ class Collection:
         vectors: bool = False,
         exact: bool = False,
         walk: bool = False,
+        plan: PlanCell | None = None,
     ) -> Rows:
         """The k nearest selected records of each query, nearest first.
 
         Where a graph is built the search is approximate, unless it is to be `exact`.  `walk` uses
-        the graph even where reading all rows is faster; it is for tests.
+        the graph even where reading all rows is faster; it is for tests.  `plan` receives how it
+        was done.
         """
         flags = (lib.VEX_QUERY_EXACT if exact else 0) | (lib.VEX_QUERY_GRAPH if walk else 0)
         options = ffi.new("vex_query_options *", {"flags": flags})
+        if plan is not None:
+            options.plan = plan.raw
         include = _include(documents, metadatas, uris, vectors)
         return self._query(queries, k, ids, filter, include, options)
 
@@ -384,14 +407,9 @@ class Collection:
         exact: bool = False,
     ) -> Plan:
         """How query() with these arguments is answered, which is tried out."""
-        plan = ffi.new("vex_query_plan *")
-        flags = lib.VEX_QUERY_EXACT if exact else 0
-        options = ffi.new("vex_query_options *", {"flags": flags, "plan": plan})
-        self._query(queries, k, ids, filter, 0, options)
-        fields = {name: getattr(plan, name) for name in Plan.__struct_fields__}
-        fields["why"] = _PLANS[plan.why]
-        fields["quantization"] = _QUANTIZATIONS[plan.quantization]
-        return Plan(**fields)
+        plan = PlanCell()
+        self.query(queries, k, ids=ids, filter=filter, exact=exact, plan=plan)
+        return plan.read()
 
     def _query(
         self,

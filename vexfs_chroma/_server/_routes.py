@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from vexfs_chroma._server import _bodies, _collections, _openapi, _records, _system
+from vexfs_chroma._server import _bodies, _collections, _observing, _openapi, _records, _system
 from vexfs_chroma._server._auth import ROLES
 
 if TYPE_CHECKING:
@@ -146,6 +146,11 @@ ROUTES: tuple[Route, ...] = (
         "Empty",
     ),
     _get("/openapi.json", _system.openapi, "", ANYBODY),
+    _get("/livez", _observing.livez, "", ANYBODY),
+    _get("/readyz", _observing.readyz, "", ANYBODY),
+    _get("/metrics", _observing.metrics, "")._replace(kind=_observing.METRICS_KIND),
+    _get("/vexfs/facts", _observing.facts, ""),
+    _get("/vexfs/slow-log", _observing.slow_log, ""),
     _page("/docs/", _system.docs),
     _page("/docs", _system.docs)._replace(
         name="docs_redirect", status=303, headers=(("location", "/docs/"),)

@@ -16,6 +16,7 @@ import ssl
 import sys
 from typing import TYPE_CHECKING
 
+from vexfs_chroma._server import _observing
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._connection import Connections
 
@@ -49,6 +50,7 @@ def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
         memory_limit=options.memory_limit,
     )
     app = App(client._server, config)  # type: ignore[arg-type]
+    _observing.watch(app)
 
     def close() -> None:
         app.close()

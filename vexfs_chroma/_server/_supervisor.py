@@ -22,6 +22,7 @@ import msgspec
 
 from vexfs_chroma._server import _run
 from vexfs_chroma._server._config import ServerConfig
+from vexfs_chroma._server._observing import shared_counters
 
 if TYPE_CHECKING:
     import socket
@@ -47,7 +48,8 @@ def serve(config: ServerConfig, announce: Callable[[str], None]) -> None:
         if n == 1:
             _run.run(config, sockets, started=lambda: announce(url))
         else:
-            _Workers(config, sockets).run(lambda: announce(url))
+            with shared_counters():
+                _Workers(config, sockets).run(lambda: announce(url))
     finally:
         for sock in sockets:
             sock.close()

@@ -1,0 +1,8 @@
+"""What a process does, counted: operations and their times, stages of queries, slow operations.
+
+_cells       numbers in memory, or in a file that other processes read
+_observer    counts operations; VexfsAPI's methods are `observed`
+_slow        the slowest operations, and a log of slow ones
+_facts       everything together, as plain values: counters, sizes, memory
+_prometheus  the same in the text format of Prometheus
+"""

@@ -1,0 +1,110 @@
+"""What a slow operation was about: each function takes the arguments of the method that it is for.
+
+Shapes and numbers only, see _slow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from vexfs_chroma._observe._observer import watched
+from vexfs_chroma._observe._slow import shape
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def _collection(api: Any, id: UUID) -> dict[str, Any]:
+    name = None
+    with contextlib.suppress(Exception):  # it may be gone
+        entry = api._catalog.find_collection_by_id(id)
+        name = None if entry is None else entry.name
+    return {"collection": name or str(id)}
+
+
+def _selection(ids: Any, where: Any, where_document: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if ids is not None:
+        found["ids"] = len(ids)
+    if where:
+        found["where"] = shape(where)
+    if where_document:
+        found["where_document"] = shape(where_document)
+    return found
+
+
+def write(
+    api: Any,
+    _op: str,
+    collection_id: UUID,
+    ids: Any,
+    vectors: Any,
+    documents: Any,
+    *_: Any,
+    **__: Any,
+) -> dict[str, Any]:
+    """Of add, update and upsert."""
+    found = _collection(api, collection_id) | {"rows": len(ids), "documents": documents is not None}
+    if vectors is not None:
+        found["dimension"] = int(vectors.shape[1])
+    return found
+
+
+def count(api: Any, collection_id: UUID, *_: Any, **__: Any) -> dict[str, Any]:
+    """Of count."""
+    return _collection(api, collection_id)
+
+
+def get(
+    api: Any,
+    collection_id: UUID,
+    ids: Any = None,
+    where: Any = None,
+    limit: int | None = None,
+    offset: int | None = None,
+    where_document: Any = None,
+    include: Any = (),
+    **_: Any,
+) -> dict[str, Any]:
+    """Of get."""
+    found = _collection(api, collection_id) | _selection(ids, where, where_document)
+    return found | {"limit": limit, "offset": offset, "include": sorted(include)}
+
+
+def delete(
+    api: Any,
+    collection_id: UUID,
+    ids: Any = None,
+    where: Any = None,
+    where_document: Any = None,
+    limit: int | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """Of delete."""
+    found = _collection(api, collection_id) | _selection(ids, where, where_document)
+    return found | {"limit": limit}
+
+
+def query(
+    api: Any,
+    collection_id: UUID,
+    query_embeddings: Any,
+    ids: Any,
+    n_results: int,
+    where: Any,
+    where_document: Any,
+    include: Any,
+    *,
+    exact: bool = False,
+) -> dict[str, Any]:
+    """Of query, with how it was answered."""
+    found = _collection(api, collection_id) | _selection(ids, where, where_document)
+    found |= {"k": n_results, "vectors": len(query_embeddings), "include": sorted(include)}
+    if exact:
+        found["exact"] = True
+    with contextlib.suppress(Exception):  # nothing was asked yet
+        found["plan"] = msgspec.to_builtins(watched.plan.read())
+    return found

@@ -1,0 +1,96 @@
+"""What the server tells about itself: /metrics, /livez, /readyz, and JSON for vexctl.
+
+    GET /metrics          Prometheus text; needs prometheus-client (of the extra `server`)
+    GET /livez            200: the process answers
+    GET /readyz           200: the database answers, too; else 503
+    GET /vexfs/facts      counters, processes, sizes, memory
+    GET /vexfs/slow-log   the slowest operations of all processes
+
+Of several worker processes whichever answers tells the sums: they count in files of a directory
+that is made for the server and removed with it.  With tokens, all but those of health need one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import orjson
+
+from vexfs_chroma._observe import _cells, _facts, _observer, _slow
+from vexfs_chroma._observe._http import HttpCounters
+from vexfs_chroma._server._auth import forbidden
+from vexfs_chroma._server._errors import HttpError, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vexfs_chroma._server._app import App
+    from vexfs_chroma._server._request import Request
+
+METRICS_KIND = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics(app: App, request: Request) -> bytes:
+    """GET /metrics."""
+    _check_whole(request)
+    try:
+        from vexfs_chroma._observe._prometheus import metrics_text
+    except ImportError as error:
+        raise HttpError(
+            501, "ChromaError", "metrics need prometheus-client: pip install prometheus-client"
+        ) from error
+    return metrics_text(app.api)
+
+
+def livez(app: App, request: Request) -> bytes:
+    """GET /livez."""
+    return b'{"live":true}'
+
+
+def readyz(app: App, request: Request) -> bytes:
+    """GET /readyz."""
+    try:
+        app.api.list_databases(limit=1)
+    except Exception as error:
+        raise unavailable(f"the database does not answer: {error}") from error
+    return b'{"ready":true}'
+
+
+def facts(app: App, request: Request) -> bytes:
+    """GET /vexfs/facts."""
+    _check_whole(request)
+    return orjson.dumps(_facts.facts(app.api) | {"waiting": app.waiting})
+
+
+def slow_log(app: App, request: Request) -> bytes:
+    """GET /vexfs/slow-log."""
+    _check_whole(request)
+    return orjson.dumps(_slow.slowest_of_all(_observer.observer().slow), default=str)
+
+
+def _check_whole(request: Request) -> None:
+    """These tell about all tenants: not for those who are limited to one."""
+    if request.principal is not None and request.principal.is_limited:
+        raise forbidden(f"{request.principal.name} is limited to a tenant or database")
+
+
+def watch(app: App) -> None:
+    """Count the requests of a server."""
+    app.observers.append(HttpCounters(route.name for route in app.router.routes).observe)
+
+
+@contextlib.contextmanager
+def shared_counters() -> Iterator[None]:
+    """A directory for what the processes of a server count, unless there is one already."""
+    if os.environ.get(_cells.VARIABLE):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="vexfs-metrics-") as directory:
+        os.environ[_cells.VARIABLE] = directory
+        try:
+            yield
+        finally:
+            del os.environ[_cells.VARIABLE]
