@@ -1,8 +1,8 @@
 /*
  * order.c - vex_get_ordered: selected records in the order of what they have under a metadata key.
  *
- * Every selected row is offered to a heap that keeps the first so many; values come from columns
- * where a file has them.  A column that turns out to be damaged on the way has all of it begin
+ * The first so many of all selected rows are kept, in a heap, and sorted at the end; values come from
+ * columns where a file has them.  A column that turns out to be damaged on the way has all of it begin
  * anew: from then on that file is asked by its rows.
  */
 #include "base/bits.h"
@@ -58,13 +58,6 @@ static void swap(ordering *o, size_t i, size_t j) {
     o->rows[j] = row;
 }
 
-static void sift_up(ordering *o, size_t at) {
-    while (at > 0 && compare(o, &o->rows[(at - 1) / 2], &o->rows[at]) < 0) {
-        swap(o, at, (at - 1) / 2);
-        at = (at - 1) / 2;
-    }
-}
-
 static void sift_down(ordering *o, size_t at, size_t n) {
     for (;;) {
         size_t last = at;
@@ -79,12 +72,41 @@ static void sift_down(ordering *o, size_t at, size_t n) {
     }
 }
 
-/* From the heap to the order. */
-static void sort(ordering *o) {
-    for (size_t n = o->n; n > 1; n--) {
-        swap(o, 0, n - 1);
-        sift_down(o, 0, n - 1);
+static void make_heap(ordering *o) {
+    for (size_t at = o->n / 2; at-- > 0;) {
+        sift_down(o, at, o->n);
     }
+}
+
+/* Merge neighbouring runs of `width` rows into `to`. */
+static void merge_runs(const ordering *o, const placed_row *from, size_t width, placed_row *to) {
+    for (size_t start = 0; start < o->n; start += 2 * width) {
+        const size_t left = o->n - start;
+        size_t i = start, j = start + (width < left ? width : left);
+        const size_t middle = j, end = start + (2 * width < left ? 2 * width : left);
+        for (size_t at = start; at < end; at++) {
+            const bool first = j == end || (i < middle && compare(o, &from[i], &from[j]) < 0);
+            to[at] = first ? from[i++] : from[j++];
+        }
+    }
+}
+
+static vex_status sort(ordering *o) {
+    if (o->n < 2) {
+        return VEX_OK;
+    }
+    placed_row *room = vex_calloc(o->n, sizeof *room);
+    if (room == NULL) {
+        return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to put %zu records in order", o->n);
+    }
+    for (size_t width = 1; width < o->n; width *= 2) {
+        placed_row *sorted = room;
+        merge_runs(o, o->rows, width, sorted);
+        room = o->rows;
+        o->rows = sorted;
+    }
+    vex_free(room);
+    return VEX_OK;
 }
 
 /* `kept`: the value's bytes stay where they are for as long as the snapshot. */
@@ -113,7 +135,9 @@ static vex_status offer(ordering *o, placed_row row, bool kept) {
     }
     VEX_TRY(vex_grow((void **)&o->rows, &o->capacity, o->n + 1, sizeof *o->rows));
     o->rows[o->n++] = row;
-    sift_up(o, o->n - 1);
+    if (o->n == o->most) {
+        make_heap(o);
+    }
     return VEX_OK;
 }
 
@@ -227,8 +251,7 @@ static vex_status select_rows(ordering *o, const vex_selection *selection) {
         status = offer_all(o, &matches);
     }
     vex_matches_clear(&matches);
-    sort(o);
-    return status;
+    return status == VEX_OK ? sort(o) : status;
 }
 
 static vex_status build(const ordering *o, size_t skip, uint32_t include, vex_result **out,
