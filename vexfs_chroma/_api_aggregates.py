@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._api_records import RecordOperations
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed
 from vexfs_chroma._where import Clause
 
 if TYPE_CHECKING:
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
 class AggregateOperations(RecordOperations):
     """The part of the interface that counts records and their metadata."""
 
+    @observed("count", _described.count_records)
     def count_records(self, collection_id: UUID, where: Any, where_document: Any) -> int:
         """How many records meet both filters."""
         with self._using(collection_id) as collection:
             return collection.engine.count(None, _condition(collection, where, where_document))
 
+    @observed("count", _described.aggregate)
     def aggregate(
         self,
         collection_id: UUID,

@@ -11,6 +11,8 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _records
 from vexfs_chroma._api_records import RecordOperations, _clause, as_count, get_result
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -70,6 +72,7 @@ def _read_token(token: Any) -> Order:
 class PageOperations(RecordOperations):
     """The part of the interface that gives records in an order."""
 
+    @observed("get", _described.get_ordered)
     def get_ordered(
         self,
         collection_id: UUID,

@@ -11,6 +11,8 @@ from chromadb.errors import InvalidArgumentError, NotFoundError
 
 import vexfs_chroma
 from vexfs_chroma import _engine
+from vexfs_chroma._api_pages import read_order
+from vexfs_chroma._observe import _described, _observer
 
 METADATAS = [
     {"colour": "red", "n": 1, "tags": ["a", "b", "a"], "mixed": 1},
@@ -171,3 +173,25 @@ def test_malformed_requests_of_the_engine(database):
         engine.aggregate("keys", [1])
     assert engine.aggregate("values", ["a", ""]) == [_engine.KeyValues(0, 0, 0, [], [])] * 2
     engine.close()
+
+
+def test_they_are_observed_without_values(collection):
+    def counts():
+        found = _observer.observer().read()
+        return found.get("op.count.count", 0), found.get("op.get.count", 0)
+
+    counted, got = counts()
+    collection.facets(["n", "colour"], where={"colour": "red"})
+    collection.count(where={"n": 1})
+    collection.get(order_by="n", limit=2)
+    assert counts() == (counted + 2, got + 1)
+    api, id, where = collection._api, collection.id, {"colour": "red"}
+    assert _described.aggregate(api, id, "counts", ["n"], where, None, 3) == {
+        "collection": "abc", "where": {"colour": "str"}, "aggregate": "counts", "keys": ["n"],
+        "limit": 3,
+    }  # fmt: skip
+    assert _described.count_records(api, id, where, None)["where"] == {"colour": "str"}
+    order = read_order("n", True, None)
+    about = _described.get_ordered(api, id, ["a"], None, None, [], order, 2, None)
+    assert about["order_by"] == "n"
+    assert about["ids"] == 1

@@ -9,7 +9,7 @@ import pytest
 from chromadb.errors import InvalidArgumentError
 
 import vexfs_chroma
-from vexfs_chroma import _engine, _filters
+from vexfs_chroma import _config, _engine, _filters
 from vexfs_chroma._where import EVERYTHING, NOTHING, Clause
 
 CET = timezone(timedelta(hours=1))
@@ -79,18 +79,16 @@ def test_what_the_server_side_refuses(where):
 
 
 def test_schemas_can_switch_them_off():
-    class Nothing:
-        fts = False
-
-        def allows(self, key, value_type):
-            return False
-
+    schema = _config.build_schema(None, None, None)
+    schema["defaults"]["string"]["string_inverted_index"]["enabled"] = False
+    schema["keys"]["#document"]["string"]["fts_index"]["enabled"] = False
+    indexes = _config.IndexView(schema)
     for where in ({"k": {"$ieq": "x"}}, {"k": {"$gt": "x"}}):
         with pytest.raises(InvalidArgumentError, match="'k' with type 'Str' because indexing"):
-            Clause(where, None).check(Nothing())
+            Clause(where, None).check(indexes)
     with pytest.raises(InvalidArgumentError, match="full-text search"):
-        Clause(None, {"$icontains": "x"}).check(Nothing())
-    Clause({"k": {"$exists": True}}, None).check(Nothing())
+        Clause(None, {"$icontains": "x"}).check(indexes)
+    Clause({"k": {"$exists": True}}, None).check(indexes)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,43 @@ def get(
     return found | {"limit": limit, "offset": offset, "include": sorted(include)}
 
 
+def get_ordered(
+    api: Any,
+    collection_id: UUID,
+    ids: Any,
+    where: Any,
+    where_document: Any,
+    include: Any,
+    order: Any,
+    limit: int | None,
+    offset: int | None,
+) -> dict[str, Any]:
+    """Of get in an order."""
+    found = _collection(api, collection_id) | _selection(ids, where, where_document)
+    found |= {"limit": limit, "offset": offset, "include": sorted(include)}
+    return found | {"order_by": order.key, "descending": order.descending}
+
+
+def count_records(api: Any, collection_id: UUID, where: Any, where_document: Any) -> dict[str, Any]:
+    """Of count with filters."""
+    return _collection(api, collection_id) | _selection(None, where, where_document)
+
+
+def aggregate(
+    api: Any,
+    collection_id: UUID,
+    kind: str,
+    keys: Any,
+    where: Any,
+    where_document: Any,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Of distinct, facets, min_max and keys, which count, too."""
+    found = _collection(api, collection_id) | _selection(None, where, where_document)
+    names = None if keys is None else [str(key)[:100] for key in list(keys)[:16]]
+    return found | {"aggregate": kind, "keys": names, "limit": limit}
+
+
 def delete(
     api: Any,
     collection_id: UUID,
