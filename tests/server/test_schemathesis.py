@@ -22,7 +22,7 @@ PROGRAM = shutil.which(
     path=f"{ROOT / 'build' / 'schemathesis' / 'bin'}{os.pathsep}{os.environ['PATH']}",
 )
 CASES = 5000
-EXAMPLES = 120
+EXAMPLES = 180
 CHECKS = (
     "not_a_server_error,status_code_conformance,"
     "content_type_conformance,response_schema_conformance"
