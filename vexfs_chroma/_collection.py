@@ -28,6 +28,8 @@ from chromadb.api.types import (
     PyEmbedding,
     QueryRequest,
     QueryResult,
+    ReadLevel,
+    SearchResult,
     Where,
     WhereDocument,
     validate_filter_set,
@@ -40,6 +42,8 @@ from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
 
 if TYPE_CHECKING:
+    from chromadb.execution.expression.plan import Search
+
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._query_plan import QueryPlan
@@ -254,6 +258,19 @@ class Collection(Aggregates, Pages, RecallChecks):
             limit: How many.
         """
         found = super().peek(limit)
+        self._nest(found)
+        return found
+
+    def search(
+        self, searches: OneOrMany[Search], read_level: ReadLevel = ReadLevel.INDEX_AND_WAL
+    ) -> SearchResult:
+        """Filter, rank, group and select in one call: chromadb's Search API.
+
+        Args:
+            searches: A Search, or several; the result has a list for each.
+            read_level: As in Chroma; every level sees all records here.
+        """
+        found = super().search(searches, read_level)
         self._nest(found)
         return found
 

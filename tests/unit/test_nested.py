@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 
 import vexfs_chroma
+from vexfs_chroma import K, Search
 from vexfs_chroma._nested import flatten, nest
 
 ADA = {"author": {"name": "Ada", "born": {"year": 1815, "on": date(1815, 12, 10)}}, "pages": 3}
@@ -40,6 +41,9 @@ def test_written_flat_and_read_nested(client):
         assert collection.get(where={"author.name": {"$ieq": "EVE"}})["ids"] == ["b"]
         assert collection.distinct("author.name") == ["Ada", "Eve"]
         assert collection.get(include=[])["metadatas"] is None
+        ranked = Search().where(K("author.name") == "Ada").select(K.METADATA)
+        assert collection.search([ranked, ranked])["metadatas"] == [[SHOWN], [SHOWN]]
+        assert collection.search(Search())["metadatas"] == [None]
 
 
 def test_updates_merge_by_path(client):
