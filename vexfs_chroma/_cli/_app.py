@@ -12,6 +12,8 @@ from vexfs_chroma._cli import (
     _import,
     _integrity,
     _load,
+    _observed,
+    _resources,
     _serve,
     _stats,
 )
@@ -31,6 +33,15 @@ app.add_typer(_load.load_app, name="load-test")
 app.add_typer(_load.stress_app, name="stress-test")
 app.add_typer(_load.regression_app, name="regression-test")
 app.add_typer(_config.app, name="config")
+app.add_typer(_observed.metrics_app, name="metrics")
+app.add_typer(_observed.cache_app, name="cache")
+app.add_typer(_observed.memory_app, name="memory")
+app.add_typer(_observed.slow_app, name="slow-log")
+app.add_typer(_observed.bottlenecks_app, name="bottlenecks")
+app.add_typer(_observed.performance_app, name="performance")
+app.add_typer(_resources.storage_app, name="storage")
+app.add_typer(_resources.system_app, name="system")
+app.command("profile")(_observed.profile)
 app.command("serve")(_serve.serve)
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)

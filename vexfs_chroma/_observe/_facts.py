@@ -71,6 +71,11 @@ def process_facts(pid: int, started: float) -> dict[str, Any]:
     return found
 
 
+def kernels() -> str:
+    """Which distance kernels this machine uses."""
+    return _engine.simd_level()
+
+
 def facts(api: VexfsAPI) -> dict[str, Any]:
     """All of it, as plain values."""
     from vexfs_chroma._memory import memory_report
@@ -83,7 +88,7 @@ def facts(api: VexfsAPI) -> dict[str, Any]:
         "format": FORMAT,
         "at": time.time(),
         "version": __version__,
-        "simd": _engine.simd_level(),
+        "simd": kernels(),
         "counters": values,
         "processes": processes,
         "database": database,
