@@ -150,3 +150,31 @@ def test_a_source_key_is_embedded_by_chromas_bm25(tmp_path):
         assert isinstance(config.embedding_function, ChromaBm25EmbeddingFunction)
         collection.update(ids=["1"], embeddings=[[0, 1, 0]], documents=["another text"])
         assert metadata_of(collection, "1") == {"bm25": single(*function(["another text"]))}
+
+
+def test_files_carry_them_over(tmp_path):
+    schema = Schema().create_index(key="s", config=SparseVectorIndexConfig(bm25=True))
+    with vexfs_chroma.PersistentClient(tmp_path / "old") as client:
+        collection = client.create_collection("abc", schema=schema, embedding_function=None)
+        collection.add(
+            ids=["a", "b"], embeddings=np.eye(2), metadatas=[{"s": A, "n": 1}, {"s": B}]
+        )
+    vexfs_chroma.export_jsonl(tmp_path / "old", tmp_path / "files")
+    vexfs_chroma.import_files(tmp_path / "files", tmp_path / "new")
+    with vexfs_chroma.PersistentClient(tmp_path / "new") as client:
+        collection = client.get_collection("abc", embedding_function=None)
+        assert collection.get()["metadatas"] == [{"s": A, "n": 1}, {"s": B}]
+        assert collection.schema.keys["s"].sparse_vector.sparse_vector_index.config.bm25
+
+
+def test_counts_of_a_key_with_sparse_vectors(client):
+    collection = client.create_collection("abc", embedding_function=None)
+    collection.add(
+        ids=["a", "b", "c"], embeddings=np.eye(3), metadatas=[{"s": A}, {"s": 1}, {"s": 1}]
+    )
+    for flush in (False, True):
+        if flush:
+            collection._client._open(collection.id).engine.flush()
+        assert collection.get(where={"s": {"$exists": True}})["ids"] == ["a", "b", "c"]
+        assert collection.distinct("s") == [1]
+        assert collection.get(order_by="s")["ids"]
