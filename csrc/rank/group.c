@@ -5,6 +5,7 @@
 
 #include "filter/expr.h"
 #include "rank/program.h"
+#include "rank/sparse.h"
 
 #include "base/poison.h"
 
@@ -86,10 +87,25 @@ static int kind_of(const vex_value *value) {
     return value->type == VEX_VALUE_LIST ? (int)VEX_VALUE_SPARSE + 1 : (int)value->type;
 }
 
-static int compare_bytes(const vex_value *a, const vex_value *b) {
-    const size_t shorter = a->len < b->len ? a->len : b->len;
-    const int order = shorter ? memcmp(a->bytes, b->bytes, shorter) : 0;
-    return order != 0 ? (order < 0 ? -1 : 1) : (a->len > b->len) - (a->len < b->len);
+/* Sparse vectors by their indices, the shorter one first, then by their values.  Malformed ones, of
+ * damaged files, are like empty ones. */
+static int compare_sparse(const vex_value *a, const vex_value *b) {
+    vex_sparse_vector x = {0}, y = {0};
+    (void)vex_sparse_read(a->bytes, a->len, &x);
+    (void)vex_sparse_read(b->bytes, b->len, &y);
+    for (uint32_t i = 0; i < x.n && i < y.n; i++) {
+        const uint32_t index = vex_sparse_index(&x, i), other = vex_sparse_index(&y, i);
+        if (index != other) {
+            return index < other ? -1 : 1;
+        }
+    }
+    for (uint32_t i = 0; x.n == y.n && i < x.n; i++) {
+        const float value = vex_sparse_value(&x, i), other = vex_sparse_value(&y, i);
+        if (value != other) {
+            return value < other ? -1 : 1;
+        }
+    }
+    return (x.n > y.n) - (x.n < y.n);
 }
 
 /* Lists by the type of their items, then item by item, the shorter one first. */
@@ -122,7 +138,7 @@ static int compare_values(const vex_value *a, const vex_value *b) {
     case VEX_VALUE_LIST:
         return compare_lists(a, b);
     case VEX_VALUE_SPARSE:
-        return compare_bytes(a, b);
+        return compare_sparse(a, b);
     default:
         return vex_value_order(a, b);
     }
