@@ -53,6 +53,7 @@ from vexfs_chroma._api_index import IndexOperations
 from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
+from vexfs_chroma._api_reindex import ReindexOperations
 from vexfs_chroma._api_search import SearchOperations
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
@@ -115,6 +116,7 @@ class VexfsAPI(
     IndexOperations,
     SearchOperations,
     ForkOperations,
+    ReindexOperations,
     RefusedOperations,
 ):
     """Chroma's API on a vexfs database: a directory, or memory."""
@@ -484,10 +486,12 @@ class VexfsAPI(
                 if entry is None:
                     raise NotFoundError(f"Collection [{id}] does not exist.")
                 found = OpenCollection(database.open_collection(id), entry)
+                self._settle_space(id, found.engine, entry.schema)
                 self._make_room()
                 self._collections[id] = found
             return found
 
+    @override
     def _reopen(self, id: UUID) -> None:
         """Read the schema anew.  The old handle lasts until there is a new one: no graph goes."""
         catalog, database = self._opened()

@@ -40,6 +40,7 @@ from vexfs_chroma import _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
+from vexfs_chroma._reindex import Reindexing
 
 if TYPE_CHECKING:
     from chromadb.execution.expression.plan import Search
@@ -58,7 +59,7 @@ _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
 _QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
-class Collection(Aggregates, Pages, RecallChecks):
+class Collection(Aggregates, Pages, RecallChecks, Reindexing):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod

@@ -352,6 +352,16 @@ def update_schema(schema: Json, update: Any) -> Json:
     return updated
 
 
+def reindexed_schema(schema: Json, space: str | None, hnsw: Mapping[str, int | None]) -> Json:
+    """The schema with another space and other parameters of the graph; None: as it is."""
+    changed = copy.deepcopy(schema)
+    for value_types in (changed["defaults"], changed["keys"][EMBEDDING_KEY]):
+        config = value_types["float_list"]["vector_index"]["config"]
+        config["space"] = space or config["space"]
+        config["hnsw"].update({name: value for name, value in hnsw.items() if value is not None})
+    return changed
+
+
 # -- reading what the caller gave ----------------------------------------------------------------
 
 

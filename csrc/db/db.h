@@ -324,6 +324,10 @@ void vex_index_wait_for_builder(vex_collection *collection, uint32_t n);
 /* Reference to the graph as searches see it; NULL: none. */
 vex_index_view *vex_collection_index_view(vex_collection *collection);
 
+/* The same, if its distances are those of the snapshot: the space may have been changed between taking one
+ * and the other. */
+vex_index_view *vex_index_view_for(vex_collection *collection, const vex_snapshot *snapshot);
+
 /* Give up a graph that its file has all of, or can be given all of now: the next query loads it.  False: it
  * stays, as it is being worked on (and `wait` is false), or cannot be had again. */
 bool vex_index_unload(vex_collection *collection, bool wait);

@@ -49,6 +49,15 @@ vex_index_view *vex_collection_index_view(vex_collection *collection) {
     return view;
 }
 
+vex_index_view *vex_index_view_for(vex_collection *collection, const vex_snapshot *snapshot) {
+    vex_index_view *view = vex_collection_index_view(collection);
+    if (view != NULL && vex_graph_get_params(view->owner->graph)->codes.space != snapshot->space) {
+        vex_index_view_release(view);
+        return NULL;
+    }
+    return view;
+}
+
 void vex_index_publish(vex_collection *collection, vex_index_view *view) {
     pthread_mutex_lock(&collection->publish_mu);
     vex_index_view *old = collection->index.view;
@@ -133,7 +142,7 @@ vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes) {
 /* ---- steps ---- */
 
 /* Too few rows are left for the graph, or their codes are of another kind by now. */
-static vex_status forget(vex_collection *collection) {
+vex_status vex_index_forget(vex_collection *collection) {
     collection->index.building = false;
     collection->index.dead_at_remap = 0;
     collection->index.unsaved = 0;
@@ -143,7 +152,8 @@ static vex_status forget(vex_collection *collection) {
 
 static bool of_its_kind(const vex_index_view *view, const vex_snapshot *snapshot) {
     const vex_graph_params *params = vex_graph_get_params(view->owner->graph);
-    return (uint32_t)params->codes.kind == vex_snapshot_code_tag(snapshot);
+    return (uint32_t)params->codes.kind == vex_snapshot_code_tag(snapshot) &&
+           params->codes.space == snapshot->space;
 }
 
 /* Long building is saved now and then: when half as much again was inserted. */
@@ -188,14 +198,14 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     }
     bool enough = vex_index_rows(snapshot) >= index->options.rows;
     if (view != NULL && !of_its_kind(view, snapshot)) {
-        return forget(collection);
+        return vex_index_forget(collection);
     }
     const bool mapped = view != NULL && vex_graph_is_mapped(view->owner->graph);
     if (view != NULL && view->owner->n_files > view->n && !mapped) {
         return vex_index_insert_slice(collection, view);
     }
     if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
-        return enough ? remap(collection, view, snapshot) : forget(collection);
+        return enough ? remap(collection, view, snapshot) : vex_index_forget(collection);
     }
     if (needs_copy(index, view, snapshot, enough)) {
         return vex_index_copy(collection, snapshot);
@@ -263,7 +273,7 @@ void vex_index_save(vex_collection *collection) {
     vex_index_view *view = vex_collection_index_view(collection);
     if (view != NULL && vex_index_needs_remap(index, view, snapshot)) {
         if (vex_index_rows(snapshot) < index->options.rows) {
-            (void)forget(collection);
+            (void)vex_index_forget(collection);
         }
     } else if (vex_index_may_write(collection, view)) {
         (void)vex_index_write(collection, view);
@@ -282,7 +292,7 @@ bool vex_index_let_go(vex_collection *collection) {
     vex_index_view_release(view);
     vex_snapshot_release(snapshot);
     if (gone) {
-        (void)forget(collection);
+        (void)vex_index_forget(collection);
     }
     pthread_mutex_unlock(&index->mu);
     return gone;

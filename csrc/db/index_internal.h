@@ -8,6 +8,8 @@
 #include "db/db.h"
 
 /* ---- index.c ---- */
+/* Do without the graph, and its files: it will be built anew. */
+vex_status vex_index_forget(vex_collection *collection);
 vex_status vex_index_graph_create(vex_graph *graph,
                                   vex_index_graph **out); /* takes the graph      */
 void vex_index_graph_release(vex_index_graph *owner);     /* NULL is fine         */

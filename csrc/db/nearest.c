@@ -16,7 +16,7 @@ void vex_nearest_begin(vex_nearest *nearest, vex_collection *collection, vex_sna
     nearest->snapshot = snapshot;
     nearest->fetch = collection->db->options.memory_limit > 0;
     vex_index_load_for_query(collection, snapshot);
-    nearest->view = vex_collection_index_view(collection);
+    nearest->view = vex_index_view_for(collection, snapshot);
     vex_index_note_query(collection, nearest->view, snapshot);
 }
 

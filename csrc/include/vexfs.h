@@ -346,6 +346,12 @@ vex_status vex_collection_start_index(vex_collection *collection, uint32_t flags
  * takes as long as it takes. */
 vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeout_ms);
 
+/* Have another space (l2, ip or cosine; not from or to l1), or the same, and the graph built anew, with the
+ * parameters that were set last.  Takes as long whatever the number of rows, as the space is a word in the
+ * manifest; a crash leaves the old space or the new one.  Until the graph is there searches read all rows.
+ * Reads and writes go on: each is by one of the two spaces. */
+vex_status vex_collection_reindex(vex_collection *collection, uint32_t space);
+
 typedef struct vex_index_check {
     uint64_t linked;           /* rows in the graph, each with links of its own                 */
     uint64_t duplicates;       /* ... with the place of an equal row                            */

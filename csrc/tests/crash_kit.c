@@ -388,7 +388,7 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: there is nothing to fork");
     }
     if (makes ? collection != NULL
-              : collection == NULL && strchr("AUPXFVGODK", step->letter) != NULL) {
+              : collection == NULL && strchr("AUPXFVGODKZ", step->letter) != NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
                         collection == NULL ? "not " : "");
     }
@@ -397,6 +397,8 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         return vex_collection_flush(collection);
     case 'V':
         return vex_collection_compact(collection, 0);
+    case 'Z':
+        return vex_collection_reindex(collection, world->steps % 3);
     case 'G':
         VEX_TRY(vex_collection_wait_index(collection, 20000));
         return query_by_graph(collection);
@@ -429,7 +431,7 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKB", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZ", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }

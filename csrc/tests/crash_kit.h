@@ -2,7 +2,7 @@
  * crash_kit.h - work on a database as a script, what it must have left, and whether it has.
  *
  * A script is a list of steps, each a letter and the digit of a collection:
- *   C create   N fork, with ",source"   D drop   O open anew (close, then open)   F flush   V compact   G graph: wait for it
+ *   C create   N fork, with ",source"   D drop   O open anew (close, then open)   F flush   V compact   Z reindex   G graph: wait for it
  *   A add   U upsert   P update   X delete       with ",first,n": the records r<first> and on
  *   Y upsert one record that no other step writes
  *   R close and reopen the database   W wait until the background is idle   S see K

@@ -121,6 +121,10 @@ TEST(faults_states_of_the_worker) {
 TEST(faults_states_of_durability_normal) {
     run_all("durability normal", NORMAL, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
 }
+TEST(faults_states_of_reindexing) {
+    run_all("reindexing", "C0 A0,0,3 Z0 F0 Z0 A0,3,1 U0,0,1 Z0 F0 X0,1,1 R Z0 A0,5,1 V0 Z0",
+            (vex_db_options){0});
+}
 TEST(faults_states_of_forks) {
     run_all("forks", FORKS, (vex_db_options){0});
 }

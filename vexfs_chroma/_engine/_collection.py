@@ -447,6 +447,11 @@ class Collection:
         with self._handle as collection:
             check(lib.vex_collection_fork(collection, id.bytes))
 
+    def reindex(self, space: str) -> None:
+        """Have that space and the graph built anew; see vex_collection_reindex."""
+        with self._handle as collection:
+            check(lib.vex_collection_reindex(collection, SPACES[space]))
+
     def count_forks(self) -> int:
         """How many forks its line has; see vex_collection_count_forks."""
         out = ffi.new("uint64_t *")
