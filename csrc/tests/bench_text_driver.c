@@ -19,7 +19,7 @@
 #include <time.h>
 
 #define DIR_NAME "/bench"
-#define ROUNDS 5
+#define ROUNDS 3
 
 static const uint8_t uuid[16] = "text benchmark";
 

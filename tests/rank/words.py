@@ -8,6 +8,7 @@ Written from those pages alone, with unicodedata in the place of the engine's ta
 
 from __future__ import annotations
 
+import functools
 import random
 import unicodedata
 from itertools import pairwise
@@ -26,6 +27,7 @@ def is_mark(char: str) -> bool:
     return any(ord(char) in marks for marks in MARKS)
 
 
+@functools.cache
 def kind(char: str) -> str:
     """Class of a character: mark, word, single or separator."""
     if is_mark(char):
@@ -38,6 +40,7 @@ def kind(char: str) -> str:
     return "single" if name.split()[0].split("-")[0] in UNSPACED else "word"
 
 
+@functools.cache
 def fold(char: str) -> str:
     """Case, diacritics and width taken off one character."""
     if char in SEVERAL:
