@@ -161,3 +161,19 @@ def test_a_page_with_everything_in_it(tmp_path: Path) -> None:
     assert "M52.0" in text
     assert "fault,vexfs,all,p50_ms,0.25" in figures.read_text("utf-8")
     assert "fault,vexfs,1.0,0.0,1.0,," in timeline.read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_killed_server_loses_nothing(place: Path) -> None:
+    """Two kills (kill -9) under a mix of operations, by users over HTTP."""
+    for module in ("locust", "httptools"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
+    options = ["--scenario", "fault", "--target", "vexfs", "--scale", "0.01", "--time", "8"]
+    places = ["--output", place / "fault", "--data", place / "data"]
+    code, out, err = run("stress-test", "run", *options, *places, "--json")
+    (result,) = json.loads(out)["results"]
+    assert code == 0, (result["levels"], err)
+    assert result["figures"]["run"]["kills"] == 2
+    assert result["figures"]["run"]["lost"] == result["figures"]["run"]["wrong"] == 0
+    assert result["figures"]["run"]["verified"] > 0

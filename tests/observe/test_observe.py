@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from chromadb.errors import InvalidArgumentError
 import vexfs_chroma
 from vexfs_chroma._observe import _cells, _facts, _figures, _http, _observer, _slow
 
+MAKER = Path(__file__).parents[2] / "tools" / "make_grafana.py"
 SECRET = "a-value-that-nobody-may-see"
 
 
@@ -396,3 +399,20 @@ def test_requests_are_counted_by_route(fresh: pytest.MonkeyPatch) -> None:
     assert found["unmatched"]["received"] == 20
     assert found["unmatched"]["sent"] == 28
     assert sum(found["unmatched"]["buckets"].values()) == 4
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(fresh: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prometheus_client")
+    spec = importlib.util.spec_from_file_location("make_grafana", MAKER)
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    assert json.loads(maker.FILE.read_text("utf-8")) == maker.dashboard(), f"run {MAKER}"
+    client, _ = filled()
+    http = _http.HttpCounters(["query"])
+    http.observe(_Request(), _Response(200), 0.01)
+    known = {name.partition("{")[0] for name in samples(client.metrics_text())}
+    asked = set(re.findall(r"vexfs_\w+", json.dumps(maker.PANELS)))
+    assert len(asked) > 15
+    assert asked <= known
