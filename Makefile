@@ -39,7 +39,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build conformance-http openapi node quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch bench-text peers load \
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch bench-text micro peers load \
 	dist clean
 
 help: ## this list
@@ -264,6 +264,31 @@ build/bench_text: $(patsubst csrc/%.c,build/bench/%.o,csrc/tests/bench_text_driv
 
 bench-text: build/bench_text $(DEPENDENCIES) ## full text in C beside tantivy, bm25s and SQLite, as far as they are installed
 	@$(BIN)/python tools/bench_text.py $(ARGS)
+
+# Built three times: plainly, as one unit (LTO), and by a profile of a first run (PGO).
+MICRO_C := $(wildcard csrc/tests/micro/*.c) csrc/tests/zstd_provider.c $(ENGINE_C)
+MICRO_CC = $(CC) -std=gnu11 -O3 -g -fvisibility=hidden -fno-math-errno -ffp-contract=off -Icsrc
+# $(call micro_build,name,flags) defines build/micro_name.
+define micro_build
+build/micro/$(1)/%.o: csrc/%.c Makefile | build/.c-tools
+	@mkdir -p $$(@D)
+	@$$(MICRO_CC) $(2) -MMD -MP -c $$< -o $$@
+build/micro_$(1): $(patsubst csrc/%.c,build/micro/$(1)/%.o,$(MICRO_C))
+	@$$(MICRO_CC) $(2) $$^ -o $$@ -pthread -lm -lzstd
+-include $(patsubst csrc/%.c,build/micro/$(1)/%.d,$(MICRO_C))
+endef
+$(eval $(call micro_build,plain,))
+$(eval $(call micro_build,lto,-flto=auto))
+$(eval $(call micro_build,profiled,-fprofile-generate -fprofile-update=atomic))
+$(eval $(call micro_build,pgo,-fprofile-use=build/micro/profiled/$$*.gcda -Wno-missing-profile))
+build/micro/.profile: build/micro_profiled
+	@build/micro_profiled engine > /dev/null
+	@touch $@
+$(patsubst csrc/%.c,build/micro/pgo/%.o,$(MICRO_C)): build/micro/.profile
+
+micro: build/micro_plain build/micro_lto build/micro_pgo $(BENCH_DEPENDENCIES) ## what each choice of the engine's design is worth by itself (ARGS="kernels", "layout", ...)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check simsimd numkong || true
+	@$(BIN)/python tools/micro.py $(ARGS)
 
 load: $(EXTENSION) $(LOAD_DEPENDENCIES) ## vexctl load-test run (ARGS="--scenario rag --scale 0.05 --target inproc")
 	$(BIN)/python -m vexfs_chroma._cli load-test run --output build/load/results --data build/load/data $(ARGS)
