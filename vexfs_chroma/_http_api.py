@@ -54,6 +54,7 @@ class HttpAPI(FastAPI):
     @override
     def stop(self) -> None:
         super().stop()
+        self._session.close()
         if self._wire is not None:
             self._wire.close()
 

@@ -117,6 +117,16 @@ def run_server(
             stop(process)
 
 
+@contextlib.contextmanager
+def client_of(make: Any, server: Server, **arguments: Any) -> Iterator[Any]:
+    """A client of a server; chromadb's leaves its connections to the garbage collector."""
+    with make(**{"host": server.host, "port": server.port, **arguments}) as client:
+        try:
+            yield client
+        finally:
+            client._server._session.close()
+
+
 def stop(process: subprocess.Popen[bytes]) -> int:
     """End a server as its user would; returns its exit code."""
     if process.poll() is None:

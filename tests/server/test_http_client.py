@@ -15,7 +15,7 @@ import chromadb
 import httpx
 import numpy as np
 import pytest
-from server_kit import Server, run_server, stop
+from server_kit import Server, client_of, run_server, stop
 
 import vexfs_chroma
 from vexfs_chroma._http_wire import Wire
@@ -93,7 +93,7 @@ def test_the_same_as_chromadbs(kind: str, request: pytest.FixtureRequest) -> Non
     server: Server = request.getfixturevalue(kind)
     told = {}
     for name, make in MAKERS.items():
-        with make(host=server.host, port=server.port) as client:
+        with client_of(make, server) as client:
             told[name] = calls(client)
     for ours, theirs in zip(told["vexfs"], told["chromadb"], strict=True):
         assert ours == theirs
@@ -114,12 +114,10 @@ def test_tokens(tmp_path: Path) -> None:
     config = f'[[auth.tokens]]\nname = "n"\nrole = "write"\nhash = "{hash_token("secret")}"\n'
     with run_server(tmp_path, config=config) as server:
         for make in MAKERS.values():
-            with make(
-                host=server.host, port=server.port, headers={"X-Chroma-Token": "secret"}
-            ) as c:
+            with client_of(make, server, headers={"X-Chroma-Token": "secret"}) as c:
                 assert c.get_or_create_collection("things", embedding_function=None).count() == 0
-            with pytest.raises(Exception, match="token is not valid"):
-                make(host=server.host, port=server.port, headers={"X-Chroma-Token": "guess"})
+        with pytest.raises(Exception, match="token is not valid"):
+            vexfs_chroma.HttpClient(host=server.url, headers={"X-Chroma-Token": "guess"})
         settings = chromadb.Settings(
             chroma_client_auth_provider="chromadb.auth.token_authn.TokenAuthClientProvider",
             chroma_client_auth_credentials="secret",
@@ -199,7 +197,7 @@ def test_tls(tmp_path: Path) -> None:
     with run_server(tmp_path, config=config) as server:
         for make in MAKERS.values():
             settings = chromadb.Settings(chroma_server_ssl_verify=str(certificate))
-            with make(host="localhost", port=server.port, ssl=True, settings=settings) as client:
+            with client_of(make, server, host="localhost", ssl=True, settings=settings) as client:
                 made = client.get_or_create_collection("things", embedding_function=None)
                 made.upsert(ids=["a"], embeddings=[[1, 2]], documents=["x" * 500_000])
                 assert len(made.get()["documents"][0]) == 500_000

@@ -9,7 +9,7 @@ import chromadb
 import numpy as np
 import pytest
 from chromadb import K, Knn, Rrf, Search
-from server_kit import run_server
+from server_kit import client_of, run_server
 
 import vexfs_chroma
 
@@ -52,7 +52,7 @@ def test_search(tmp_path: Path) -> None:
         except NotImplementedError:
             pytest.skip("there is no search yet")
         for make in MAKERS:
-            with make(host=server.host, port=server.port) as client:
+            with client_of(make, server) as client:
                 remote = client.get_collection("things", embedding_function=None)
                 found = remote.search(searches)
                 for key in ("ids", "documents", "metadatas"):
@@ -70,7 +70,7 @@ def test_search(tmp_path: Path) -> None:
 def test_fork(tmp_path: Path) -> None:
     with run_server(tmp_path, "--workers", "2") as server:
         for i, make in enumerate(MAKERS):
-            with make(host=server.host, port=server.port) as client:
+            with client_of(make, server) as client:
                 made = client.create_collection(f"source{i}", embedding_function=None)
                 made.add(ids=["a", "b"], embeddings=[[1, 2], [3, 4]], documents=["x", "y"])
                 forked = made.fork(f"forked{i}")
