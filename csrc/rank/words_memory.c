@@ -37,6 +37,8 @@ struct vex_words_memory {
     size_t n_slots;
     memory_row *rows;
     size_t n_rows, rows_capacity;
+    uint32_t *met; /* terms of the document that is being added */
+    size_t n_met, met_capacity;
     size_t list_bytes;
 };
 
@@ -56,6 +58,7 @@ static void destroy(vex_annex *annex) {
     vex_free(memory->terms);
     vex_free(memory->slots);
     vex_free(memory->rows);
+    vex_free(memory->met);
     pthread_rwlock_destroy(&memory->lock);
     vex_free(memory);
 }
@@ -148,6 +151,9 @@ static vex_status take_token(vex_words_memory *memory, uint32_t row, const vex_t
     VEX_TRY(vex_grow((void **)&t->impacts, &t->impacts_capacity,
                      (t->n / VEX_BLOCK_ROWS + 1) * VEX_MEMORY_IMPACTS, 1));
     memory->list_bytes += t->capacity * sizeof *t->postings + t->impacts_capacity - before;
+    VEX_TRY(vex_grow((void **)&memory->met, &memory->met_capacity, memory->n_met + 1,
+                     sizeof *memory->met));
+    memory->met[memory->n_met++] = (uint32_t)(t - memory->terms);
     t->postings[t->n++] = (vex_word_posting){row, 1};
     return VEX_OK;
 }
@@ -161,21 +167,17 @@ static void cover(uint8_t *impact, bool is_new, uint32_t times, uint8_t code) {
 }
 
 /* With the length of the document known, its words get their impacts. */
-static void take_impacts(vex_words_memory *memory, uint32_t row, const uint8_t *text, size_t len,
-                         uint32_t length) {
+static void take_impacts(vex_words_memory *memory, uint32_t length) {
     const uint8_t code = vex_length_code(length);
-    vex_tokens tokens;
-    vex_tokens_start(&tokens, text, len);
-    while (vex_tokens_next(&tokens)) {
-        const uint64_t hash = vex_hash64(tokens.bytes, tokens.len);
-        term *t =
-            &memory->terms[memory->slots[slot_of(memory, hash, tokens.bytes, tokens.len)] - 1];
+    for (size_t i = 0; i < memory->n_met; i++) {
+        term *t = &memory->terms[memory->met[i]];
         const size_t last = t->n - 1;
         const uint32_t times = t->postings[last].times;
-        cover(t->impacts + last / VEX_BLOCK_ROWS * VEX_MEMORY_IMPACTS,
-              last % VEX_BLOCK_ROWS == 0 && t->postings[last].row == row, times, code);
-        cover(t->all, t->n == 1, times, code);
+        cover(t->impacts + last / VEX_BLOCK_ROWS * VEX_MEMORY_IMPACTS, last % VEX_BLOCK_ROWS == 0,
+              times, code);
+        cover(t->all, last == 0, times, code);
     }
+    memory->n_met = 0;
 }
 
 static vex_status add_row(vex_words_memory *memory, uint32_t row, const vex_payload *payload) {
@@ -194,7 +196,7 @@ static vex_status add_row(vex_words_memory *memory, uint32_t row, const vex_payl
             VEX_TRY(take_token(memory, row, &tokens));
             length += length < UINT32_MAX - 1;
         }
-        take_impacts(memory, row, payload->document, payload->document_len, length);
+        take_impacts(memory, length);
         added.length = length + 1;
         added.documents++;
         added.tokens += length;
