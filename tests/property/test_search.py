@@ -1,11 +1,13 @@
 """Random searches on a collection in every state, beside a model in plain Python.
 
 Numbers are small and exact, and there are few of them, so that scores are often equal: ids and
-scores must be the same to the last bit.  The slow profile runs more than 10,000 searches.
+scores must be the same to the last bit.  Hypothesis looks for small failures; a plain generator
+makes many larger searches: VEXFS_SEARCH_ROUNDS of them (300), from VEXFS_SEARCH_SEED.
 """
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -21,7 +23,9 @@ SEED = 20261130
 DIMENSION = 3
 PAYLOADS = 3  # of one call
 _profile = settings.get_profile(settings._current_profile)
-EXAMPLES = 4000 if _profile.max_examples > 1000 else 40
+EXAMPLES = 1000 if _profile.max_examples > 1000 else 20
+ROUNDS = int(os.environ.get("VEXFS_SEARCH_ROUNDS", "300"))
+ROUNDS_SEED = int(os.environ.get("VEXFS_SEARCH_SEED", str(SEED)))
 
 
 # -- a collection --------------------------------------------------------------------------------
@@ -186,6 +190,10 @@ def test_ids_and_scores_are_those_of_the_model(world, data):
     api, collections = world
     key, collection, model = data.draw(st.sampled_from(collections))
     given_payloads = data.draw(st.lists(payloads(key), min_size=1, max_size=PAYLOADS))
+    check(api, collection, model, given_payloads)
+
+
+def check(api: Any, collection: Any, model: Model, given_payloads: list[Any]) -> None:
     found = api.search_payloads(collection.id, given_payloads)
     for i, payload in enumerate(given_payloads):
         places = [p for p, r in enumerate(model.records) if is_selected(r, payload["filter"])]
@@ -193,3 +201,69 @@ def test_ids_and_scores_are_those_of_the_model(world, data):
         assert found["ids"][i] == [id for id, _ in expected]
         # repr, as NaN differs from itself and -0 does not from 0
         assert list(map(repr, found["scores"][i])) == [repr(score) for _, score in expected]
+
+
+# -- the same from a plain generator ---------------------------------------------------------------
+
+NUMBERS = [0.0, 1.0, -1.0, 0.5, 2.0, 60.0, -0.0, 1e30, 1e-30, float("inf")]
+
+
+def random_leaf(chance: random.Random, key: str) -> dict[str, Any]:
+    kind = chance.randrange(5)
+    if kind == 0:
+        return {"$val": chance.choice(NUMBERS)}
+    knn: dict[str, Any] = {"key": "#embedding", "limit": chance.choice([1, 3, 8, 30, 100])}
+    if kind < 3:
+        knn["query"] = random_vector(chance)
+    else:
+        knn.update(query=random_sparse(chance).to_dict(), key=key)
+    if chance.random() < 0.5:
+        knn["default"] = chance.choice(NUMBERS)
+    if chance.random() < 0.3:
+        knn["return_rank"] = True
+    return {"$knn": knn}
+
+
+def random_rank(chance: random.Random, key: str, depth: int) -> dict[str, Any]:
+    if depth == 0 or chance.random() < 0.2:
+        return random_leaf(chance, key)
+    op = chance.choice(["$sum", "$mul", "$max", "$min", "$sub", "$div", "$abs", "$exp", "$log"])
+    if op in {"$abs", "$exp", "$log"}:
+        return {op: random_rank(chance, key, depth - 1)}
+    if op in {"$sub", "$div"}:
+        parts = [random_rank(chance, key, depth - 1) for _ in range(2)]
+        return {op: dict(zip(("left", "right"), parts, strict=True))}
+    return {op: [random_rank(chance, key, depth - 1) for _ in range(chance.randint(1, 3))]}
+
+
+def random_payload(chance: random.Random, key: str) -> dict[str, Any]:
+    group: dict[str, Any] = {}
+    if chance.random() < 0.4:
+        fields = ["g", "p", "sp", "missing"]
+        order = [chance.choice([*fields, "#score"]) for _ in range(chance.randint(1, 2))]
+        aggregate = {
+            chance.choice(["$min_k", "$max_k"]): {"keys": order, "k": chance.randint(1, 4)}
+        }
+        group = {"keys": chance.sample(fields, chance.randint(1, 2)), "aggregate": aggregate}
+    limit = {"offset": chance.choice([0, 0, 3, 40])}
+    if chance.random() < 0.5:
+        limit["limit"] = chance.randint(1, 60)
+    return {
+        "filter": chance.choice([None, None, {"g": 1}, {"g": {"$ne": "one"}}, {"p": "no"}]),
+        "rank": random_rank(chance, key, 3),
+        "group_by": group,
+        "limit": limit,
+        "select": {"keys": ["#score"]},
+    }
+
+
+def test_many_random_searches(world):
+    api, collections = world
+    chance = random.Random(ROUNDS_SEED)
+    for number in range(ROUNDS):
+        key, collection, model = chance.choice(collections)
+        payload = random_payload(chance, key)
+        try:
+            check(api, collection, model, [payload])
+        except AssertionError as error:
+            raise AssertionError(f"seed {ROUNDS_SEED}, search {number}: {payload}") from error

@@ -156,9 +156,7 @@ def test_files_carry_them_over(tmp_path):
     schema = Schema().create_index(key="s", config=SparseVectorIndexConfig(bm25=True))
     with vexfs_chroma.PersistentClient(tmp_path / "old") as client:
         collection = client.create_collection("abc", schema=schema, embedding_function=None)
-        collection.add(
-            ids=["a", "b"], embeddings=np.eye(2), metadatas=[{"s": A, "n": 1}, {"s": B}]
-        )
+        collection.add(ids=["a", "b"], embeddings=np.eye(2), metadatas=[{"s": A, "n": 1}, {"s": B}])
     vexfs_chroma.export_jsonl(tmp_path / "old", tmp_path / "files")
     vexfs_chroma.import_files(tmp_path / "files", tmp_path / "new")
     with vexfs_chroma.PersistentClient(tmp_path / "new") as client:
