@@ -1,9 +1,9 @@
 # ruff: noqa: E501, RUF001, SIM905 - texts of many scripts, a line each
-"""Full text in plain Python: the tokens of csrc/rank/tokens.h and the scores of csrc/rank/bm25.h.
+"""Full text in plain Python: the tokens of csrc/rank/tokens.h.
 
     python tests/rank/words.py    writes csrc/tests/tokens_golden.h, texts and their tokens
 
-Written from those pages alone, with unicodedata in the place of the engine's tables.
+Written from that page alone, with unicodedata in the place of the engine's tables.
 """
 
 from __future__ import annotations
