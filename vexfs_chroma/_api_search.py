@@ -11,6 +11,8 @@ from typing_extensions import override
 
 from vexfs_chroma import _search
 from vexfs_chroma._api_records import RecordOperations
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ class SearchOperations(RecordOperations):
     ) -> SearchResult:
         return self.search_payloads(collection_id, _search.to_payloads(searches), read_level)
 
+    @observed("search", _described.search)
     def search_payloads(
         self,
         collection_id: UUID,

@@ -128,6 +128,18 @@ def test_operations_are_counted(fresh: pytest.MonkeyPatch) -> None:
     assert sum(_figures.histogram(counters, "query").values()) == 4
 
 
+def test_searches_are_operations(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setenv(_slow.MILLISECONDS, "0")
+    client, collection = filled()
+    search = vexfs_chroma.Search().where(vexfs_chroma.K("group") == SECRET)
+    collection.search(search.rank(vexfs_chroma.Knn(query=[0.5] * 20)).limit(2))
+    counters = _facts.counters()[0]
+    assert counters["op.search.count"] == 1
+    (record,) = [one for one in client.slow_operations() if one["operation"] == "search"]
+    assert record["searches"] == 1
+    assert SECRET not in json.dumps(record)
+
+
 def test_no_count_is_lost_between_threads(fresh: pytest.MonkeyPatch) -> None:
     observer = _observer.observer()
 

@@ -145,3 +145,12 @@ def query(
     with contextlib.suppress(Exception):  # nothing was asked yet
         found["plan"] = msgspec.to_builtins(watched.plan.read())
     return found
+
+
+def search(api: Any, collection_id: UUID, payloads: Any, *_: Any, **__: Any) -> dict[str, Any]:
+    """Of search: filters alone, since rank expressions have values everywhere."""
+    filters = [
+        shape(one["filter"]) for one in payloads if isinstance(one, dict) and "filter" in one
+    ]
+    found = _collection(api, collection_id) | {"searches": len(payloads)}
+    return found | {"where": filters[:4]} if filters else found
