@@ -79,6 +79,15 @@ bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *sn
                                           vfs->clock_ms(vfs) + ms);
 }
 
+void vex_collection_settle_tail(vex_collection *collection) {
+    pthread_mutex_lock(&collection->write_mu);
+    if (vex_collection_ms_to_tail_flush(collection) == 0 &&
+        !vex_collection_has_tail(collection, collection->latest)) {
+        atomic_store(&collection->tail_due_ms, 0);
+    }
+    pthread_mutex_unlock(&collection->write_mu);
+}
+
 bool vex_collection_wants_flush(const vex_collection *collection) {
     const vex_snapshot *latest = collection->latest;
     const vex_memtable *table = active_table(latest);

@@ -123,9 +123,7 @@ static vex_status flush(vex_collection *collection) {
         atomic_store(&collection->flush_wanted, true);
     } else {
         atomic_store(&collection->flush_failures, 0);
-        if (vex_collection_ms_to_tail_flush(collection) == 0) {
-            atomic_store(&collection->tail_due_ms, 0); /* somebody else did it */
-        }
+        vex_collection_settle_tail(collection);
     }
     return status;
 }

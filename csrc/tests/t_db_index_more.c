@@ -297,6 +297,25 @@ TEST(db_index_tail_is_flushed) {
     close_all(db, collection);
 }
 
+/* They came while others were being flushed, which took longer than they were to wait. */
+TEST(db_index_tail_that_came_during_a_flush_is_not_forgotten) {
+    vex_db *db = open_with(test_directory(), (vex_db_options){0});
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    make_centres();
+    insert(collection, 0, 300, VEX_WRITE_ADD);
+    CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS));
+    insert(collection, 300, VEX_TAIL_ROWS, VEX_WRITE_ADD);
+    atomic_store(&collection->tail_due_ms, 1);
+    vex_collection_settle_tail(collection);
+    CHECK(atomic_load(&collection->tail_due_ms) == 1 || info_of(collection).memtable_rows == 0);
+    CHECK_OK(vex_collection_flush(collection));
+    CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS));
+    atomic_store(&collection->tail_due_ms, 1);
+    vex_collection_settle_tail(collection);
+    CHECK_EQ(atomic_load(&collection->tail_due_ms), 0);
+    close_all(db, collection);
+}
+
 /* Rows that only the log has, after a crash: queries see to it. */
 TEST(db_index_tail_is_flushed_for_queries) {
     const char *path = test_directory();
