@@ -1,6 +1,6 @@
 """collection.search(): what is selected and shown, what is refused, and with which text.
 
-What rank expressions are worth is in tests/property/test_search.py.
+What rank expressions are worth is in tests/property/test_search_model.py.
 """
 
 from __future__ import annotations
