@@ -5,6 +5,7 @@ The package ships no tests of its own.
 
 from __future__ import annotations
 
+import operator as op
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from stores import Pair, both, opened, vector
 import vexfs_chroma
 
 COLORS = ["red", "green", "blue"]
+ORDER = {">": op.gt, "<": op.lt, ">=": op.ge, "<=": op.le}
 MMR = VectorStoreQueryMode.MMR
 MMR_OPTIONS: list[dict[str, Any]] = [
     {},
@@ -268,10 +270,22 @@ def test_filter_operators(filled: Pair, key: str, operator: str) -> None:
     values = ["green", "", 7, 7.0, 1, ["red", "blue"], [3, 4, 5], [4.0, 6.0], [], None]
     if key != "at":  # numbers compare by value on us
         values += [3.5, [0.5, 4.0]]
+    if operator in ORDER:  # strings have an order on us: see the next test
+        values = [value for value in values if not isinstance(value, str)]
     for value in values:
         for query in (asked(top=30), VectorStoreQuery(similarity_top_k=30)):
             query.filters = only(key, operator, value)
             both(filled, ids_of, query)
+
+
+@pytest.mark.parametrize("operator", ORDER)
+def test_strings_have_an_order(filled: Pair, operator: str) -> None:
+    query = VectorStoreQuery(similarity_top_k=30, filters=only("color", operator, "green"))
+    with pytest.raises(ValueError, match="Expected operand value to be an int or a float"):
+        ids_of(filled.theirs, query)
+    order = ORDER[operator]
+    fitting = [node.node_id for node in nodes() if order(node.metadata["color"], "green")]
+    assert sorted(ids_of(filled.ours, query)) == fitting
 
 
 @pytest.mark.parametrize("condition", FilterCondition)
