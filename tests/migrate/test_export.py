@@ -11,6 +11,7 @@ import chromadb
 import numpy as np
 import pytest
 from chroma_fixtures import EVERYTHING, unpack
+from chromadb import Schema, SparseVector, SparseVectorIndexConfig
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
 import vexfs_chroma
@@ -155,6 +156,30 @@ def test_export_to_chroma_needs_the_real_one(database: Path, tmp_path: Path) -> 
             export_chroma(database, tmp_path / "out")
     finally:
         vexfs_chroma.uninstall()
+
+
+def test_export_to_chroma_tells_of_sparse_vectors(tmp_path: Path) -> None:
+    """Chroma's local databases cannot have them; everything else is there."""
+    schema = Schema().create_index(key="sparse", config=SparseVectorIndexConfig())
+    sparse = SparseVector(indices=[1, 7], values=[0.5, 2.0])
+    with vexfs_chroma.PersistentClient(tmp_path / "db") as client:
+        words = client.create_collection("words", embedding_function=None, schema=schema)
+        words.add(
+            ids=["a", "b"],
+            embeddings=[[1, 2], [3, 4]],
+            metadatas=[{"sparse": sparse, "kept": 1}, {"kept": 2}],
+        )
+        client.create_collection("other", embedding_function=None).add("c", [[5, 6]])
+    report = export_chroma(tmp_path / "db", tmp_path / "out")
+    assert [(c.name, c.copied, c.incomplete) for c in report.collections] == [
+        ("words", 2, 1),
+        ("other", 1, 0),
+    ]
+    assert not report.ok
+    assert "sparse vectors" in report.collections[0].notes[0]
+    with chromadb.PersistentClient(tmp_path / "out") as client:
+        found = client.get_collection("words", embedding_function=None).get()
+        assert found["metadatas"] == [{"kept": 1}, {"kept": 2}]
 
 
 @pytest.mark.parametrize("export", [*EXPORTS.values(), export_chroma])

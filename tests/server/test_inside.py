@@ -23,6 +23,7 @@ from vexfs_chroma._server._config import load
 from vexfs_chroma._server._connection import Connections
 from vexfs_chroma._server._request import Request, Response
 from vexfs_chroma._server._routes import ROUTES, Route, Router
+from vexfs_chroma._server._run import listen
 
 
 @contextlib.contextmanager
@@ -141,6 +142,17 @@ def test_workers(tmp_path: Path) -> None:
         while any(Path(f"/proc/{pid}").exists() for pid in children):
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+def test_two_servers_of_several_workers_do_not_share_a_port() -> None:
+    config = load(given={"server": {"port": 0}}, environment={})
+    for ours, theirs in ((2, 2), (2, 1), (1, 2)):
+        with contextlib.ExitStack() as stack:
+            first = [stack.enter_context(sock) for sock in listen(config, ours)]
+            taken = first[0].getsockname()[1]
+            again = load(given={"server": {"port": taken}}, environment={})
+            with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1 port"):
+                listen(again, theirs)
 
 
 def workers_of(server: Server) -> list[int]:

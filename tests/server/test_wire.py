@@ -175,6 +175,16 @@ def test_limits(small: Server) -> None:
             {"query_embeddings": [[1] * 9], "n_results": 10},
             {"query_embeddings": [[1, 2]], "where": _nested(6)},
         ],
+        "search": [
+            {"searches": [{"limit": {"limit": 101}}]},
+            {"searches": [{"limit": {"limit": 26}}] * 4},
+            {"searches": [{"rank": {"$abs": {"$knn": {"query": [1, 2], "limit": 101}}}}]},
+            {
+                "searches": [
+                    {"rank": {"$sum": [{"$val": 1}, {"$bm25": {"query": "a", "limit": 101}}]}}
+                ]
+            },
+        ],
         "get": [
             {"where": _nested(6)},
             {"where_document": {"$and": [{"$regex": "x" * 51}]}},
@@ -191,6 +201,17 @@ def test_limits(small: Server) -> None:
     body = {"ids": list("abcdefghij"), "embeddings": [[1] * 8] * 10}
     assert small.call("POST", path + "/add", body).status == 201
     assert small.call("GET", API + "/pre-flight-checks").json["max_batch_size"] == 10
+
+
+def test_431(small: Server) -> None:
+    """The head is limited as documented, in however few pieces it comes."""
+    path = DEFAULT + "/collections"
+    for long in (33_000, 300_000):
+        head = f"GET {path} HTTP/1.1\r\nhost: a\r\nx-long: {'x' * long}\r\n\r\n".encode()
+        assert statuses(small.raw(head)) == [431]
+    assert statuses(small.raw(f"GET /{'x' * 33_000} HTTP/1.1\r\nhost: a\r\n\r\n".encode())) == [431]
+    fine = f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx: {'x' * 30_000}\r\n\r\n"
+    assert statuses(small.raw(fine.encode())) == [200]
 
 
 def _nested(depth: int) -> dict:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from chromadb.api.client import AdminClient, Client
+from chromadb.base_types import SparseVector
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 
@@ -103,6 +104,8 @@ class _Sink:
         self._api, self._id = api, id
         self._home = {"tenant": model.tenant, "database": model.database}
         self._most: int = api.get_max_batch_size()
+        self.incomplete = 0
+        """Records without their sparse vectors, which a local database of Chroma cannot have."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,17 +115,23 @@ class _Sink:
 
     def write(self, page: Page) -> None:
         """Append some records."""
+        metadatas = [self._storable(metadata) for metadata in page.metadatas]
         for first in range(0, len(page.ids), self._most):
             part = slice(first, first + self._most)
             self._api._add(
                 page.ids[part],
                 self._id,
                 list(page.vectors[part]),
-                [metadata or None for metadata in page.metadatas[part]],
+                metadatas[part],
                 page.documents[part],
                 page.uris[part],
                 **self._home,
             )
+
+    def _storable(self, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+        kept = {k: v for k, v in (metadata or {}).items() if not isinstance(v, SparseVector)}
+        self.incomplete += len(kept) < len(metadata or {})
+        return kept or None
 
     def count(self) -> int:
         """How many records Chroma counts."""

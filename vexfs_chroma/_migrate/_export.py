@@ -130,6 +130,12 @@ class Job:
                     if self.progress is not None:
                         self.progress(report, report.copied)
             report.counted = sink.count()
+            report.incomplete = getattr(sink, "incomplete", 0)
+            if report.incomplete:
+                report.notes.append(
+                    f"{report.incomplete} records are there without their sparse vectors, which "
+                    "Chroma's local databases cannot store; jsonl and npz keep them"
+                )
         except ChromaError as error:
             report.error = str(error)
 

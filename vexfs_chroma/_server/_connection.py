@@ -39,6 +39,7 @@ _KEPT = frozenset(
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NEVER = float("inf")
 _ONE_WRITE_BYTES = 64 * 1024
+_HEAD_TOO_LARGE = HttpError(431, "InvalidArgumentError", "the head of the request is too large")
 
 
 class Connections:
@@ -90,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         self._closing = False
         self._reset()
-        self._head_bytes = 0
+        self._head_bytes = self._head_length = 0
         self._has_moved = False
         self.deadline = _NEVER
 
@@ -167,23 +168,23 @@ class Connection(asyncio.Protocol):
         if self._in_head and not self._has_moved:  # all of it was head
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
-                self._refuse(
-                    HttpError(431, "InvalidArgumentError", "the head of the request is too large")
-                )
+                self._refuse(_HEAD_TOO_LARGE)
 
     # -- the parser --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request starts."""
         self._reset()
-        self._head_bytes = 0
+        self._head_bytes = self._head_length = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the request line."""
         self._url += url
+        self._head_length += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; most are of no interest."""
+        self._head_length += len(name) + len(value) + 4
         name = name.lower()
         if name in _KEPT:
             self._headers[name] = value
@@ -200,7 +201,11 @@ class Connection(asyncio.Protocol):
         request.started = time.perf_counter()
         request.keep_alive = self._parser.should_keep_alive()
         self._request = request
-        app.open(request)
+        if self._head_length > self._limits.head_bytes:
+            request.keep_alive = False
+            request.refusal = app.failed(request, _HEAD_TOO_LARGE)
+        else:
+            app.open(request)
         if request.refusal is None and b"content-length" in headers:
             self._take_bytes(request, int(headers[b"content-length"]))
         if b"expect" in headers and self._running is None and not self._queue:

@@ -67,3 +67,37 @@ def check_results(queries: int, n_results: int, limits: LimitsSection) -> None:
             f"{queries} queries for {n_results} results each, more than the server's limit of "
             f"{limits.results} results"
         )
+
+
+def check_found(payloads: list[dict[str, Any]], limits: LimitsSection) -> None:
+    """Raise HttpError where searches name more results, or candidates, than are allowed."""
+    named = 0
+    for payload in payloads:
+        limit = payload.get("limit")
+        ends = limit.get("limit") if isinstance(limit, dict) else None
+        named += ends if isinstance(ends, int) else 1
+        named += _candidates(payload.get("rank"))
+    if named > limits.results:
+        raise invalid(
+            f"searches for {named} results and candidates, more than the server's limit of "
+            f"{limits.results} results"
+        )
+
+
+def _candidates(rank: Any) -> int:
+    """What the leaves of a rank expression look for, level by level: it may be of any depth."""
+    found, level = 0, [rank]
+    while level:
+        deeper: list[Any] = []
+        for node in level:
+            if isinstance(node, list):
+                deeper.extend(node)
+            elif isinstance(node, dict):
+                for key, value in node.items():
+                    if key in ("$knn", "$bm25") and isinstance(value, dict):
+                        most = value.get("limit", 16)
+                        found += most if isinstance(most, int) else 0
+                    else:
+                        deeper.append(value)
+        level = deeper
+    return found

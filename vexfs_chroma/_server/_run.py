@@ -14,7 +14,7 @@ import signal
 import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._server import _observing
 from vexfs_chroma._server._app import App
@@ -65,11 +65,13 @@ def listen(config: ServerConfig, n: int = 1) -> list[socket.socket]:
     Raises OSError with what to do about it.
     """
     host, port = config.server.host, config.server.port
+    sockets: list[socket.socket] = []
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sockets: list[socket.socket] = []
+        if n > 1:
+            _refuse_taken(family, kind, protocol, address)
         for _ in range(n if sys.platform == "linux" else 1):
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
@@ -81,10 +83,19 @@ def listen(config: ServerConfig, n: int = 1) -> list[socket.socket]:
             sock.setblocking(False)
             address = sock.getsockname()  # the port, where any would do
     except OSError as error:
+        for sock in sockets:
+            sock.close()
         raise OSError(
             error.errno, f"cannot listen on {host} port {port}: {error.strerror or error}"
         ) from error
     return sockets + [sockets[0].dup() for _ in range(n - len(sockets))]
+
+
+def _refuse_taken(family: int, kind: int, protocol: int, address: Any) -> None:
+    """Raise OSError where somebody listens, also one who would share the port (SO_REUSEPORT)."""
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def url_of(sock: socket.socket, *, tls: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vexfs_chroma._server._limits import check_filters
+from vexfs_chroma._server._limits import check_filters, check_found
 
 if TYPE_CHECKING:
     from vexfs_chroma._server._config import LimitsSection
@@ -35,7 +35,8 @@ class Payload:
 
 
 def search_objects(payloads: list[dict[str, Any]], limits: LimitsSection) -> list[Any]:
-    """One Search for each payload."""
+    """One Search for each payload.  What all may find together is limited."""
+    check_found(payloads, limits)
     for payload in payloads:
         clause = payload.get("filter")
         if clause:
