@@ -44,7 +44,11 @@ class _Threads:
 
     async def run(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+        try:
+            done = loop.run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+        except RuntimeError:  # there are no threads any more: the client is closed, and says so
+            return call(*args, **kwargs)
+        return await done
 
     async def close(self) -> None:
         await asyncio.to_thread(self._pool.shutdown)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from chromadb import AsyncClientAPI, EmbeddingFunction
 from chromadb.api.models.AsyncCollection import AsyncCollection as TheirCollection
-from chromadb.errors import InvalidArgumentError, NotFoundError
+from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 import vexfs_chroma
 from vexfs_chroma import AsyncClient, AsyncCollection, AsyncLocalClient
@@ -128,7 +128,7 @@ def test_closing_waits_and_ends_the_threads(tmp_path: Path) -> None:
         collection = await client.create_collection("closing", embedding_function=None)
         await collection.add(ids=["a"], embeddings=[[1.0]])
         await client.close()
-        with pytest.raises(RuntimeError, match="shutdown"):
+        with pytest.raises(InternalError, match="closed"):
             await collection.count()
 
     asyncio.run(work())
