@@ -156,7 +156,7 @@ class _Acting(User):  # type: ignore[misc]  # Locust has no types
 
     def store(self) -> Any:
         """The collection, for this user."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of user has its own
 
     def wait_time(self) -> float:
         """By the timetable of the actor."""
