@@ -46,7 +46,7 @@ from chromadb.types import Collection as CollectionModel
 from chromadb.types import Database, Tenant
 from typing_extensions import override
 
-from vexfs_chroma import _config, _engine, _options, _records
+from vexfs_chroma import _config, _engine, _expiry, _options, _records
 from vexfs_chroma._api_aggregates import AggregateOperations
 from vexfs_chroma._api_fork import ForkOperations
 from vexfs_chroma._api_index import IndexOperations
@@ -308,6 +308,7 @@ class VexfsAPI(
         check_str("name", name)
         metadata = check_collection_metadata("metadata", metadata)
         check_name("name", name)
+        _expiry.read_expiry(metadata)  # or raise
         complete = _config.build_schema(configuration, schema, metadata)
         return self._create(name, complete, metadata, tenant, database, get_or_create=get_or_create)
 
@@ -346,6 +347,7 @@ class VexfsAPI(
         check_str("name", name)
         metadata = check_collection_metadata("metadata", metadata)
         check_name("name", name)
+        _expiry.read_expiry(metadata)  # or raise
         complete = _config.restored_schema(schema)
         return self._create(name, complete, metadata, tenant, database, get_or_create=False)
 
@@ -430,6 +432,10 @@ class VexfsAPI(
             metadata = check_collection_metadata("new_metadata", new_metadata)
         if new_name is not None:
             check_name("new_name", new_name)
+        expiry = _expiry.read_expiry(metadata)
+        if expiry is not None:
+            with self._using(id) as collection:
+                expiry.refuse_types(collection.engine.metadata_keys().get(expiry.key, 0))
         change_schema: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         if new_configuration is not None:
 
@@ -443,8 +449,8 @@ class VexfsAPI(
             metadata=_records.stored_collection_metadata(metadata),
             change_schema=change_schema,
         )
-        if change_schema is not None:
-            self._reopen(id)  # with the new parameters of its index
+        if change_schema is not None or new_metadata is not None:
+            self._reopen(id)  # with the new parameters of its index, or another expiry
 
     @override
     def _model(
@@ -485,7 +491,8 @@ class VexfsAPI(
                     entry = catalog.find_collection_by_id(id)
                 if entry is None:
                     raise NotFoundError(f"Collection [{id}] does not exist.")
-                found = OpenCollection(database.open_collection(id), entry)
+                engine = _expiry.open_collection(database, id, entry.metadata)
+                found = OpenCollection(engine, entry)
                 self._settle_space(id, found.engine, entry.schema)
                 self._make_room()
                 self._collections[id] = found
@@ -499,7 +506,8 @@ class VexfsAPI(
             if id in self._collections:
                 entry = catalog.find_collection_by_id(id)
                 if entry is not None:
-                    self._collections[id] = OpenCollection(database.open_collection(id), entry)
+                    engine = _expiry.open_collection(database, id, entry.metadata)
+                    self._collections[id] = OpenCollection(engine, entry)
 
     def _make_room(self) -> None:
         """Close collections that were not used lately: each holds file descriptors."""
@@ -541,6 +549,12 @@ class VexfsAPI(
         return None if entry is None else (entry.tenant, entry.database)
 
     # -- maintenance, beyond chromadb's interface ------------------------------------------------
+
+    def expire_records(self, id: UUID) -> int:
+        """Delete the records of a collection that have expired; returns how many."""
+        with self._using(id) as collection:
+            engine = collection.engine
+            return engine.expire() if isinstance(engine, _expiry.ExpiringCollection) else 0
 
     def vacuum(self) -> None:
         """Rewrite every collection of the directory without what was deleted or replaced."""

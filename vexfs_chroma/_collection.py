@@ -36,13 +36,15 @@ from chromadb.api.types import (
 )
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma import _filters, _nested, _options, _plain
+from vexfs_chroma import _expiry, _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
 from vexfs_chroma._reindex import Reindexing
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from chromadb.execution.expression.plan import Search
 
     from vexfs_chroma._api import VexfsAPI
@@ -154,6 +156,8 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         documents: OneOrMany[Document] | None = None,
         images: OneOrMany[Image] | None = None,
         uris: OneOrMany[URI] | None = None,
+        *,
+        ttl: float | timedelta | None = None,
     ) -> None:
         """Add records; those whose id exists are left alone.
 
@@ -165,7 +169,11 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             documents: A text for each record, or None.
             images: Images to compute embeddings from.
             uris: URIs to compute embeddings from, and to keep.
+            ttl: Seconds, or a timedelta, until the records expire.  The collection must have been
+                created with metadata={"vexfs:ttl": key}: it is written as a time under that key.
         """
+        if ttl is not None:
+            metadatas = self._stamped(ids, metadatas, ttl)
         if not self._write_plain("add", ids, embeddings, metadatas, documents, images, uris):
             metadatas = self._stored_metadatas(metadatas)
             super().add(ids, embeddings, metadatas, documents, images, uris)
@@ -178,11 +186,15 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         documents: OneOrMany[Document] | None = None,
         images: OneOrMany[Image] | None = None,
         uris: OneOrMany[URI] | None = None,
+        *,
+        ttl: float | timedelta | None = None,
     ) -> None:
         """Change records; ids that do not exist are ignored.  Takes what add() takes.
 
         What is not given stays; metadata is merged by key.
         """
+        if ttl is not None:
+            metadatas = self._stamped(ids, metadatas, ttl)
         if not self._write_plain("update", ids, embeddings, metadatas, documents, images, uris):
             metadatas = self._stored_metadatas(metadatas)
             super().update(ids, embeddings, metadatas, documents, images, uris)
@@ -195,8 +207,12 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         documents: OneOrMany[Document] | None = None,
         images: OneOrMany[Image] | None = None,
         uris: OneOrMany[URI] | None = None,
+        *,
+        ttl: float | timedelta | None = None,
     ) -> None:
         """Change the records that exist and add the others.  Takes what add() takes."""
+        if ttl is not None:
+            metadatas = self._stamped(ids, metadatas, ttl)
         if not self._write_plain("upsert", ids, embeddings, metadatas, documents, images, uris):
             metadatas = self._stored_metadatas(metadatas)
             super().upsert(ids, embeddings, metadatas, documents, images, uris)
@@ -328,6 +344,11 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             return False
         self._api.write_plain(op, self.id, records, matrix, documents, metadatas)
         return True
+
+    def _stamped(self, ids: Any, metadatas: Any, ttl: object) -> Any:
+        """Metadata that says when the records expire."""
+        n = 1 if isinstance(ids, str) else len(ids)
+        return _expiry.stamped(metadatas, n, ttl, self._model.metadata)
 
     def _stored_metadatas(self, metadatas: Any) -> Any:
         """Metadata as it is stored, for chromadb to check."""
@@ -500,6 +521,14 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         from vexfs_chroma._memory import memory_report
 
         return memory_report(self._api, self.id)
+
+    def expire(self) -> int:
+        """Delete what has expired (see `ttl` of add()), and tell how many records that were.
+
+        Nobody sees expired records before that either, and the background deletes them about once
+        a minute while the collection is in use.
+        """
+        return self._api.expire_records(self.id)
 
     def unload(self) -> None:
         """Give back the memory of everything that can be loaded again: graph, caches, open files.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
 from vexfs_chroma._engine._collection import (
+    KEY_NUMBERS,
     KEY_STRING,
     PLAN_WALK,
     TAIL_ROWS,
@@ -29,6 +30,8 @@ from vexfs_chroma._engine._collection import (
     Usage,
 )
 from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
+from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._ranked import RankedSearch
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -110,6 +113,7 @@ __all__ = [
     "F_TEXT_NOT_ISTARTS",
     "F_TEXT_NOT_STARTS",
     "F_TEXT_STARTS",
+    "KEY_NUMBERS",
     "KEY_STRING",
     "NO_INDEX",
     "PLAN_WALK",
@@ -122,11 +126,13 @@ __all__ = [
     "Copied",
     "Database",
     "Filter",
+    "Handle",
     "IndexCheck",
     "KeyValues",
     "Memory",
     "Plan",
     "PlanCell",
+    "RankedSearch",
     "RawLoss",
     "Rows",
     "Salvage",

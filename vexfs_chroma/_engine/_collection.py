@@ -66,8 +66,8 @@ AGGREGATES: dict[str, int] = {
     "values": lib.VEX_AGGREGATE_VALUES,
     "counts": lib.VEX_AGGREGATE_COUNTS,
 }
-KEY_STRING = 8
-"""Of the types of a key that Collection.metadata_keys() tells (vexfs.h): a string."""
+KEY_NUMBERS, KEY_STRING = 2 | 4, 8
+"""Of the types of a key that Collection.metadata_keys() tells (vexfs.h): numbers, a string."""
 
 TAIL_ROWS: int = lib.VEX_INDEX_TAIL_ROWS
 """The background leaves up to so many rows in memory, outside the graph (vexfs.h)."""

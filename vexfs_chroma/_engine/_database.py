@@ -18,7 +18,7 @@ from vexfs_chroma._engine._wire import as_index
 from vexfs_chroma._errors import ReadOnlyError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DURABILITIES: dict[str, int] = {
     "full": lib.VEX_DURABILITY_FULL,
@@ -127,12 +127,14 @@ class Database:
         with self._handle as db:
             check(lib.vex_collection_create(db, id.bytes, SPACES[space]))
 
-    def open_collection(self, id: uuid.UUID) -> Collection:
-        """A handle on the collection `id`; many may be open at once."""
+    def open_collection(
+        self, id: uuid.UUID, make: Callable[[Handle, Any, object], Collection] = Collection
+    ) -> Collection:
+        """A handle on the collection `id`, made by `make`; many may be open at once."""
         out = ffi.new("vex_collection **")
         with self._handle as db:
             check(lib.vex_collection_open(db, id.bytes, out))
-            return Collection(self._handle, out[0], self)
+            return make(self._handle, out[0], self)
 
     def drop_collection(self, id: uuid.UUID) -> None:
         """Delete the collection `id` and its files."""
