@@ -65,7 +65,7 @@ $(DEPENDENCIES): pyproject.toml setup.py | $(BIN)/python
 # The package is installed, so this adds what the extras name and nothing else.
 $(TEST_DEPENDENCIES): $(DEPENDENCIES)
 	@echo "installing what the tests and checks need"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[test,conformance,server,load]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[test,conformance,server,load,otel]'
 	@touch $@
 
 $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \

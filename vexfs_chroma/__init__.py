@@ -108,6 +108,7 @@ if TYPE_CHECKING:
         import_chroma,
         import_files,
     )
+    from vexfs_chroma._observe._otel import Tracing, start_tracing
     from vexfs_chroma._query_plan import QueryPlan
     from vexfs_chroma._recall import RecallReport
     from vexfs_chroma._stats import (
@@ -194,6 +195,7 @@ __all__ = [
     "StoragePermissionError",
     "StringInvertedIndexConfig",
     "TokenTransportHeader",
+    "Tracing",
     "URIs",
     "UpdateCollectionMetadata",
     "UpdateMetadata",
@@ -215,6 +217,7 @@ __all__ = [
     "install",
     "repair",
     "restore",
+    "start_tracing",
     "stats",
     "uninstall",
 ]
@@ -238,6 +241,7 @@ _LATER = {
         "import_files",
     ),
     "_memory": ("MemoryReport",),
+    "_observe._otel": ("Tracing", "start_tracing"),
     "_query_plan": ("QueryPlan",),
     "_recall": ("RecallReport",),
     "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),

@@ -8,6 +8,7 @@ of many tasks run side by side.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ from chromadb.errors import InvalidArgumentError
 from typing_extensions import Self
 
 from vexfs_chroma._client import EphemeralClient, PersistentClient
+from vexfs_chroma._observe import _trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -44,8 +46,11 @@ class _Threads:
 
     async def run(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
+        work = functools.partial(call, *args, **kwargs)
+        if _trace.tracer is not None:  # spans have the task's as their parent
+            work = functools.partial(contextvars.copy_context().run, work)
         try:
-            done = loop.run_in_executor(self._pool, functools.partial(call, *args, **kwargs))
+            done = loop.run_in_executor(self._pool, work)
         except RuntimeError:  # there are no threads any more: the client is closed, and says so
             return call(*args, **kwargs)
         return await done

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._backup import BackupReport
     from vexfs_chroma._memory import MemoryReport
+    from vexfs_chroma._observe._exporter import MetricsExporter
     from vexfs_chroma._stats import DatabaseStats
 
 _DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
@@ -88,11 +89,24 @@ class LocalClient(Client):
     def metrics_text(self) -> str:
         """What was done and is there, in the text format of Prometheus.
 
-        Counters are those of the process, sizes those of the directory.  Needs prometheus-client.
+        Counters are those of the process, sizes those of the directory.  Needs prometheus-client
+        (the extra `metrics`).
         """
         from vexfs_chroma._observe._prometheus import metrics_text
 
         return metrics_text(self).decode("utf-8")
+
+    def start_metrics_exporter(self, port: int = 9464, host: str = "127.0.0.1") -> MetricsExporter:
+        """Answer `GET /metrics` at `http://HOST:PORT/` with what metrics_text() tells.
+
+        A thread of this process does that until the result is closed; close it before the client.
+        Port 0 is any free one: `exporter.url` tells.  Everybody who reaches the address may ask,
+        so it is this machine's own unless another is given.  Needs prometheus-client (the extra
+        `metrics`); raises OSError where the address cannot be had.
+        """
+        from vexfs_chroma._observe._exporter import MetricsExporter
+
+        return MetricsExporter(self, host, port)
 
     def slow_operations(self) -> list[dict[str, Any]]:
         """The slowest operations of this process, slowest first: what they were about, not values.

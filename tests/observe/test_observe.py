@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -428,3 +430,20 @@ def test_the_dashboard_asks_for_metrics_that_there_are(fresh: pytest.MonkeyPatch
     asked = set(re.findall(r"vexfs_\w+", json.dumps(maker.PANELS)))
     assert len(asked) > 15
     assert asked <= known
+
+
+def test_a_program_answers_prometheus(fresh: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("prometheus_client")
+    client, collection = filled()
+    collection.count()
+    with client.start_metrics_exporter(port=0) as exporter:
+        assert exporter.url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(exporter.url, timeout=10) as answer:
+            assert answer.headers["content-type"].startswith("text/plain")
+            found = samples(answer.read().decode())
+        port = int(exporter.url.split(":")[2].partition("/")[0])
+        with pytest.raises(OSError, match="in use"):
+            client.start_metrics_exporter(port=port)
+    assert found['vexfs_operations_total{operation="count",status="ok"}'] == 1
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(exporter.url, timeout=10)

@@ -1,4 +1,4 @@
-"""vexctl metrics, memory, cache, slow-log, profile, bottlenecks, performance, storage, system."""
+"""vexctl metrics, memory, cache, slow-log, profile, contention, bottlenecks, performance, ..."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import vexfs_chroma
 from vexfs_chroma._cli._app import app
-from vexfs_chroma._observe import _rules
+from vexfs_chroma._observe import _contention, _rules
 
 
 def run(*arguments: Any, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -102,6 +102,113 @@ def test_a_profile_is_of_the_time_it_looks_at(busy: tuple[Server, str], tmp_path
     assert run("performance", "compare", file, other)[0] == 3
 
 
+def test_metrics_are_watched_and_exported(busy: tuple[Server, str], tmp_path: Path) -> None:
+    server, path = busy
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.01):
+            server.call("GET", path + "/count")
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        watch = ("metrics", "watch", "--url", server.url, "--every", 1, "--count", 2)
+        code, out, _ = run(*watch, "--json")
+        looks = [json.loads(line) for line in out.splitlines()]
+        shown = run(*watch)
+    finally:
+        over.set()
+        thread.join()
+    assert (code, len(looks)) == (0, 2)
+    for look in looks:
+        (count,) = look["operations"]  # of this time alone
+        assert (count["operation"], look["rows"], look["processes"]) == ("count", 2, 1)
+        assert count["per_second"] == pytest.approx(count["count"] / look["seconds"])
+    assert shown[0] == 0
+    assert shown[1].count("1 collections, 2 records; 1 processes") == 2
+
+    file = tmp_path / "metrics.prom"
+    assert run("metrics", "export", "--url", server.url, "--output", file)[:2] == (0, "")
+    assert "# TYPE vexfs_operations_total counter\n" in file.read_text()
+    assert list(tmp_path.iterdir()) == [file]
+    code, out, _ = run("metrics", "export", "--url", server.url, "--json")
+    assert (code, json.loads(out)["database"]["rows"]) == (0, 2)
+
+
+def test_what_requests_wait_for(tmp_path: Path) -> None:
+    """All requests that need a thread are counted, with times that add up."""
+    with run_server(tmp_path, "--workers", "2", variables={"VEXFS_SLOW_MS": "off"}) as server:
+        made = server.call("POST", DEFAULT + "/collections", {"name": "things"}).json
+        path = f"{DEFAULT}/collections/{made['id']}"
+        for n in range(20):
+            body = {"ids": [f"{n}"], "embeddings": [[1, 2]]}
+            assert server.call("POST", path + "/add", body).status == 201
+        counters = server.call("GET", "/vexfs/facts").json["counters"]
+        code, out, _ = run("contention", "analyze", "--url", server.url, "--time", 0.7, "--json")
+        shown = run("contention", "analyze", "--url", server.url, "--time", 0.2)
+    assert counters["wait.write.count"] == 21
+    assert 0 < counters["wait.write.cpu_ns"] <= counters["wait.write.wall_ns"]
+    assert (
+        counters["wait.write.wall_ns"]
+        <= counters["http.add.ns"] + (counters["http.create_collection.ns"])
+    )
+    found = json.loads(out)
+    assert code == (1 if found["problems"] else 0)
+    assert "write" not in found["requests"]  # there were none in this time
+    assert found["event_loop_late_ms"] >= 0
+    assert found["processes"] == 2
+    assert "event loop" in shown[1]
+
+
+def test_contention_names_its_figures() -> None:
+    counters = {"loop.checks": 10, "loop.late_ns": 10 * 50_000_000, "engine.wal_syncs": 90}
+    counters |= {"op.add.count": 60, "op.delete.count": 40}
+    for kind, queue, wall, cpu in (("read", 2, 20, 8), ("write", 30, 40, 2)):
+        times = {"queue_ns": queue, "wall_ns": wall, "cpu_ns": cpu}
+        counters |= {f"wait.{kind}.{name}": 100 * ms * 10**6 for name, ms in times.items()}
+        counters[f"wait.{kind}.count"] = 100
+    before = {
+        "processes": [
+            {"pid": 1, "cpu_seconds": 5.0, "run_delay_seconds": 1.0},
+            {"pid": 2, "cpu_seconds": 5.0, "run_delay_seconds": 9.0},
+            {"pid": 3, "cpu_seconds": 0.0, "run_delay_seconds": None},
+        ]
+    }
+    now = {
+        "cpus": 4,
+        "processes": [
+            {"pid": 1, "cpu_seconds": 9.0, "run_delay_seconds": 31.0},
+            {"pid": 2, "cpu_seconds": 5.0, "run_delay_seconds": 1.0},  # threads ended
+            {"pid": 3, "cpu_seconds": 0.0, "run_delay_seconds": None},
+            {"pid": 4, "cpu_seconds": 99.0, "run_delay_seconds": 99.0},  # is new
+        ],
+    }
+    found = _contention.contention(before, now, counters, 10.0)
+    assert found["running_cpus"] == pytest.approx(0.4)
+    assert found["waiting_for_cpus"] == pytest.approx(3.0)
+    assert found["event_loop_late_ms"] == 50
+    write = found["requests"]["write"]
+    assert (write["thread_ms"], write["running_ms"], write["waiting_ms"]) == (30, 2, 38)
+    told = {one.name: one.evidence for one in _contention.problems(found)}
+    assert told == {
+        "threads for requests that write": "30.0 ms in the queue, 43% of their time",
+        "reads that wait": "threads run for 8.0 ms and wait for 12.0, 55% of the time of requests",
+        "writes that wait": (
+            "threads run for 2.0 ms and wait for 38.0, 54% of the time of requests; "
+            "0.90 syncs for each write"
+        ),
+        "processors": (
+            "3.0 threads were ready and had no processor, on average; "
+            "0.4 of 4 processors were busy with the server"
+        ),
+        "the event loop": "its timers are 50 ms late: whatever comes in waits as long",
+    }
+    idle = _contention.contention(now, now, {}, 10.0)
+    assert (idle["requests"], idle["event_loop_late_ms"]) == ({}, None)
+    assert _contention.problems(idle) == []
+
+
 def test_bottlenecks_of_an_idle_server(tmp_path: Path) -> None:
     with run_server(tmp_path) as server:
         url = ("--url", server.url, "--time", "0.2")
@@ -110,7 +217,14 @@ def test_bottlenecks_of_an_idle_server(tmp_path: Path) -> None:
 
 
 def test_where_no_server_is() -> None:
-    for command in (["metrics", "show"], ["profile"], ["bottlenecks", "identify"]):
+    for command in (
+        ["metrics", "show"],
+        ["metrics", "watch"],
+        ["metrics", "export"],
+        ["profile"],
+        ["contention", "analyze"],
+        ["bottlenecks", "identify"],
+    ):
         code, _, err = run(*command, "--url", "http://127.0.0.1:9")
         assert (code, "no server answers at" in err) == (4, True)
     assert run("metrics", "show", "--url", "nonsense")[0] == 2

@@ -7,22 +7,29 @@ import typer
 from vexfs_chroma._cli import (
     _backup,
     _bench,
+    _bottlenecks,
+    _cache,
     _config,
+    _contention,
     _export,
     _import,
     _integrity,
     _load,
-    _observed,
-    _resources,
+    _memory,
+    _metrics,
+    _performance,
+    _profile,
     _serve,
+    _slow_log,
     _stats,
+    _storage,
+    _system,
 )
 from vexfs_chroma._version import __version__
 
 app = typer.Typer(
     name="vexctl",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -33,15 +40,16 @@ app.add_typer(_load.load_app, name="load-test")
 app.add_typer(_load.stress_app, name="stress-test")
 app.add_typer(_load.regression_app, name="regression-test")
 app.add_typer(_config.app, name="config")
-app.add_typer(_observed.metrics_app, name="metrics")
-app.add_typer(_observed.cache_app, name="cache")
-app.add_typer(_observed.memory_app, name="memory")
-app.add_typer(_observed.slow_app, name="slow-log")
-app.add_typer(_observed.bottlenecks_app, name="bottlenecks")
-app.add_typer(_observed.performance_app, name="performance")
-app.add_typer(_resources.storage_app, name="storage")
-app.add_typer(_resources.system_app, name="system")
-app.command("profile")(_observed.profile)
+app.add_typer(_metrics.app, name="metrics")
+app.add_typer(_cache.app, name="cache")
+app.add_typer(_memory.app, name="memory")
+app.add_typer(_slow_log.app, name="slow-log")
+app.add_typer(_bottlenecks.app, name="bottlenecks")
+app.add_typer(_contention.app, name="contention")
+app.add_typer(_performance.app, name="performance")
+app.add_typer(_storage.app, name="storage")
+app.add_typer(_system.app, name="system")
+app.command("profile")(_profile.profile)
 app.command("serve")(_serve.serve)
 app.command("backup")(_backup.backup)
 app.command("restore")(_backup.restore)
@@ -69,7 +77,7 @@ def options(
     """Work on vexfs_chroma databases.
 
     Exit codes: 0 fine; 1 the job was done and found a problem; 2 wrong usage; 3 the job could not
-    be done; 4 the server cannot be reached.
+    be done; 4 the server cannot be reached; 130 interrupted.
     """
 
 

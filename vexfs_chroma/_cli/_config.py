@@ -12,12 +12,19 @@ from vexfs_chroma._cli._exit import err, explained, finish, out
 
 app = typer.Typer(no_args_is_help=True, help="The configuration of the server, vexfs.toml.")
 
+
+def _checked(role: str) -> str:
+    if role not in ("read", "write", "admin"):
+        raise typer.BadParameter("must be read, write or admin", param_hint="--role")
+    return role
+
+
 _FILE = typer.Argument(
     None, metavar="[FILE]", readable=False, help="The file (default ./vexfs.toml, if it exists)."
 )
 _JSON = typer.Option(False, "--json", help="Print a JSON object.")
 _NAME = typer.Argument(..., help="A name for it; logs and /auth/identity show it.")
-_ROLE = typer.Option("write", help="read, write or admin.")
+_ROLE = typer.Option("write", "--role", callback=_checked, help="read, write or admin.")
 
 
 @app.command()
@@ -42,42 +49,49 @@ def _toml(value: Any) -> str:
 
 
 @app.command()
-def validate(file: Path | None = _FILE) -> None:
-    """Check the configuration.  Exit code 1 when something is wrong, which is printed."""
+def validate(file: Path | None = _FILE, as_json: bool = _JSON) -> None:
+    """Check the configuration.  Exit code 1 when something is wrong; all of it is printed."""
     from vexfs_chroma._server._config import ConfigError, load
 
+    problems: list[str] = []
     try:
         load(file)
     except ConfigError as error:
-        err.print(f"vexctl: {error}", markup=False)
-        finish(ok=False)
-    out.print("the configuration is valid")
+        problems = error.problems
+    if as_json:
+        typer.echo(json.dumps({"ok": not problems, "problems": problems}, indent=2))
+    else:
+        for problem in problems:
+            err.print(f"vexctl: {problem}", markup=False)
+        if not problems:
+            out.print("the configuration is valid")
+    finish(ok=not problems)
 
 
 @app.command()
-def token(name: str = _NAME, role: str = _ROLE) -> None:
+def token(name: str = _NAME, role: str = _ROLE, as_json: bool = _JSON) -> None:
     """Make a token: print it, and the entry for vexfs.toml, which has its hash alone."""
     from vexfs_chroma._server._auth import new_token
 
     made, hash = new_token()
     err.print(f"the token, which is not stored anywhere: {made}", markup=False)
-    _entry("tokens", name, hash, role)
+    _entry("tokens", {"name": name, "hash": hash, "role": role}, as_json=as_json)
 
 
 @app.command()
-def password(name: str = _NAME, role: str = _ROLE) -> None:
+def password(name: str = _NAME, role: str = _ROLE, as_json: bool = _JSON) -> None:
     """Ask for a password, and print the entry for vexfs.toml, which has its hash alone."""
     from vexfs_chroma._server._auth import hash_password
 
     given = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    _entry("users", name, hash_password(given), role)
+    entry = {"name": name, "hash": hash_password(given), "role": role}
+    _entry("users", entry, as_json=as_json)
 
 
-def _entry(kind: str, name: str, hash: str, role: str) -> None:
-    for line in (
-        f"[[auth.{kind}]]",
-        f"name = {json.dumps(name)}",
-        f"hash = {json.dumps(hash)}",
-        f"role = {json.dumps(role)}",
-    ):
-        typer.echo(line)
+def _entry(kind: str, entry: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(entry, indent=2))
+        return
+    typer.echo(f"[[auth.{kind}]]")
+    for key, value in entry.items():
+        typer.echo(f"{key} = {json.dumps(value)}")

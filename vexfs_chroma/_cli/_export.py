@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vexfs_chroma._cli._exit import explained, finish
-from vexfs_chroma._cli._shown import CopyProgress, show_report
+from vexfs_chroma._cli._shown import AS_JSON, CopyProgress, show_report
 
 if TYPE_CHECKING:
     from vexfs_chroma._migrate import MigrationReport
@@ -34,11 +34,12 @@ def chroma(
     database: list[str] | None = _DATABASE,
     collection: list[str] | None = _COLLECTION,
     batch: int = _BATCH,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Write a Chroma directory, by chromadb itself."""
     from vexfs_chroma._migrate import export_chroma
 
-    _export(export_chroma, directory, source, tenant, database, collection, batch)
+    _export(export_chroma, directory, source, tenant, database, collection, batch, as_json=as_json)
 
 
 @app.command("jsonl")
@@ -49,11 +50,12 @@ def jsonl(
     database: list[str] | None = _DATABASE,
     collection: list[str] | None = _COLLECTION,
     batch: int = _BATCH,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Write one file per collection, with one JSON object per record."""
     from vexfs_chroma._migrate import export_jsonl
 
-    _export(export_jsonl, directory, source, tenant, database, collection, batch)
+    _export(export_jsonl, directory, source, tenant, database, collection, batch, as_json=as_json)
 
 
 @app.command("npz")
@@ -64,11 +66,12 @@ def npz(
     database: list[str] | None = _DATABASE,
     collection: list[str] | None = _COLLECTION,
     batch: int = _BATCH,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Write one file per collection that numpy reads."""
     from vexfs_chroma._migrate import export_npz
 
-    _export(export_npz, directory, source, tenant, database, collection, batch)
+    _export(export_npz, directory, source, tenant, database, collection, batch, as_json=as_json)
 
 
 @app.command("parquet")
@@ -79,11 +82,12 @@ def parquet(
     database: list[str] | None = _DATABASE,
     collection: list[str] | None = _COLLECTION,
     batch: int = _BATCH,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Write one Parquet file per collection.  Needs pyarrow."""
     from vexfs_chroma._migrate import export_parquet
 
-    _export(export_parquet, directory, source, tenant, database, collection, batch)
+    _export(export_parquet, directory, source, tenant, database, collection, batch, as_json=as_json)
 
 
 def _export(
@@ -94,6 +98,8 @@ def _export(
     databases: list[str] | None,
     collections: list[str] | None,
     batch: int,
+    *,
+    as_json: bool,
 ) -> None:
     with explained():
         with CopyProgress() as progress:
@@ -106,5 +112,5 @@ def _export(
                 batch=batch,
                 progress=progress,
             )
-        show_report(done, "exported")
+        show_report(done, "exported", as_json=as_json)
     finish(ok=done.ok)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from vexfs_chroma._cli._exit import explained, finish
-from vexfs_chroma._cli._shown import CopyProgress, show_report
+from vexfs_chroma._cli._shown import AS_JSON, CopyProgress, show_report
 
 app = typer.Typer(help="Copy data into a vexfs database.", no_args_is_help=True)
 
@@ -51,6 +51,7 @@ def chroma(
     batch: int = _BATCH,
     dry_run: bool = _DRY_RUN,
     report: Path | None = _REPORT,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Copy a directory that Chroma 0.4 to 1.5 wrote, also one that it cannot open any more.
 
@@ -74,7 +75,7 @@ def chroma(
                 report=report,
                 progress=progress,
             )
-        show_report(done, "imported")
+        show_report(done, "imported", as_json=as_json)
     finish(ok=done.ok)
 
 
@@ -89,6 +90,7 @@ def files(
     to: Path = _TO,
     on_conflict: str = _CONFLICT,
     batch: int = _BATCH,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Copy what `vexctl export jsonl`, `npz` or `parquet` wrote."""
     from vexfs_chroma._migrate import import_files
@@ -99,5 +101,5 @@ def files(
             done = import_files(
                 directory, to, on_conflict=on_conflict, batch=batch, progress=progress
             )
-        show_report(done, "imported")
+        show_report(done, "imported", as_json=as_json)
     finish(ok=done.ok)

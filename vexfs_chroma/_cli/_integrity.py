@@ -43,7 +43,12 @@ def check(path: Path = _PATH, deep: bool = _DEEP, json: bool = _JSON) -> None:
     finish(ok=report.ok)
 
 
-def repair(path: Path = _PATH, dry_run: bool = _DRY_RUN, report: Path | None = _REPORT) -> None:
+def repair(
+    path: Path = _PATH,
+    dry_run: bool = _DRY_RUN,
+    report: Path | None = _REPORT,
+    json: bool = _JSON,
+) -> None:
     """Make a damaged database sound again, with all of it that can be read.
 
     Nobody else may use it meanwhile.  Nothing is removed: what is damaged goes to PATH/quarantine.
@@ -54,7 +59,10 @@ def repair(path: Path = _PATH, dry_run: bool = _DRY_RUN, report: Path | None = _
     with explained():
         with _Bar() as bar:
             done = repair(path, dry_run=dry_run, report=report, progress=bar)
-        _show_repair(done)
+        if json:
+            typer.echo(done.to_json())
+        else:
+            _show_repair(done)
     finish(ok=done.ok)
 
 

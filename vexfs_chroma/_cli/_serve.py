@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import typer
@@ -48,10 +47,11 @@ def serve(
         }
         chosen = load(config, {"server": given})
         try:
+            from vexfs_chroma._server._log import set_up
             from vexfs_chroma._server._supervisor import serve as run
         except ImportError as error:
             raise ImportError(
                 f"{error.name} is missing: pip install 'vexfs-chroma[server]'"
             ) from error
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(message)s")
+        set_up(chosen.log)
         run(chosen, lambda url: typer.echo(f"serving {chosen.server.path} at {url}"))

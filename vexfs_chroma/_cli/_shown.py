@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -89,8 +90,14 @@ class StepProgress:
         self._progress.update(self._tasks[step], completed=done, total=total)
 
 
-def show_report(report: MigrationReport, verb: str) -> None:
+AS_JSON = typer.Option(False, "--json", help="Print what came over, and what did not, as JSON.")
+
+
+def show_report(report: MigrationReport, verb: str, *, as_json: bool) -> None:
     """Print what came over, and everything that did not."""
+    if as_json:
+        typer.echo(report.to_json())
+        return
     table = Table("collection", box=None, pad_edge=False)
     for column in ("source", verb, "verified", "no vector", "refused"):
         table.add_column(column, justify="right")
@@ -114,9 +121,8 @@ def show_report(report: MigrationReport, verb: str) -> None:
         out.print(f"damage: {text}", markup=False)
     if len(report.damage) > _MOST_NOTES:
         out.print(f"damage: {len(report.damage) - _MOST_NOTES} more of these")
-    lost = sum(collection.lost for collection in report.collections)
     what = "would be " if report.dry_run else ""
-    out.print(f"{report.copied} of {report.rows} records {what}{verb}, {lost} lost")
+    out.print(f"{report.copied} of {report.rows} records {what}{verb}, {report.lost} lost")
 
 
 def _show_notes(collection: CollectionReport) -> None:

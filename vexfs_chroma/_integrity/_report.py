@@ -118,6 +118,10 @@ class RepairReport:
         """Whether nothing was lost and the database is sound."""
         return not self.lost and (self.after or self.before).ok
 
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False, default=str)
+
 
 class LossLog:
     """Takes losses down: into a report, and as JSON lines into a file."""

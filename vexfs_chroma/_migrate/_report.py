@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,29 @@ class MigrationReport:
     def copied(self) -> int:
         """Records that were copied."""
         return sum(collection.copied for collection in self.collections)
+
+    @property
+    def lost(self) -> int:
+        """Records of the source that are not in the target."""
+        return sum(collection.lost for collection in self.collections)
+
+    def to_json(self) -> str:
+        """All of it as one JSON object."""
+        collections = [
+            asdict(collection) | {"lost": collection.lost, "ok": collection.ok}
+            for collection in self.collections
+        ]
+        return json.dumps(
+            {
+                "ok": self.ok,
+                **asdict(self),
+                "rows": self.rows,
+                "copied": self.copied,
+                "lost": self.lost,
+                "collections": collections,
+            },
+            indent=2,
+        )
 
 
 class ProblemFile:

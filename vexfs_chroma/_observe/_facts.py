@@ -1,7 +1,8 @@
 """Everything that a process, or all processes of a server, can tell about a database.
 
 counters    cells by name, sums over the processes: see _observer
-processes   each: pid, seconds since its start, resident bytes, CPU seconds, open files
+processes   each: pid, seconds since its start, resident bytes, CPU seconds, seconds without a
+            processor, open files
 database    client.stats(): collections, records, files, bytes
 memory      client.memory(), of this process
 """
@@ -58,6 +59,7 @@ def process_facts(pid: int, started: float) -> dict[str, Any]:
         "seconds": max(0.0, time.time() - started),
         "resident_bytes": None,
         "cpu_seconds": None,
+        "run_delay_seconds": None,
         "open_files": None,
     }
     place = Path(f"/proc/{pid}")
@@ -67,8 +69,25 @@ def process_facts(pid: int, started: float) -> dict[str, Any]:
         fields = (place / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
         found["cpu_seconds"] = ticks / os.sysconf("SC_CLK_TCK")
+        found["run_delay_seconds"] = _run_delay(place)
         found["open_files"] = sum(1 for _ in (place / "fd").iterdir())
     return found
+
+
+def _run_delay(place: Path) -> float | None:
+    """How long the threads that a process has were ready and had no processor; Linux tells."""
+    waited = None
+    for task in (place / "task").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that ends meanwhile
+            waited = (waited or 0.0) + int((task / "schedstat").read_text("ascii").split()[1]) / 1e9
+    return waited
+
+
+def usable_cpus() -> int | None:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def kernels() -> str:
@@ -89,6 +108,7 @@ def facts(api: VexfsAPI) -> dict[str, Any]:
         "at": time.time(),
         "version": __version__,
         "simd": kernels(),
+        "cpus": usable_cpus(),
         "counters": values,
         "processes": processes,
         "database": database,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vexfs_chroma._observe import _observer
+from vexfs_chroma._observe import _observer, _waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,3 +107,31 @@ def requests(counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         else:
             entry["statuses"][what] = value
     return found
+
+
+def waits(counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """What requests that had a thread waited for, by whether they only read; milliseconds each."""
+    found = {}
+    for kind in _waits.KINDS:
+        count = counters.get(f"wait.{kind}.count", 0)
+        if count <= 0:
+            continue
+        queue, wall, cpu = (
+            counters.get(f"wait.{kind}.{what}", 0) / count / 1e6 for what in _waits.TIMES
+        )
+        waiting = max(0.0, wall - cpu)
+        found[kind] = {
+            "requests": count,
+            "thread_ms": queue,
+            "running_ms": cpu,
+            "waiting_ms": waiting,
+            "thread_share": queue / (queue + wall) if queue + wall else 0.0,
+            "waiting_share": waiting / (queue + wall) if queue + wall else 0.0,
+        }
+    return found
+
+
+def loop_late_ms(counters: Mapping[str, int]) -> float | None:
+    """How late timers of event loops were, on average; None: none was looked at."""
+    checks = counters.get("loop.checks", 0)
+    return counters.get("loop.late_ns", 0) / checks / 1e6 if checks > 0 else None

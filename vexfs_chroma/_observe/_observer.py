@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _buckets, _engine
-from vexfs_chroma._observe import _cells
+from vexfs_chroma._observe import _cells, _trace
 from vexfs_chroma._observe._slow import SlowLog, threshold_ns
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class Observer:
             values[first + 6] += plan.search_us
             values[first + 7] += plan.fetch_us
             values[first + 8 + int(not by_graph)] += 1
+        if _trace.tracer is not None:
+            _trace.tracer.stages(watched.plan)
 
     def publish(self) -> None:
         """Copy the counters of the engine into the cells; at most every second."""
@@ -173,14 +175,17 @@ def observed(operation: str, describe: Callable[..., dict[str, Any]]) -> Callabl
         def observing(self: Any, *args: Any, **kwargs: Any) -> Any:
             error: BaseException | None = None
             started = time.perf_counter_ns()
+            name = operation or args[0]
+            tracer = _trace.tracer
             try:
+                if tracer is not None:
+                    return tracer.run(name, describe, method, self, args, kwargs)
                 return method(self, *args, **kwargs)
             except BaseException as caught:
                 error = caught
                 raise
             finally:
                 ns = time.perf_counter_ns() - started
-                name = operation or args[0]
                 found = observer()
                 if found.done(name, ns, error):
                     found.slow.note(name, ns, self, error, describe, args, kwargs)

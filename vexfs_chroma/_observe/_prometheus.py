@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from vexfs_chroma._observe import _facts, _figures, _http, _observer
+from vexfs_chroma._observe import _facts, _figures, _http, _observer, _waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -83,6 +83,7 @@ class Collector:
         yield from _operations(counters)
         yield from _of_queries(counters)
         yield from _requests(counters)
+        yield from _of_waits(counters)
         for prefix, table in (("engine", _ENGINE), ("query", _QUERIES)):
             for name, (metric, text) in table.items():
                 yield _counter(metric, text, counters.get(f"{prefix}.{name}", 0))
@@ -182,6 +183,31 @@ def _requests(counters: Mapping[str, int]) -> Iterable[Metric]:
         size.add_metric((route, "sent"), found["sent"])
         times.add_metric((route,), _buckets(found["buckets"]), sum_value=found["ns"] / 1e9)
     return [count, size, times]
+
+
+def _of_waits(counters: Mapping[str, int]) -> Iterable[Metric]:
+    count = CounterMetricFamily(
+        "vexfs_thread_requests", "Requests that had a thread of the server.", labels=("kind",)
+    )
+    seconds = CounterMetricFamily(
+        "vexfs_thread_seconds",
+        "Time of requests: in the queue for a thread, running in it, waiting in it.",
+        labels=("kind", "state"),
+    )
+    for kind in _waits.KINDS:
+        count.add_metric((kind,), counters.get(f"wait.{kind}.count", 0))
+        queue, wall, cpu = (counters.get(f"wait.{kind}.{what}", 0) / 1e9 for what in _waits.TIMES)
+        for state, value in (("queue", queue), ("running", cpu), ("waiting", max(0.0, wall - cpu))):
+            seconds.add_metric((kind, state), value)
+    late = counters.get("loop.late_ns", 0) / 1e9
+    return [
+        count,
+        seconds,
+        _counter(
+            "event_loop_checks", "Timers of event loops looked at.", counters.get("loop.checks", 0)
+        ),
+        _counter("event_loop_late_seconds", "By how much they were late.", late),
+    ]
 
 
 def _database(found: Mapping[str, Any]) -> Iterable[Metric]:

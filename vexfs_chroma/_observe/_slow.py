@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._observe import _cells
+from vexfs_chroma._observe._trace import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ class SlowLog:
                 "pid": os.getpid(),
                 "operation": operation,
                 "ms": round(ns / 1e6, 3),
+                **here.ids(),
                 **describe(api, *args, **kwargs),
             }
             if error is not None:
@@ -107,7 +109,7 @@ class SlowLog:
 
     def add(self, record: Record) -> None:
         """Keep a record, tell the listeners, write it to the log."""
-        volatile = ("at", "pid", "ms", "plan")
+        volatile = ("at", "pid", "ms", "plan", "request_id", "trace_id")
         about = {name: value for name, value in record.items() if name not in volatile}
         key = json.dumps(about, sort_keys=True, default=str)
         with self._lock:

@@ -17,6 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from vexfs_chroma._observe._trace import here
+from vexfs_chroma._observe._waits import WaitCounters
 from vexfs_chroma._server._auth import Authenticator, forbidden
 from vexfs_chroma._server._bodies import decode
 from vexfs_chroma._server._errors import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._server._auth import Principal
     from vexfs_chroma._server._config import ServerConfig
     from vexfs_chroma._server._routes import Resource
+    from vexfs_chroma._server._traces import RequestTracer
 
     Observer = Callable[[Request, Response, float], None]
 
@@ -61,6 +64,9 @@ class App:
 
         Without any, no clock is read.
         """
+        self.tracer: RequestTracer | None = None
+        """Makes a span of every request."""
+        self.waits = WaitCounters()
         self.buffered = 0
         """Bytes of bodies that are being received or wait for their answer."""
         self._threads = _Threads(config.server.threads, config.limits.waiting)
@@ -80,6 +86,8 @@ class App:
 
     def open(self, request: Request) -> None:
         """Find the route; set `refusal` where the body need not be waited for."""
+        if self.tracer is not None:
+            request.span = self.tracer.begin(request)
         try:
             self._open(request)
         except HttpError as error:
@@ -92,7 +100,7 @@ class App:
                 raise HttpError(
                     410, "Unimplemented", "The v1 API is deprecated. Please use /v2 apis"
                 )
-            request.refusal = Response(404, headers=(("chroma-trace-id", new_trace_id()),))
+            request.refusal = Response(404, headers=(("chroma-trace-id", _trace_id(request)),))
             return
         resource, request.values = found
         method = "GET" if request.method == "HEAD" else request.method
@@ -133,7 +141,7 @@ class App:
             )
             return Response(200, headers=headers)
         return Response(
-            405, headers=(("chroma-trace-id", new_trace_id()), ("allow", resource.allow))
+            405, headers=(("chroma-trace-id", _trace_id(request)), ("allow", resource.allow))
         )
 
     def _welcome(self, request: Request, origin: bytes) -> bool:
@@ -213,6 +221,7 @@ class App:
                     spent = time.perf_counter() - begun
                     self._expected[key] = expected + (spent - expected) * 0.25
                     return response
+            request.queued = time.perf_counter_ns()
             return self._threads.submit(self._work, request, loop)
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets an answer)
             return self.failed(request, error)
@@ -226,34 +235,55 @@ class App:
         """The response, in a thread."""
         route = request.route
         assert route is not None
-        begun = time.thread_time()
-        try:
-            if not self._is_known(request):
-                request.principal = self.auth.by_password(request.headers)
-                self._permit(request, request.principal)
-            if route.decoder is not None and request.payload is None:
-                request.payload = decode(route.decoder, request.body)
-            response = self._handle(request)
-        except Exception as error:  # noqa: BLE001
-            return self.failed(request, error)
-        if route.role <= READ:
-            key, spent = _likeness(request), time.thread_time() - begun
+        begun, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        response = self._worked(request)
+        wall_ns, cpu_ns = time.perf_counter_ns() - begun, time.thread_time_ns() - cpu
+        self.waits.worked(
+            writes=route.role > READ,
+            queue_ns=begun - request.queued,
+            wall_ns=wall_ns,
+            cpu_ns=cpu_ns,
+        )
+        if route.role <= READ and response.status < 400:
+            key, spent = _likeness(request), cpu_ns / 1e9
             expected = self._expected.get(key, spent)
             if len(self._expected) >= _KNOWN_MOST:
                 self._expected.clear()
             self._expected[key] = expected + (spent - expected) * 0.25
         return response
 
+    def _worked(self, request: Request) -> Response:
+        route = request.route
+        assert route is not None
+        try:
+            if not self._is_known(request):
+                request.principal = self.auth.by_password(request.headers)
+                self._permit(request, request.principal)
+            if route.decoder is not None and request.payload is None:
+                request.payload = decode(route.decoder, request.body)
+            return self._handle(request)
+        except Exception as error:  # noqa: BLE001
+            return self.failed(request, error)
+
     def _handle(self, request: Request) -> Response:
         route = request.route
         assert route is not None
         if request.principal is not None and request.principal.is_limited and route.is_by_id:
             self._check_home(request)
-        return Response(route.status, route.handler(self, request), route.kind, route.headers)
+        here.request_id = request.id
+        if request.span is None:
+            body = route.handler(self, request)
+        else:
+            with request.span.current():
+                body = route.handler(self, request)
+        return Response(route.status, body, route.kind, route.headers)
 
     def failed(self, request: Request, error: Exception) -> Response:
         """The response to an error."""
-        known, body, trace_id = error_response(error)
+        span = request.span
+        trace_id = None if span is None else span.trace_id
+        known, body, trace_id = error_response(error, request.id, trace_id)
+        request.error = known.name if isinstance(error, HttpError) else type(error).__name__
         return Response(known.status, body, JSON, (("chroma-trace-id", trace_id), *known.headers))
 
     def query_values(self, request: Request) -> dict[str, str]:
@@ -271,6 +301,10 @@ class App:
         seconds = time.perf_counter() - request.started
         for observer in self.observers:
             observer(request, response, seconds)
+
+
+def _trace_id(request: Request) -> str:
+    return new_trace_id() if request.span is None else request.span.trace_id
 
 
 def _parts(path: str) -> list[str]:

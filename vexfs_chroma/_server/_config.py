@@ -12,14 +12,15 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
 from vexfs_chroma._server._auth import Credential, check_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 FILE_NAME = "vexfs.toml"
 _MIB = 2**20
@@ -109,6 +110,28 @@ class CorsSection(msgspec.Struct, frozen=True):
     """Origins whose pages may call the server; "*" for all."""
 
 
+class LogSection(msgspec.Struct, frozen=True):
+    """[log]: what is written to standard error."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: Literal["off", "problems", "all"] = "off"
+    """Requests: none, those that failed or were slow, or all."""
+    sample: float = 1.0
+    """The share of the requests without a problem that `access = "all"` logs."""
+
+
+class OtelSection(msgspec.Struct, frozen=True):
+    """[otel]: traces, by OpenTelemetry."""
+
+    endpoint: str | None = None
+    """A collector that takes OTLP over HTTP; without it there are no traces."""
+    service_name: str | None = None
+    """service.name; without it OTEL_SERVICE_NAME, or vexfs_chroma."""
+    sample: float = 1.0
+    """The share of the traces that begin here; others follow their parent."""
+
+
 class ServerConfig(msgspec.Struct, frozen=True):
     """Everything a server is told."""
 
@@ -118,10 +141,16 @@ class ServerConfig(msgspec.Struct, frozen=True):
     auth: AuthSection = AuthSection()
     tls: TlsSection = TlsSection()
     cors: CorsSection = CorsSection()
+    log: LogSection = LogSection()
+    otel: OtelSection = OtelSection()
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong; the message says where and how."""
+    """The configuration is wrong; the message says where and how, a line for each mistake."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
 
 
 _SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -138,56 +167,114 @@ def load(
 ) -> ServerConfig:
     """The configuration: `given` over the environment over the file over the defaults.
 
-    Without `file` it is ./vexfs.toml, if that exists.  Raises ConfigError.
+    Without `file` it is ./vexfs.toml, if that exists.  Raises ConfigError with all mistakes.
     """
-    merged: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    problems: list[str] = []
     if file is None and Path(FILE_NAME).is_file():
         file = Path(FILE_NAME)
     environment = os.environ if environment is None else environment
-    layers = [] if file is None else [_from_file(file)]
-    layers.append(_from_environment(environment))
-    layers.append(
-        {s: {k: v for k, v in d.items() if v is not None} for s, d in (given or {}).items()}
-    )
+    layers = [
+        {} if file is None else _from_file(file, problems),
+        _from_environment(environment, problems),
+        {s: {k: v for k, v in d.items() if v is not None} for s, d in (given or {}).items()},
+    ]
+    merged: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     for layer in layers:
         for section, values in layer.items():
             merged[section].update(values)
     for key in list(merged["database"]):  # what opens the database reads the variable
         if f"VEXFS_{key}".upper() in environment:
             del merged["database"][key]
-    try:
-        config = msgspec.convert(merged, ServerConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_placed(str(error))) from error
-    _check(config)
+    sections, wrong = _converted(merged, problems)
+    config = ServerConfig(**sections)
+    problems += _mistakes(config, wrong)
+    if problems:
+        raise ConfigError(problems)
     return config
 
 
-def _from_file(file: Path) -> dict[str, dict[str, Any]]:
+def _converted(
+    merged: Mapping[str, Mapping[str, Any]], problems: list[str]
+) -> tuple[dict[str, Any], set[str]]:
+    """The sections, of the right types, and those of them that have a value of a wrong one.
+
+    A wrong value is told among the problems and left at its default.
+    """
+    sections: dict[str, Any] = {}
+    wrong: set[str] = set()
+    for section, kind in _SECTIONS.items():
+        hints, values = get_type_hints(kind), {}
+        for key, value in merged[section].items():
+            if kind is AuthSection and isinstance(value, list):
+                before = len(problems)
+                values[key] = tuple(_credentials(key, value, problems))
+                wrong |= {section} if len(problems) > before else set()
+                continue
+            try:
+                values[key] = msgspec.convert(value, hints[key])
+            except msgspec.ValidationError as error:
+                problems.append(_placed(section, key, str(error)))
+                wrong.add(section)
+        sections[section] = kind(**values)
+    return sections, wrong
+
+
+def _credentials(key: str, entries: list[Any], problems: list[str]) -> Iterator[Credential]:
+    for i, entry in enumerate(entries):
+        found = _credential(f"[[auth.{key}]] number {i + 1}", entry, problems)
+        if found is not None:
+            yield found
+
+
+def _credential(where: str, entry: Any, problems: list[str]) -> Credential | None:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+        return msgspec.convert(entry, Credential)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `$.")
+        field = f" {place.rstrip('`')}" if place else ""
+        problems.append(f"{where}{field}: {what}")
+        return None
+
+
+def _placed(section: str, key: str, text: str) -> str:
+    """What msgspec says about a value, with its place."""
+    what, _, place = text.partition(" - at `$")
+    inner = place.rstrip("`")
+    choices = get_args(get_type_hints(_SECTIONS[section])[key])
+    if what.startswith("Invalid enum value") and choices:
+        what += f"; there are {', '.join(map(str, choices))}"
+    return f"[{section}] {key}{inner}: {what}"
+
+
+def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """What the file says, without what is wrong about it, which is added to the problems."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from error
+        problems.append(f"{file} is not TOML: {error}")
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{file} cannot be read: {error}")
+        return {}
+    found: dict[str, dict[str, Any]] = {}
     for section, values in document.items():
         if section not in _SECTIONS:
-            raise ConfigError(f"{file}: unknown section [{section}]{_nearest(section, _SECTIONS)}")
-        if not isinstance(values, dict):
-            raise ConfigError(f"{file}: {section} is a section: write [{section}]")
-        _check_keys(f"{file}: [{section}]", values, _SECTIONS[section])
+            problems.append(f"{file}: unknown section [{section}]{_nearest(section, _SECTIONS)}")
+        elif not isinstance(values, dict):
+            problems.append(f"{file}: {section} is a section: write [{section}]")
+        else:
+            where = f"{file}: [{section}]"
+            found[section] = _known(where, values, _SECTIONS[section], problems)
     for kind in ("tokens", "users"):
-        for i, entry in enumerate(_entries(document, kind)):
+        for i, entry in enumerate(_entries(found, kind)):
             if isinstance(entry, dict):
-                _check_keys(f"{file}: [[auth.{kind}]] number {i + 1}", entry, Credential)
-    sections: dict[str, dict[str, Any]] = document
-    return sections
+                where = f"{file}: [[auth.{kind}]] number {i + 1}"
+                found["auth"][kind][i] = _known(where, entry, Credential, problems)
+    return found
 
 
 def _entries(document: Mapping[str, Any], kind: str) -> list[Any]:
@@ -195,11 +282,15 @@ def _entries(document: Mapping[str, Any], kind: str) -> list[Any]:
     return entries if isinstance(entries, list) else []
 
 
-def _check_keys(where: str, values: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
-    for key in values:
-        if key not in kind.__struct_fields__:
-            nearest = _nearest(key, kind.__struct_fields__)
-            raise ConfigError(f"{where}: unknown key {key}{nearest}")
+def _known(
+    where: str, values: Mapping[str, Any], kind: type[msgspec.Struct], problems: list[str]
+) -> dict[str, Any]:
+    """The values whose keys are known; about the others there are problems."""
+    fields = kind.__struct_fields__
+    problems += [
+        f"{where}: unknown key {key}{_nearest(key, fields)}" for key in values if key not in fields
+    ]
+    return {key: value for key, value in values.items() if key in fields}
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -217,32 +308,30 @@ def _variables() -> dict[str, tuple[str, str]]:
     }
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    known, found = _variables(), {name: {} for name in _SECTIONS}  # type: dict[str, Any], dict[str, dict[str, Any]]
+def _from_environment(
+    environment: Mapping[str, str], problems: list[str]
+) -> dict[str, dict[str, Any]]:
+    known = _variables()
+    found: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     prefixes = tuple(f"VEXFS_{section.upper()}_" for section in _SECTIONS)
     for variable, text in environment.items():
         if variable in known:
             section, key = known[variable]
-            if section != "database":  # those are read where databases are opened
-                found[section][key] = _typed(variable, text, _SECTIONS[section], key)
+            if section == "database":  # those are read where databases are opened
+                continue
+            try:
+                found[section][key] = _typed(text, _SECTIONS[section], key)
+            except msgspec.ValidationError as error:
+                problems.append(f"{variable}={text!r}: {error}")
         elif variable.startswith(prefixes):
-            raise ConfigError(f"unknown variable {variable}{_nearest(variable, known)}")
+            problems.append(f"unknown variable {variable}{_nearest(variable, known)}")
     return found
 
 
-def _typed(variable: str, text: str, kind: type[msgspec.Struct], key: str) -> Any:
+def _typed(text: str, kind: type[msgspec.Struct], key: str) -> Any:
     hint = get_type_hints(kind)[key]
     value: Any = text.split(",") if hint == tuple[str, ...] else text
-    try:
-        return msgspec.convert(value, hint, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{variable}={text!r}: {error}") from error
-
-
-def _placed(text: str) -> str:
-    what, _, place = text.partition(" - at `$.")
-    section, _, key = place.rstrip("`").partition(".")
-    return f"[{section}] {key}: {what}" if place else what
+    return msgspec.convert(value, hint, strict=False)
 
 
 _LEAST: dict[str, dict[str, float]] = {
@@ -262,41 +351,72 @@ _LEAST: dict[str, dict[str, float]] = {
         "read_seconds": 0.1,
         "idle_seconds": 0.1,
     },
+    "log": {"sample": 0},
+    "otel": {"sample": 0},
 }
 
 
-def _check(config: ServerConfig) -> None:
-    for section, keys in _LEAST.items():
-        for key, least in keys.items():
-            value = getattr(getattr(config, section), key)
-            if not least <= value < 2**53:
-                raise ConfigError(f"[{section}] {key} must be at least {least}, got {value}")
-    if config.server.port > 65535:
-        raise ConfigError(f"[server] port must be at most 65535, got {config.server.port}")
-    if config.limits.buffered_bytes < config.limits.body_bytes:
-        raise ConfigError("[limits] buffered_bytes must not be less than body_bytes")
-    for kind, entries in (("token", config.auth.tokens), ("user", config.auth.users)):
-        names = [entry.name for entry in entries]
-        for entry in entries:
-            if not entry.name or names.count(entry.name) > 1:
-                raise ConfigError(
-                    f"[[auth.{kind}s]] names must be there and differ: {entry.name!r}"
-                )
-            try:
-                check_hash("token" if kind == "token" else "user", entry.hash)
-            except ValueError as error:
-                raise ConfigError(f"[[auth.{kind}s]] {entry.name}: {error}") from error
-    if (config.tls.certificate is None) != (config.tls.key is None):
-        raise ConfigError("[tls] certificate and key go together")
-    if config.tls.client_ca is not None and config.tls.certificate is None:
-        raise ConfigError("[tls] client_ca needs certificate and key")
-    is_open = not config.auth.tokens and not config.auth.users
+_MOST: dict[str, dict[str, float]] = {
+    "server": {"port": 65535},
+    "log": {"sample": 1},
+    "otel": {"sample": 1},
+}
+
+
+def _mistakes(config: ServerConfig, wrong: set[str]) -> Iterator[str]:
+    """Values out of range, and values that do not go together.
+
+    Nothing is concluded from sections that are `wrong` already.
+    """
+    yield from _out_of_range(config)
+    if config.limits.buffered_bytes < config.limits.body_bytes and "limits" not in wrong:
+        yield "[limits] buffered_bytes must not be less than body_bytes"
+    yield from _wrong_credentials(config.auth)
+    if "tls" not in wrong:
+        if (config.tls.certificate is None) != (config.tls.key is None):
+            yield "[tls] certificate and key go together"
+        if config.tls.client_ca is not None and config.tls.certificate is None:
+            yield "[tls] client_ca needs certificate and key"
+    if config.otel.endpoint is not None and not _is_url(config.otel.endpoint):
+        yield f"[otel] endpoint must be http://HOST:PORT or https://..., not {config.otel.endpoint}"
+    is_open = not config.auth.tokens and not config.auth.users and "auth" not in wrong
     if is_open and not config.server.allow_open_network and not _is_loopback(config.server.host):
-        raise ConfigError(
+        yield (
             f"[server] host = {config.server.host!r} is reachable from other machines and nobody "
             "need authenticate; add [[auth.tokens]] (see `vexctl config token`), or set "
             "allow_open_network = true if the network is closed"
         )
+
+
+def _out_of_range(config: ServerConfig) -> Iterator[str]:
+    for section, keys in _LEAST.items():
+        for key, least in keys.items():
+            value = getattr(getattr(config, section), key)
+            most = _MOST.get(section, {}).get(key)
+            if not least <= value < 2**53:
+                yield f"[{section}] {key} must be at least {least:g}, got {value}"
+            elif most is not None and value > most:
+                yield f"[{section}] {key} must be at most {most:g}, got {value}"
+
+
+def _wrong_credentials(auth: AuthSection) -> Iterator[str]:
+    for kind, entries in (("token", auth.tokens), ("user", auth.users)):
+        names = [entry.name for entry in entries]
+        for entry in entries:
+            if not entry.name or names.count(entry.name) > 1:
+                yield f"[[auth.{kind}s]] names must be there and differ: {entry.name!r}"
+            try:
+                check_hash("token" if kind == "token" else "user", entry.hash)
+            except ValueError as error:
+                yield f"[[auth.{kind}s]] {entry.name}: {error}"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
 
 
 def _is_loopback(host: str) -> bool:

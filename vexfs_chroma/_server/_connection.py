@@ -9,6 +9,9 @@ that keeping them costs a request nothing.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import re
 import time
 from collections import deque
 from email.utils import formatdate
@@ -33,12 +36,18 @@ _KEPT = frozenset(
         b"expect",
         b"host",
         b"origin",
+        b"traceparent",
+        b"tracestate",
+        b"user-agent",
         b"x-chroma-token",
+        b"x-request-id",
     }
 )
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NEVER = float("inf")
+_GONE = 499  # what observers are told of requests whose client did not wait, as nginx has it
 _ONE_WRITE_BYTES = 64 * 1024
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _HEAD_TOO_LARGE = HttpError(431, "InvalidArgumentError", "the head of the request is too large")
 
 
@@ -51,7 +60,15 @@ class Connections:
         self.open: set[Connection] = set()
         self.stopping = False
         self.date = b""
+        self._id_prefix = os.urandom(6).hex()
+        self._ids = itertools.count(1)
         self.sweep()
+
+    def request_id(self, given: bytes | None) -> str:
+        """The client's, if it may stand in logs and headers as it is, else a new one."""
+        if given is not None and _SAFE_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{self._id_prefix}-{next(self._ids):x}"
 
     def make(self) -> Connection:
         """A protocol for a new connection."""
@@ -93,6 +110,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._head_bytes = self._head_length = 0
         self._has_moved = False
+        self._client: str | None = None
         self.deadline = _NEVER
 
     def _reset(self) -> None:
@@ -107,6 +125,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self._client = peer[0] if isinstance(peer, tuple) else None
         everybody = self._all.open
         if len(everybody) >= self._limits.connections:
             refused = self._app.failed(
@@ -126,6 +146,8 @@ class Connection(asyncio.Protocol):
             self._forget(request)
         if self._running is not None:
             self._running.abandoned = True
+            if self._app.observers:
+                self._app.finished(self._running, Response(_GONE))
         self._queue.clear()
         self._request = None
 
@@ -199,6 +221,8 @@ class Connection(asyncio.Protocol):
             path = "/" + path.partition("://")[2].partition("/")[2]
         request = Request(self._parser.get_method().decode("ascii"), path, query, headers)
         request.started = time.perf_counter()
+        request.id = self._all.request_id(headers.get(b"x-request-id"))
+        request.client = self._client
         request.keep_alive = self._parser.should_keep_alive()
         self._request = request
         if self._head_length > self._limits.head_bytes:
@@ -329,6 +353,7 @@ class Connection(asyncio.Protocol):
         if request is None or not request.keep_alive:
             head.append(b"connection: close\r\n")
         if request is not None:
+            head.append(f"x-request-id: {request.id}\r\n".encode("ascii"))
             self._add_cors(request, head)
         head.append(b"\r\n")
         if request is not None and request.method == "HEAD":

@@ -87,10 +87,17 @@ def new_trace_id() -> str:
     return os.urandom(16).hex()
 
 
-def error_response(error: BaseException) -> tuple[HttpError, bytes, str]:
-    """The error, its JSON, and its trace id."""
-    trace_id = new_trace_id()
+def error_response(
+    error: BaseException, request_id: str = "", trace_id: str | None = None
+) -> tuple[HttpError, bytes, str]:
+    """The error, its JSON, and its trace id: a new one, unless the request is traced."""
+    trace_id = trace_id or new_trace_id()
     known = as_http(error)
     if known.status == 500 and not isinstance(error, ChromaError | HttpError):
-        logger.error("internal error, trace id %s", trace_id, exc_info=error)
+        fields = {"request_id": request_id, "trace_id": trace_id}
+        logger.error(
+            "an error that nobody expected",
+            exc_info=error,
+            extra={"event": "internal_error", "fields": fields},
+        )
     return known, orjson.dumps({"error": known.name, "message": known.message}), trace_id

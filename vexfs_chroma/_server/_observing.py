@@ -23,10 +23,12 @@ from vexfs_chroma._observe import _cells, _facts, _observer, _slow
 from vexfs_chroma._observe._http import HttpCounters
 from vexfs_chroma._server._auth import forbidden
 from vexfs_chroma._server._errors import HttpError, unavailable
+from vexfs_chroma._server._log import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vexfs_chroma._observe._otel import Tracing
     from vexfs_chroma._server._app import App
     from vexfs_chroma._server._request import Request
 
@@ -79,8 +81,27 @@ def _check_whole(request: Request) -> None:
 
 
 def watch(app: App) -> None:
-    """Count the requests of a server."""
+    """Count the requests of a server, and log them where that is wanted."""
     app.observers.append(HttpCounters(route.name for route in app.router.routes).observe)
+    if app.config.log.access != "off":
+        app.observers.append(AccessLog(app.config.log).observe)
+
+
+def trace(app: App) -> Tracing | None:
+    """Trace the requests of a server, where that is wanted, until what is returned is closed.
+
+    Raises ImportError without the extra `otel`.
+    """
+    config = app.config.otel
+    if config.endpoint is None:
+        return None
+    from vexfs_chroma._observe._otel import start_tracing
+    from vexfs_chroma._server._traces import RequestTracer
+
+    tracing = start_tracing(config.endpoint, service_name=config.service_name, sample=config.sample)
+    app.tracer = RequestTracer(tracing, tls=app.config.tls.certificate is not None)
+    app.observers.append(app.tracer.end)
+    return tracing
 
 
 @contextlib.contextmanager

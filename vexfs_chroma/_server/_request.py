@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vexfs_chroma._server._auth import Principal
     from vexfs_chroma._server._routes import Route
+    from vexfs_chroma._server._traces import RequestSpan
 
 JSON = b"application/json"
 
@@ -17,7 +18,10 @@ class Request:
     __slots__ = (
         "abandoned",
         "body",
+        "client",
+        "error",
         "headers",
+        "id",
         "is_answered",
         "keep_alive",
         "method",
@@ -25,9 +29,11 @@ class Request:
         "payload",
         "principal",
         "query",
+        "queued",
         "refusal",
         "route",
         "size",
+        "span",
         "started",
         "values",
     )
@@ -37,6 +43,10 @@ class Request:
         self.path = path
         self.query = query
         self.headers = headers
+        self.id = ""
+        """X-Request-Id, of the client or made here; the response has it."""
+        self.client: str | None = None
+        """The address that the connection comes from."""
         self.route: Route | None = None
         """What answers it; None where nothing does."""
         self.values: tuple[str, ...] = ()
@@ -49,11 +59,17 @@ class Request:
         """The body, decoded: a struct of _bodies.py."""
         self.refusal: Response | None = None
         """The answer, when it is known before the body is there."""
+        self.error: str | None = None
+        """The class of the error that it was answered with."""
+        self.span: RequestSpan | None = None
+        """Where requests are traced."""
         self.abandoned = False
         """Nobody waits for the answer any more."""
         self.is_answered = False
         """A refused one is, before its body came."""
         self.keep_alive = True
+        self.queued = 0
+        """time.perf_counter_ns() when it began to wait for a thread."""
         self.started = 0.0
         """time.perf_counter() when its headers were there."""
 

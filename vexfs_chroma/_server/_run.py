@@ -16,16 +16,16 @@ import ssl
 import sys
 from typing import TYPE_CHECKING, Any
 
+from vexfs_chroma._server import _log as log
 from vexfs_chroma._server import _observing
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._connection import Connections
+from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vexfs_chroma._server._config import ServerConfig
-
-logger = logging.getLogger("vexfs_chroma.server")
 
 _BACKLOG = 2048
 _SWEEP_SECONDS = 0.5
@@ -49,14 +49,15 @@ def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
         quantization=options.quantization,
         memory_limit=options.memory_limit,
     )
-    app = App(client._server, config)  # type: ignore[arg-type]
-    _observing.watch(app)
-
-    def close() -> None:
-        app.close()
-        client.close()
-
-    return app, close
+    with contextlib.ExitStack() as opened:
+        opened.callback(client.close)
+        app = App(client._server, config)  # type: ignore[arg-type]
+        opened.callback(app.close)
+        _observing.watch(app)
+        tracing = _observing.trace(app)
+        if tracing is not None:
+            opened.callback(tracing.close)
+        return app, opened.pop_all().close
 
 
 def listen(config: ServerConfig, n: int = 1) -> list[socket.socket]:
@@ -123,6 +124,7 @@ def run(
             )
     finally:
         close()
+        log.event(logging.INFO, "stopped")
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -166,12 +168,23 @@ async def _serve(
         await loop.create_server(connections.make, sock=sock, ssl=context, backlog=_BACKLOG)
         for sock in sockets
     ]
+    log.event(
+        logging.INFO,
+        "started",
+        version=__version__,
+        url=url_of(sockets[0], tls=context is not None),
+        path=config.server.path,
+    )
     gc.freeze()  # what the imports made is not looked through again, which takes 50 ms
     started()
     while not stop.is_set():
+        due = loop.time() + _SWEEP_SECONDS
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stop.wait(), _SWEEP_SECONDS)
+            break
+        app.waits.looped(loop.time() - due)
         connections.sweep()
+    log.event(logging.INFO, "stopping", connections=len(connections.open))
     for server in servers:
         server.close()
     connections.stop()
@@ -180,6 +193,6 @@ async def _serve(
         await asyncio.sleep(0.02)
         connections.sweep()
     if connections.open:
-        logger.warning("%d connections were cut off at the end", len(connections.open))
+        log.event(logging.WARNING, "connections_cut_off", connections=len(connections.open))
         connections.abort()
     await asyncio.sleep(0)

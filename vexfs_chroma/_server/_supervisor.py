@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from vexfs_chroma._server import _log as log
 from vexfs_chroma._server import _run
 from vexfs_chroma._server._config import ServerConfig
 from vexfs_chroma._server._observing import shared_counters
@@ -27,8 +28,6 @@ from vexfs_chroma._server._observing import shared_counters
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
-
-logger = logging.getLogger("vexfs_chroma.server")
 
 _YOUNG_SECONDS = 5.0
 _DEATHS_MOST = 5
@@ -91,7 +90,7 @@ class _Worker:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            logger.error("worker %d does not end; it is killed", self.process.pid)  # noqa: TRY400
+            log.event(logging.ERROR, "worker_killed", "it does not end", worker=self.process.pid)
             self.process.kill()
             self.process.wait()
         self.close()
@@ -141,7 +140,13 @@ class _Workers:
         worker.deaths = worker.deaths + 1 if is_young else 1
         if worker.deaths > _DEATHS_MOST:
             raise OSError(f"a worker ended {worker.deaths} times in a row (last: {code})")
-        logger.error("worker %d ended (%s); it is started again", worker.process.pid, code)
+        log.event(
+            logging.ERROR,
+            "worker_ended",
+            "it is started again",
+            worker=worker.process.pid,
+            code=code,
+        )
         self._stop.wait(0.1 * 2**worker.deaths if is_young else 0)
         if not self._stop.is_set():
             worker.close()
@@ -160,8 +165,8 @@ def _work(listening: int, ready: int) -> None:
     """The main function of a worker."""
     import socket
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(message)s")
     config = msgspec.json.decode(sys.stdin.buffer.readline(), type=ServerConfig)
+    log.set_up(config.log)
     sock = socket.socket(fileno=listening)
 
     def started() -> None:

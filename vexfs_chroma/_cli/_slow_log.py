@@ -1,0 +1,53 @@
+"""vexctl slow-log: slow operations of a server, or of a log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from vexfs_chroma._cli._asking import AS_JSON, URL, ask, group
+from vexfs_chroma._cli._exit import explained, out
+
+app = group("Slow operations.")
+
+_LOG = typer.Option(None, "--file", help="A log that VEXFS_SLOW_LOG named, not a server.")
+_LIMIT = typer.Option(20, "--limit", min=1, help="So many of the slowest.")
+
+
+@app.command("analyze")
+def analyze_slow(
+    url: str = URL,
+    file: Path | None = _LOG,
+    limit: int = _LIMIT,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show the slowest operations, each kind of them once, with what took the time."""
+    from vexfs_chroma._observe._slow import slowest_in
+
+    with explained():
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"{file} is no file")
+        found = ask(url, "/vexfs/slow-log") if file is None else slowest_in([file])
+        if as_json:
+            typer.echo(json.dumps(found[:limit], indent=2, default=str))
+            return
+        hidden = ("at", "pid", "operation", "ms", "repeats", "collection", "plan")
+        for one in found[:limit]:
+            about = {name: value for name, value in one.items() if name not in hidden and value}
+            out.print(
+                f"{one['ms']:,.1f} ms  {one['operation']} of {one.get('collection')}, "
+                f"{one.get('repeats', 1)} times: {json.dumps(about, default=str)}",
+                markup=False,
+            )
+            plan = one.get("plan")
+            if plan:
+                out.print(
+                    f"    {plan['why']}: {plan['select_us'] / 1000:.2f} ms selecting, "
+                    f"{plan['search_us'] / 1000:.2f} searching, {plan['fetch_us'] / 1000:.2f} "
+                    f"fetching; {plan['read_rows']:,} rows read of {plan['rows']:,}",
+                    markup=False,
+                )
+        if not found:
+            out.print("nothing was slow")
