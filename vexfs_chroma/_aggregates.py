@@ -13,19 +13,15 @@ from chromadb.api.types import ReadLevel, validate_filter_set
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._api_records import as_count
-from vexfs_chroma._records import HIDDEN_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chromadb.api.types import FilterSet, Where, WhereDocument
 
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._extensions import Extensions
 
 Value = str | int | float | bool
-
-_TYPES = ("bool", "int", "float", "str", "list[bool]", "list[int]", "list[float]", "list[str]")
-_SPARSE, _SPARSE_TYPE = "SparseVector", 1 << len(_TYPES)
 
 
 class ValueCount(NamedTuple):
@@ -53,7 +49,7 @@ class Aggregates(ChromaCollection):
     if TYPE_CHECKING:
 
         @property
-        def _api(self) -> VexfsAPI: ...
+        def _api(self) -> Extensions: ...
         def _read_filters(
             self, where: Any, where_document: Any
         ) -> tuple[FilterSet, tuple[Any, Any]]: ...
@@ -93,9 +89,8 @@ class Aggregates(ChromaCollection):
             where_document: Only of records that meet this filter on documents.
             limit: At most so many, the first.
         """
-        found = self._aggregate("distinct", "values", [key], where, where_document, limit)
-        values: list[Value] = found[key].values
-        return values
+        filters = self._checked_call("distinct", [key], where, where_document)
+        return self._api.distinct_values(self.id, key, *filters, as_count("limit", limit))
 
     def facets(
         self,
@@ -117,10 +112,8 @@ class Aggregates(ChromaCollection):
             limit: At most so many values for each key.
         """
         names = [keys] if isinstance(keys, str) else list(keys)
-        found = self._aggregate("facets", "counts", names, where, where_document, limit)
-        return {
-            key: list(map(ValueCount, about.values, about.counts)) for key, about in found.items()
-        }
+        filters = self._checked_call("facets", names, where, where_document)
+        return self._api.value_counts(self.id, names, *filters, as_count("limit", limit))
 
     def min_max(
         self,
@@ -136,9 +129,8 @@ class Aggregates(ChromaCollection):
             where: Only of records that meet this filter on metadata.
             where_document: Only of records that meet this filter on documents.
         """
-        found = self._aggregate("min_max", "range", [key], where, where_document)
-        ends = found[key].values
-        return (ends[0], ends[1]) if ends else None
+        filters = self._checked_call("min_max", [key], where, where_document)
+        return self._api.value_range(self.id, key, *filters)
 
     def keys(
         self,
@@ -154,30 +146,19 @@ class Aggregates(ChromaCollection):
             where: Only of records that meet this filter on metadata.
             where_document: Only of records that meet this filter on documents.
         """
-        found = self._aggregate("keys", "keys", None, where, where_document)
-        return {
-            key: KeySummary(about.rows, _type_names(about.types))
-            for key, about in sorted(found.items())
-            if about.rows and not key.startswith(HIDDEN_PREFIX)
-        }
+        filters = self._checked_call("keys", [], where, where_document)
+        return self._api.key_summaries(self.id, *filters)
 
-    def _aggregate(
-        self,
-        call: str,
-        kind: str,
-        keys: list[str] | None,
-        where: Any,
-        where_document: Any,
-        limit: int | None = None,
-    ) -> dict[str, Any]:
-        for key in keys or ():
+    def _checked_call(
+        self, call: str, keys: list[str], where: Any, where_document: Any
+    ) -> tuple[Any, Any]:
+        """The filters of a call about these keys."""
+        for key in keys:
             if not isinstance(key, str):
                 raise InvalidArgumentError(
                     f"Expected metadata key to be a str, got {key} in {call}."
                 )
-        filters = self._checked_filters(call, where, where_document)
-        most = as_count("limit", limit)
-        return self._api.aggregate(self.id, kind, keys, *filters, most)
+        return self._checked_filters(call, where, where_document)
 
     def _checked_filters(self, call: str, where: Any, where_document: Any) -> tuple[Any, Any]:
         """The filters for the engine; raises what get() does for them."""
@@ -189,8 +170,3 @@ class Aggregates(ChromaCollection):
         except ValueError as error:
             raise ValueError(f"{error} in {call}.") from error
         return ours
-
-
-def _type_names(types: int) -> tuple[str, ...]:
-    names = [name for bit, name in enumerate(_TYPES) if types >> bit & 1]
-    return (*names, _SPARSE) if types & _SPARSE_TYPE else tuple(names)

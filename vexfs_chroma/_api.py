@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vexfs_chroma._catalog import Removed
+    from vexfs_chroma._memory import MemoryReport
 
 MAX_BATCH_SIZE = 2**20
 """What `get_max_batch_size` answers.  It is advice for callers that split; larger calls work."""
@@ -581,6 +582,12 @@ class VexfsAPI(
             return database.memory(), catalog
         with self._using(id) as collection:
             return collection.engine.memory(), catalog
+
+    def collection_memory(self, id: UUID) -> MemoryReport:
+        """What a collection has in memory, by what it is, and what else the process has."""
+        from vexfs_chroma._memory import memory_report
+
+        return memory_report(self, id)
 
     def storage(self) -> tuple[Catalog, _engine.Database, Path | None, int]:
         """Catalog, engine, directory (None: in memory), and how many collections are kept open."""

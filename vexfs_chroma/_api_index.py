@@ -14,6 +14,13 @@ from vexfs_chroma._api_records import RecordOperations
 if TYPE_CHECKING:
     from uuid import UUID
 
+    import numpy as np
+    from chromadb.api.types import Embeddings, IDs, Where, WhereDocument
+    from numpy.typing import NDArray
+
+    from vexfs_chroma._query_plan import QueryPlan
+    from vexfs_chroma._recall import RecallReport
+
 
 class IndexOperations(RecordOperations):
     """The part of the interface that tells how a collection is stored and indexed."""
@@ -37,11 +44,30 @@ class IndexOperations(RecordOperations):
             op_indexing_progress=(info.rows - left) / info.rows if info.rows else 1.0,
         )
 
-    def takes_text_ranges(self, collection_id: UUID, key: str) -> bool:
-        """Whether a key may be compared with a text by order: it has strings, or nothing yet."""
-        with self._using(collection_id) as collection:
-            types = collection.engine.metadata_keys().get(key, 0)
-        return not types or bool(types & _engine.KEY_STRING)
+    def query_plan(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings | NDArray[np.float32],
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+        *,
+        exact: bool = False,
+    ) -> QueryPlan:
+        """How query_records is answered, which is tried out, for people."""
+        from vexfs_chroma._query_plan import make_query_plan
+
+        plan, info = self.explain_query(
+            collection_id, query_embeddings, ids, n_results, where, where_document, exact=exact
+        )
+        return make_query_plan(plan, info, len(query_embeddings))
+
+    def recall_check(self, collection_id: UUID, n: int, k: int, seed: int) -> RecallReport:
+        """How many of the nearest of n records queries find, compared with exact search."""
+        from vexfs_chroma._recall import check_recall
+
+        return check_recall(self, collection_id, n, k, seed)
 
     def wait_for_index(self, collection_id: UUID, timeout: float | None = None) -> None:
         """Have everything that is written by now in the graph, where one is wanted."""
@@ -49,10 +75,24 @@ class IndexOperations(RecordOperations):
             try:
                 collection.engine.wait_for_index(timeout)
             except TimeoutError:
-                # Other work may go on, if only a look at whether there is any.
-                info = collection.engine.info()
-                if info.rows >= info.index_rows and info.unindexed_rows:
+                if not _is_indexed(collection.engine.info()):
                     raise
+
+    def build_index(self, collection_id: UUID, *, flush: bool) -> bool:
+        """Have the graph built, and tell whether nothing of it is left to do.  Waits for nothing.
+
+        `flush`: have what is in memory in files first, so that the graph gets that, too.
+        """
+        with self._using(collection_id) as collection:
+            try:
+                if flush:
+                    collection.engine.wait_for_index(0)
+                else:
+                    collection.engine.want_index()
+                    collection.engine.wait_idle(0)
+            except TimeoutError:
+                return _is_indexed(collection.engine.info())
+        return True
 
     def collection_stats(self, collection_id: UUID) -> dict[str, Any]:
         """The figures of a collection, as `Collection.stats()` documents them."""
@@ -82,6 +122,11 @@ class IndexOperations(RecordOperations):
                 "stored_bytes": info.stored_metadata_bytes,
             },
         }
+
+
+def _is_indexed(info: _engine.CollectionInfo) -> bool:
+    """Whether the graph is done although other work goes on, if only a look for any."""
+    return info.rows < info.index_rows or not info.unindexed_rows
 
 
 def _left_to_index(info: _engine.CollectionInfo) -> int:

@@ -6,7 +6,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from chromadb.api.types import GetResult
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _records
@@ -16,6 +15,10 @@ from vexfs_chroma._observe._observer import observed
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from chromadb.api.types import GetResult
+
+    from vexfs_chroma import _engine
 
 INSERTION = "#insertion"
 """What to order by for the order of insertion; no metadata key begins like that."""
@@ -72,7 +75,6 @@ def _read_token(token: Any) -> Order:
 class PageOperations(RecordOperations):
     """The part of the interface that gives records in an order."""
 
-    @observed("get", _described.get_ordered)
     def get_ordered(
         self,
         collection_id: UUID,
@@ -85,6 +87,24 @@ class PageOperations(RecordOperations):
         offset: int | None,
     ) -> tuple[GetResult, str | None]:
         """_get in an order, and the token of the next page; None when there is none."""
+        rows, token = self.ordered_rows(
+            collection_id, ids, where, where_document, include, order, limit, offset
+        )
+        return get_result(rows, include), token
+
+    @observed("get", _described.get_ordered)
+    def ordered_rows(
+        self,
+        collection_id: UUID,
+        ids: Any,
+        where: Any,
+        where_document: Any,
+        include: Any,
+        order: Order,
+        limit: int | None,
+        offset: int | None,
+    ) -> tuple[_engine.Rows, str | None]:
+        """get_ordered with arrays of float32."""
         limit, offset = as_count("limit", limit), as_count("offset", offset)
         clause = _clause(where, where_document)
         with self._using(collection_id) as collection:
@@ -106,4 +126,4 @@ class PageOperations(RecordOperations):
             rows.metadatas = _records.visible_metadatas(collection.engine, rows.metadatas)
         more = last is not None and limit is not None and len(rows.ids) == limit
         token = Order(1, order.key, order.descending, last).token() if more else None
-        return get_result(rows, include), token
+        return rows, token

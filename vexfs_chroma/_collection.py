@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from chromadb.execution.expression.plan import Search
+    from typing_extensions import Self
 
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._extensions import Extensions
     from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._query_plan import QueryPlan
 
@@ -65,7 +66,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod
-    def from_chroma(cls, collection: ChromaCollection) -> Collection:
+    def from_chroma(cls, collection: ChromaCollection) -> Self:
         """The same collection, with our methods."""
         made = cls.__new__(cls)
         vars(made).update(vars(collection))
@@ -462,8 +463,6 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
 
         Takes what query() takes; see QueryPlan for what it tells.
         """
-        from vexfs_chroma._query_plan import make_query_plan
-
         _check_exact(exact)
         request = self._validate_and_prepare_query_request(
             query_embeddings=query_embeddings,
@@ -476,7 +475,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             where_document=where_document,
             include=[],
         )
-        plan, info = self._api.explain_query(
+        return self._api.query_plan(
             self.id,
             request["embeddings"],
             request["ids"],
@@ -485,7 +484,6 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             request["where_document"],
             exact=exact,
         )
-        return make_query_plan(plan, info, len(request["embeddings"]))
 
     def stats(self) -> dict[str, Any]:
         """How the collection is stored and indexed: plain numbers, strings and None.
@@ -518,9 +516,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
 
     def memory(self) -> MemoryReport:
         """What the collection has in memory, by what it is, and what else the process has."""
-        from vexfs_chroma._memory import memory_report
-
-        return memory_report(self._api, self.id)
+        return self._api.collection_memory(self.id)
 
     def expire(self) -> int:
         """Delete what has expired (see `ttl` of add()), and tell how many records that were.
@@ -558,7 +554,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         """
         return super().get_indexing_status()
 
-    def fork(self, new_name: str) -> Collection:
+    def fork(self, new_name: str) -> Self:
         """A new collection with the records, metadata, configuration and schema of this one.
 
         Both go their own ways from then on.  They share their files until they are rewritten, so
@@ -569,7 +565,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             new_name: A name that no collection of the database has; else InternalError, as for
                 create_collection.
         """
-        return Collection.from_chroma(super().fork(new_name))
+        return self.from_chroma(super().fork(new_name))
 
     def fork_count(self) -> int:
         """How many forks there are in the line of this collection.
@@ -580,8 +576,8 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         return super().fork_count()
 
     @property
-    def _api(self) -> VexfsAPI:
-        return cast("VexfsAPI", self._client)
+    def _api(self) -> Extensions:
+        return cast("Extensions", self._client)
 
 
 def _check_exact(exact: object) -> None:

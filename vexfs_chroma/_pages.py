@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chromadb.api.types import GetResult, Include, Where, WhereDocument
 
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._extensions import Extensions
 
 
 class Pages(ChromaCollection):
@@ -24,7 +24,7 @@ class Pages(ChromaCollection):
     if TYPE_CHECKING:
 
         @property
-        def _api(self) -> VexfsAPI: ...
+        def _api(self) -> Extensions: ...
         def _nest(self, found: Any) -> None: ...
 
     def iter_batches(

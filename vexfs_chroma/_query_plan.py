@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from vexfs_chroma import _engine
-
-if TYPE_CHECKING:
-    from typing import Literal
 
 _REASONS = {
     "graph": "a walk meets far fewer records than there are",

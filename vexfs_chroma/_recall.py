@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._api_records import RecordOperations
+    from vexfs_chroma._extensions import Extensions
 
 _BLOCK = 1000
 _TIE = 1e-5
@@ -47,11 +48,16 @@ class RecallReport(msgspec.Struct, frozen=True):
         return self.found / self.expected if self.expected else 1.0
 
 
-def check_recall(api: VexfsAPI, id: UUID, n: int, k: int, seed: int) -> RecallReport:
-    """Search for n records of the collection as queries do, and exactly, and compare."""
+def check_arguments(n: object, k: object, seed: object) -> None:
+    """Raise InvalidArgumentError for what no recall check can be made with."""
     for name, value, least in (("n", n, 1), ("k", k, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidArgumentError(f"{name} must be an int of at least {least}, got {value!r}")
+
+
+def check_recall(api: RecordOperations, id: UUID, n: int, k: int, seed: int) -> RecallReport:
+    """Search for n records of the collection as queries do, and exactly, and compare."""
+    check_arguments(n, k, seed)
     queries, searched_for = _sample(api, id, n, seed)
     if not searched_for:
         return RecallReport(0, k, seed, 0, 0, 0, 1.0, 0, "nothing can be found")
@@ -89,7 +95,9 @@ def check_recall(api: VexfsAPI, id: UUID, n: int, k: int, seed: int) -> RecallRe
     )
 
 
-def _sample(api: VexfsAPI, id: UUID, n: int, seed: int) -> tuple[NDArray[np.float32], list[str]]:
+def _sample(
+    api: RecordOperations, id: UUID, n: int, seed: int
+) -> tuple[NDArray[np.float32], list[str]]:
     """Embeddings and ids of n records, or of all; those deleted meanwhile are passed over."""
     rows = api._count(id)
     picked = np.random.default_rng(seed).permutation(rows)[:n]
@@ -108,7 +116,7 @@ class RecallChecks(ChromaCollection):
     if TYPE_CHECKING:
 
         @property
-        def _api(self) -> VexfsAPI: ...
+        def _api(self) -> Extensions: ...
 
     def recall_check(self, n: int = 100, k: int = 10, seed: int = 0) -> RecallReport:
         """How much the graph finds of what there is to find, on records of the collection.
@@ -124,4 +132,5 @@ class RecallChecks(ChromaCollection):
         Raises:
             InvalidArgumentError: n or k is less than 1, or seed less than 0.
         """
-        return check_recall(self._api, self.id, n, k, seed)
+        check_arguments(n, k, seed)
+        return self._api.recall_check(self.id, n, k, seed)

@@ -8,7 +8,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._extensions import Extensions
 
 SPACES = ("l2", "cosine", "ip")
 _LIMITS = {"max_neighbors": (2, 1024), "ef_construction": (1, 65535)}
@@ -34,7 +34,7 @@ class Reindexing(ChromaCollection):
     if TYPE_CHECKING:
 
         @property
-        def _api(self) -> VexfsAPI: ...
+        def _api(self) -> Extensions: ...
 
     def reindex(
         self,
@@ -62,4 +62,4 @@ class Reindexing(ChromaCollection):
         """
         check_parameters(space, max_neighbors=max_neighbors, ef_construction=ef_construction)
         self._api.reindex_collection(self.id, space, max_neighbors, ef_construction)
-        self._model = self._api.get_collection_by_id(self.id, self.tenant, self.database)
+        self._model = self._client.get_collection_by_id(self.id, self.tenant, self.database)
