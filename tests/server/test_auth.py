@@ -38,6 +38,17 @@ BODIES: dict[str, Any] = {
     "fork_collection": {"new_name": "forked"},
     "attach_function": {"name": "n", "function_id": "f", "output_collection": "o"},
     "detach_function": {},
+    "count_matching": {},
+    "distinct": {"key": "n"},
+    "facets": {"keys": ["n"]},
+    "min_max": {"key": "n"},
+    "metadata_keys": {},
+    "get_ordered": {},
+    "query_exactly": {"query_embeddings": [[1, 2]]},
+    "explain": {"query_embeddings": [[1, 2]]},
+    "recall_check": {"n": 1},
+    "reindex": {"space": "ip"},
+    "build_index": {},
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 from server_kit import API, DEFAULT, Server
 from test_auth import BODIES
 
+from vexfs_chroma._api_pages import Order
 from vexfs_chroma._server import _openapi
 from vexfs_chroma._server._routes import ROUTES, Route
 
@@ -63,6 +64,26 @@ VALID: dict[str, Any] = {
         "schema": None,
         "get_or_create": True,
     },
+    "count_matching": {"where": {"n": {"$exists": True}}, "where_document": {"$icontains": "O"}},
+    "distinct": {"key": "n", "where": {"n": {"$gte": 1}}, "limit": 5},
+    "facets": {"keys": ["n", "m"], "where_document": {"$contains": "o"}, "limit": 5},
+    "min_max": {"key": "n", "where": {"n": {"$in": [1, 2]}}},
+    "metadata_keys": {"where": {"$or": [{"n": 1}, {"n": {"$ne": 2}}]}},
+    "get_ordered": {
+        "ids": ["a", "b"],
+        "where": {"n": {"$lt": 9}},
+        "limit": 1,
+        "offset": 0,
+        "include": ["embeddings"],
+        "order_by": "n",
+        "descending": True,
+        "after": Order(1, "n", True, b"\x93\x03\xcb?\xf0\x00\x00\x00\x00\x00\x00\x01").token(),
+    },
+    "query_exactly": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "exact": True},
+    "explain": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "where": {"n": 1}},
+    "recall_check": {"n": 2, "k": 3, "seed": 4},
+    "reindex": {"space": "cosine", "max_neighbors": 8, "ef_construction": 50},
+    "build_index": {"flush": False},
     "update_collection": {
         "new_metadata": {"a": None, "b": 1},
         "new_configuration": {"hnsw": {"ef_search": 20}},

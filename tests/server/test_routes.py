@@ -387,6 +387,7 @@ def test_pre_flight_checks(server: Server) -> None:
     assert server.call("GET", API + "/pre-flight-checks").json == {
         "max_batch_size": 2**20,
         "supports_base64_encoding": True,
+        "vexfs_extensions": 1,
     }
 
 

@@ -149,6 +149,89 @@ class SearchRecords(Struct):
     read_level: Literal["index_and_wal", "index_only", "index_and_bounded_wal"] = "index_and_wal"
 
 
+# -- beyond Chroma: .../vexfs/... ----------------------------------------------------------------
+
+
+class CountRecords(Struct):
+    """POST .../vexfs/count and .../vexfs/keys."""
+
+    where: Any = None
+    where_document: Any = None
+
+
+class RangeOfKey(Struct):
+    """POST .../vexfs/min_max."""
+
+    key: str
+    where: Any = None
+    where_document: Any = None
+
+
+class ValuesOfKey(RangeOfKey):
+    """POST .../vexfs/distinct."""
+
+    limit: UInt32 | None = None
+
+
+class CountValues(Struct):
+    """POST .../vexfs/facets."""
+
+    keys: list[str]
+    where: Any = None
+    where_document: Any = None
+    limit: UInt32 | None = None
+
+
+class GetOrdered(GetRecords):
+    """POST .../vexfs/get."""
+
+    order_by: str | None = None
+    descending: bool = False
+    after: str | None = None
+
+
+class QueryExactly(QueryRecords):
+    """POST .../vexfs/query."""
+
+    exact: bool = True
+
+
+class ExplainQuery(Struct):
+    """POST .../vexfs/explain."""
+
+    query_embeddings: QueryEmbeddings
+    n_results: UInt32 = 10
+    ids: list[str] | None = None
+    where: Any = None
+    where_document: Any = None
+    exact: bool = False
+
+
+class CheckRecall(Struct):
+    """POST .../vexfs/recall_check."""
+
+    n: int = 100
+    k: int = 10
+    seed: int = 0
+
+
+class Reindex(Struct):
+    """POST .../vexfs/reindex."""
+
+    space: str | None = None
+    max_neighbors: int | None = None
+    ef_construction: int | None = None
+
+
+class BuildIndex(Struct):
+    """POST .../vexfs/build_index."""
+
+    flush: bool = True
+
+
+# -- what Chroma's server has for its cloud --------------------------------------------------------
+
+
 class AttachFunction(Struct):
     """POST .../functions/attach."""
 

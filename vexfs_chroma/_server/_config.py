@@ -74,6 +74,10 @@ class LimitsSection(msgspec.Struct, frozen=True):
     """Numbers of one embedding."""
     results: int = 1_000_000
     """Records that one query may find: n_results times the queries."""
+    keys: int = 1000
+    """Metadata keys that one request may have counted."""
+    recall_queries: int = 1000
+    """Records that one recall check may search for, each exactly."""
     filter_depth: int = 64
     """Levels of a where clause."""
     regex_chars: int = 8192
@@ -345,6 +349,8 @@ _LEAST: dict[str, dict[str, float]] = {
         "rows": 1,
         "dimension": 1,
         "results": 1,
+        "keys": 1,
+        "recall_queries": 1,
         "filter_depth": 1,
         "regex_chars": 1,
         "request_seconds": 0.1,

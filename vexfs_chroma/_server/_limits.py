@@ -69,6 +69,32 @@ def check_results(queries: int, n_results: int, limits: LimitsSection) -> None:
         )
 
 
+def check_values(keys: int, limit: int | None, limits: LimitsSection) -> int:
+    """How many values of each key to ask the engine for.
+
+    One more than may be found where the request names no limit: see `check_listed`.  Raises
+    HttpError for too many keys, and for a limit that allows more values than the server does.
+    """
+    if keys > limits.keys:
+        raise invalid(f"{keys} metadata keys, more than the server's limit of {limits.keys}")
+    most = limits.results // max(1, keys)
+    if limit is None:
+        return most + 1
+    if limit > most:
+        raise invalid(
+            f"{limit} values for each of {keys} keys, more than the server's limit of "
+            f"{limits.results} results"
+        )
+    return limit
+
+
+def check_listed(keys: int, found: int, limit: int | None, limits: LimitsSection) -> None:
+    """Raise HttpError where a key has more values than one answer may have, and no limit is set."""
+    most = limits.results // max(1, keys)
+    if limit is None and found > most:
+        raise invalid(f"there are more than {most} values of a key; ask for fewer, by limit")
+
+
 def check_found(payloads: list[dict[str, Any]], limits: LimitsSection) -> None:
     """Raise HttpError where searches name more results, or candidates, than are allowed."""
     named = 0

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
+from vexfs_chroma._memory import MemoryReport
+from vexfs_chroma._query_plan import QueryPlan
+from vexfs_chroma._recall import RecallReport
 from vexfs_chroma._server._auth import ROLES
 from vexfs_chroma._version import __version__
 
@@ -40,6 +43,16 @@ def _map(**properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+_VALUE: dict[str, Any] = {"type": ["boolean", "integer", "number", "string"]}
+_MAYBE_COUNT: dict[str, Any] = {"type": ["integer", "null"], "minimum": 0}
+_RECORDS = _map(
+    ids=_list(_STRING),
+    embeddings=_list(_NUMBERS, maybe=True),
+    documents=_list(_MAYBE_STRING, maybe=True),
+    uris=_list(_MAYBE_STRING, maybe=True),
+    metadatas=_list(_MAYBE_OBJECT, maybe=True),
+    include=_list(_STRING),
+)
 _DATABASE = _map(id=_UUID, name=_STRING, tenant=_STRING)
 _COLLECTION = _map(
     id=_UUID,
@@ -60,7 +73,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "Empty": {"type": "object", "maxProperties": 0},
     "Heartbeat": _map(**{"nanosecond heartbeat": {"type": "integer"}}),
     "Health": _map(is_executor_ready={"type": "boolean"}, is_log_client_ready={"type": "boolean"}),
-    "Checklist": _map(max_batch_size=_COUNT, supports_base64_encoding={"type": "boolean"}),
+    "Checklist": _map(
+        max_batch_size=_COUNT,
+        supports_base64_encoding={"type": "boolean"},
+        vexfs_extensions=_COUNT,
+    ),
     "Identity": _map(user_id=_STRING, tenant=_STRING, databases=_list(_STRING)),
     "Tenant": _map(name=_STRING, resource_name=_MAYBE_STRING),
     "Database": _DATABASE,
@@ -75,14 +92,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         num_indexed_ops=_COUNT,
         total_ops=_COUNT,
     ),
-    "Records": _map(
-        ids=_list(_STRING),
-        embeddings=_list(_NUMBERS, maybe=True),
-        documents=_list(_MAYBE_STRING, maybe=True),
-        uris=_list(_MAYBE_STRING, maybe=True),
-        metadatas=_list(_MAYBE_OBJECT, maybe=True),
-        include=_list(_STRING),
-    ),
+    "Records": _RECORDS,
     "Nearest": _map(
         ids=_list(_list(_STRING)),
         embeddings=_list(_list(_NUMBERS), maybe=True),
@@ -100,6 +110,43 @@ ANSWERS: dict[str, dict[str, Any]] = {
         scores=_list(_list({"type": ["number", "null"]}, maybe=True)),
     ),
     "Error": _map(error=_STRING, message=_STRING),
+    # Beyond Chroma.  Values may be null: no JSON has NaN.
+    "Values": _map(values=_list(_VALUE)),
+    "Facets": _map(
+        facets={
+            "type": "object",
+            "additionalProperties": _list(_map(value=_VALUE, records=_COUNT)),
+        }
+    ),
+    "Range": _map(range={**_list(_VALUE, maybe=True), "minItems": 2, "maxItems": 2}),
+    "MetadataKeys": _map(
+        keys={
+            "type": "object",
+            "additionalProperties": _map(records=_COUNT, types=_list(_STRING)),
+        }
+    ),
+    "OrderedRecords": _map(**_RECORDS["properties"], next=_MAYBE_STRING),
+    "CollectionStats": _map(
+        rows=_COUNT,
+        dimension=_MAYBE_COUNT,
+        space={"type": "string", "enum": ["l2", "cosine", "ip"]},
+        disk_bytes=_COUNT,
+        files=_map(vectors=_COUNT, payloads=_COUNT),
+        unflushed=_map(rows=_COUNT, bytes=_COUNT),
+        index=_map(
+            from_rows=_MAYBE_COUNT,
+            indexed_rows=_COUNT,
+            unindexed_rows=_COUNT,
+            bytes=_COUNT,
+            quantization=_MAYBE_STRING,
+            max_neighbors=_COUNT,
+            ef_construction=_COUNT,
+            ef_search=_COUNT,
+        ),
+        documents=_map(raw_bytes=_COUNT, stored_bytes=_COUNT),
+        metadatas=_map(raw_bytes=_COUNT, stored_bytes=_COUNT),
+    ),
+    "Progress": _map(done={"type": "boolean"}),
 }
 _WORDS = {
     400: "The request cannot mean anything",
@@ -129,7 +176,8 @@ _CREATES = {"create_tenant", "create_database", "create_collection", "fork_colle
 
 def document(routes: Sequence[Route]) -> bytes:
     """The document as JSON."""
-    bodies = {route.body for route in routes if route.body is not None}
+    bodies: set[type] = {route.body for route in routes if route.body is not None}
+    bodies |= {MemoryReport, QueryPlan, RecallReport}
     _, schemas = msgspec.json.schema_components(
         sorted(bodies, key=lambda body: body.__name__), ref_template="#/components/schemas/{name}"
     )

@@ -185,6 +185,11 @@ def get(app: App, request: Request) -> bytes:
 
 def query(app: App, request: Request) -> bytes:
     """POST .../query."""
+    return nearest_records(app, request)
+
+
+def nearest_records(app: App, request: Request, *, exact: bool = False) -> bytes:
+    """The answer to a query."""
     body: QueryRecords = request.payload
     id, limits = collection_id(request), app.config.limits
     check_filters(body.where, body.where_document, limits)
@@ -197,7 +202,7 @@ def query(app: App, request: Request) -> bytes:
         app.api._count(id)  # is there such a collection?
         return encode(_nearest({}, [0] * n, include))
     rows = app.api.query_rows(
-        id, queries, body.ids, k, body.where, body.where_document, list(include)
+        id, queries, body.ids, k, body.where, body.where_document, list(include), exact=exact
     )
     found = {
         "ids": rows.ids,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from vexfs_chroma._server import _bodies, _collections, _observing, _openapi, _records, _system
+from vexfs_chroma._server import (
+    _bodies,
+    _collections,
+    _extensions,
+    _observing,
+    _openapi,
+    _records,
+    _system,
+)
 from vexfs_chroma._server._auth import ROLES
 
 if TYPE_CHECKING:
@@ -48,6 +56,8 @@ class Route(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     """Of every answer."""
     decoder: Any = None
+    is_predictable: bool = True
+    """Whether requests that look alike take about as long, so that short ones need no thread."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -82,6 +92,22 @@ def _post(
 
 def _delete(template: str, handler: Handler, role: int) -> Route:
     return Route("DELETE", template, handler.__name__, handler, role, "Empty")
+
+
+def _extension(
+    name: str, handler: Handler, body: type[msgspec.Struct] | None, answer: str, role: int = READ
+) -> Route:
+    """Below a collection, where Chroma has nothing and never will: its routes are words of its own.
+
+    How long they take depends on what they are about.
+    """
+    template = f"{COLLECTION}/vexfs/{name}"
+    made = (
+        _get(template, handler, answer, role)
+        if body is None
+        else _post(template, handler, body, answer, role)
+    )
+    return made._replace(is_predictable=False)
 
 
 def _page(template: str, handler: Handler) -> Route:
@@ -145,6 +171,20 @@ ROUTES: tuple[Route, ...] = (
         _bodies.DetachFunction,
         "Empty",
     ),
+    _extension("count", _extensions.count_matching, _bodies.CountRecords, "count"),
+    _extension("distinct", _extensions.distinct, _bodies.ValuesOfKey, "Values"),
+    _extension("facets", _extensions.facets, _bodies.CountValues, "Facets"),
+    _extension("min_max", _extensions.min_max, _bodies.RangeOfKey, "Range"),
+    _extension("keys", _extensions.metadata_keys, _bodies.CountRecords, "MetadataKeys"),
+    _extension("get", _extensions.get_ordered, _bodies.GetOrdered, "OrderedRecords"),
+    _extension("query", _extensions.query_exactly, _bodies.QueryExactly, "Nearest"),
+    _extension("explain", _extensions.explain, _bodies.ExplainQuery, "QueryPlan"),
+    _extension("recall_check", _extensions.recall_check, _bodies.CheckRecall, "RecallReport"),
+    _extension("stats", _extensions.collection_stats, None, "CollectionStats"),
+    _extension("memory", _extensions.collection_memory, None, "MemoryReport"),
+    _extension("reindex", _extensions.reindex, _bodies.Reindex, "Empty", WRITE),
+    _extension("build_index", _extensions.build_index, _bodies.BuildIndex, "Progress", WRITE),
+    _post(COLLECTION + "/vexfs/unload", _extensions.unload, None, "Empty"),
     _get("/openapi.json", _system.openapi, "", ANYBODY),
     _get("/livez", _observing.livez, "", ANYBODY),
     _get("/readyz", _observing.readyz, "", ANYBODY),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 API_VERSION = "1.0.0"
 """What Chroma's server answers; clients compare it."""
 
+EXTENSIONS = 1
+"""Which routes there are below a collection's `vexfs/`; Chroma's server says nothing of them."""
+
 
 def heartbeat(app: App, request: Request) -> bytes:
     """GET /heartbeat."""
@@ -32,9 +35,15 @@ def healthcheck(app: App, request: Request) -> bytes:
 
 
 def pre_flight_checks(app: App, request: Request) -> bytes:
-    """GET /pre-flight-checks."""
+    """GET /pre-flight-checks, where Chroma's clients ask what a server can do."""
     most = min(app.api.get_max_batch_size(), app.config.limits.rows)
-    return orjson.dumps({"max_batch_size": most, "supports_base64_encoding": True})
+    return orjson.dumps(
+        {
+            "max_batch_size": most,
+            "supports_base64_encoding": True,
+            "vexfs_extensions": EXTENSIONS,
+        }
+    )
 
 
 def identity(app: App, request: Request) -> bytes:
