@@ -82,6 +82,7 @@ from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
     ForeignDatabaseError,
+    NotOfferedError,
     ReadOnlyError,
     StorageFullError,
     StoragePermissionError,
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._observe._otel import Tracing, start_tracing
     from vexfs_chroma._query_plan import QueryPlan
     from vexfs_chroma._recall import RecallReport
+    from vexfs_chroma._remote_client import RemoteClient, RemoteCollection
     from vexfs_chroma._stats import (
         CollectionStats,
         DatabaseStats,
@@ -172,6 +174,7 @@ __all__ = [
     "Metadata",
     "Metadatas",
     "MigrationReport",
+    "NotOfferedError",
     "PersistentClient",
     "ProcessStats",
     "QueryPlan",
@@ -179,6 +182,8 @@ __all__ = [
     "ReadLevel",
     "ReadOnlyError",
     "RecallReport",
+    "RemoteClient",
+    "RemoteCollection",
     "RepairReport",
     "Rrf",
     "RustClient",
@@ -244,6 +249,7 @@ _LATER = {
     "_observe._otel": ("Tracing", "start_tracing"),
     "_query_plan": ("QueryPlan",),
     "_recall": ("RecallReport",),
+    "_remote_client": ("RemoteClient", "RemoteCollection"),
     "_stats": ("CollectionStats", "DatabaseStats", "DiskUsage", "ProcessStats", "stats"),
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in names}

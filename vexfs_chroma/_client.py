@@ -1,7 +1,7 @@
 """Our client functions: chromadb's, with our engine in the place of its own and our options added.
 
-They give out LocalClient: chromadb's own Client, with some methods more.  HttpClient gives out
-chromadb's Client on connections of ours; AsyncHttpClient and CloudClient are chromadb's, unchanged.
+They give out LocalClient: chromadb's own Client, with some methods more, and HttpClient gives out
+RemoteClient, on connections of ours; AsyncHttpClient and CloudClient are chromadb's, unchanged.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from vexfs_chroma._install import EMBEDDED
 from vexfs_chroma._local_client import LocalClient
 
 if TYPE_CHECKING:
-    from chromadb.api import AdminAPI, ClientAPI
+    from chromadb.api import AdminAPI
 
+    from vexfs_chroma._remote_client import RemoteClient
 
 _ENV_FILE = str(Settings.model_config.get("env_file"))
 _template: tuple[tuple[dict[str, str], tuple[int, ...] | None], Settings] | None = None
@@ -146,19 +147,22 @@ def HttpClient(  # noqa: N802
     settings: Settings | None = None,
     tenant: str = DEFAULT_TENANT,
     database: str = DEFAULT_DATABASE,
-) -> ClientAPI:
-    """A client of a server of Chroma's, or of `vexctl serve`: chromadb's, with faster connections.
+) -> RemoteClient:
+    """A client of `vexctl serve`, or of a server of Chroma's: chromadb's, with faster connections.
+
+    Its collections have the methods of local ones; those that are not Chroma's need a server of
+    ours, and raise NotOfferedError where it is Chroma's.
 
     Args:
         host: The name of the server, or its whole URL.
         port: Its port.
         ssl: Whether to connect by TLS.
         headers: Headers to send with every request, as {"X-Chroma-Token": "..."}.
-        settings: Settings of chromadb; host, port and implementation are set in it.
+        settings: Settings of chromadb; a copy of it is used, with host, port and implementation.
         tenant: The tenant to use.
         database: The database to use.
     """
-    settings = _fresh_settings() if settings is None else settings
+    settings = _fresh_settings() if settings is None else copy.copy(settings)
     host, port = str(host), int(port)
     for name, given in (("host", host), ("http_port", port)):
         known = getattr(settings, f"chroma_server_{name}")
@@ -172,8 +176,10 @@ def HttpClient(  # noqa: N802
     settings.chroma_server_host = host
     settings.chroma_server_http_port = port
     settings.chroma_server_ssl_enabled = bool(ssl)
-    settings.chroma_server_headers = headers
-    return ClientCreator(settings=settings, tenant=str(tenant), database=str(database))
+    settings.chroma_server_headers = None if headers is None else dict(headers)
+    from vexfs_chroma._remote_client import RemoteClient
+
+    return RemoteClient(settings=settings, tenant=str(tenant), database=str(database))
 
 
 def AdminClient(settings: Settings | None = None) -> AdminAPI:  # noqa: N802

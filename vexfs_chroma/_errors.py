@@ -8,7 +8,8 @@
      |    +-- StoragePermissionError    the operating system refused access; __cause__ says how
      |    +-- CorruptionError           stored bytes are damaged; the message says which
      +-- InvalidArgumentError
-          +-- ForeignDatabaseError      the directory holds something that is not a vexfs database
+     |    +-- ForeignDatabaseError      the directory holds something that is not a vexfs database
+     +-- NotOfferedError                the server is Chroma's, which has no such call
 
 Over HTTP they carry the name of their parent, so that every Chroma client knows them.
 """
@@ -18,7 +19,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chromadb.errors import InternalError, InvalidArgumentError
+from chromadb.errors import ChromaError, InternalError, InvalidArgumentError
+from overrides import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +48,21 @@ class CorruptionError(InternalError):
 
 class ForeignDatabaseError(InvalidArgumentError):
     """The directory holds something that is not a vexfs database."""
+
+
+class NotOfferedError(ChromaError, NotImplementedError):
+    """The server that is asked is Chroma's own, which does not offer what only ours do."""
+
+    @override
+    def code(self) -> int:
+        """The HTTP status of what a server does not implement."""
+        return 501
+
+    @classmethod
+    @override
+    def name(cls) -> str:
+        """The name of such errors over HTTP."""
+        return "ChromaError"
 
 
 @contextlib.contextmanager

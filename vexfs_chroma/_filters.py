@@ -83,7 +83,8 @@ def read_where(where: Filter, takes_text: Callable[[str], bool]) -> tuple[Filter
         return _joined(where, key, [part[0] for part in parts], [part[1] for part in parts])
     if not isinstance(condition, dict):
         stored = as_stored(condition)
-        return (where, where) if stored is condition else ({key: stored}, {key: stored})
+        both = where if stored is condition else {key: stored}
+        return both, both
     if len(condition) != 1:
         return where, where
     ((operator, operand),) = condition.items()
@@ -116,6 +117,16 @@ def read_where_document(where: Filter) -> tuple[Filter, Filter]:
     if operator in DOCUMENT_TESTS:
         return {"$contains": operand}, where
     return where, where
+
+
+def has_ours(plain: Filter, ours: Filter) -> bool:
+    """Whether a pair that read_where() or read_where_document() gave has a condition of ours."""
+    if plain is ours:
+        return False
+    ((key, parts),) = plain.items()
+    if key not in _LOGICAL or not isinstance(parts, list):
+        return True
+    return any(map(has_ours, parts, ours[key]))
 
 
 def _joined(where: Filter, key: str, plain: list[Filter], ours: list[Filter]) -> tuple[Any, Any]:

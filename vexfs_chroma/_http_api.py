@@ -15,8 +15,10 @@ import httpx
 import orjson
 from chromadb.api.base_http_client import BaseHTTPClient
 from chromadb.api.fastapi import FastAPI
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.api.types import (
     Embeddings,
+    GetResult,
     IDs,
     Include,
     IncludeMetadataDocumentsDistances,
@@ -26,30 +28,44 @@ from chromadb.api.types import (
     deserialize_metadata,
 )
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
+from chromadb.errors import ChromaError
 from typing_extensions import override
 
 from vexfs_chroma._http_wire import Answer, Wire
+from vexfs_chroma._remote import not_offered
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    import numpy as np
     from chromadb.config import System
+    from numpy.typing import NDArray
 
 
 class HttpAPI(FastAPI):
     """A server of Chroma's, as chromadb's `ServerAPI`."""
 
     def __init__(self, system: System) -> None:
-        super().__init__(system)
-        verify = system.settings.chroma_server_ssl_verify
         self._wire: Wire | None = None
-        if not _has_proxy(self._api_url):
-            context = None
-            if self._api_url.startswith("https"):
-                context = httpx.create_ssl_context(verify=True if verify is None else verify)
-            self._wire = Wire(
-                self._api_url, dict(self._session.headers), context, self.keepalive_secs
-            )
+        self._offers_extensions = False
+        try:
+            super().__init__(system)
+            if not _has_proxy(self._api_url):
+                self._wire = self._connections(system.settings.chroma_server_ssl_verify)
+        except BaseException:
+            # chromadb has put the System into its cache already, where nobody would stop it.
+            if hasattr(self, "_session"):
+                self._session.close()
+            shared = SharedSystemClient._identifier_to_system
+            for identifier in [name for name, known in shared.items() if known is system]:
+                del shared[identifier]
+            raise
+
+    def _connections(self, verify: bool | str | None) -> Wire:
+        context = None
+        if self._api_url.startswith("https"):
+            context = httpx.create_ssl_context(verify=True if verify is None else verify)
+        return Wire(self._api_url, dict(self._session.headers), context, self.keepalive_secs)
 
     @override
     def stop(self) -> None:
@@ -89,47 +105,104 @@ class HttpAPI(FastAPI):
         tenant: str = DEFAULT_TENANT,
         database: str = DEFAULT_DATABASE,
     ) -> QueryResult:
-        if self._wire is None:
-            return super()._query(
-                collection_id,
-                query_embeddings,
-                ids,
-                n_results,
-                where,
-                where_document,
-                include,
-                tenant,
-                database,
-            )
-        text = self._send(
-            "POST",
-            f"/tenants/{tenant}/databases/{database}/collections/{collection_id}/query",
-            {
-                "ids": ids,
-                "query_embeddings": query_embeddings,
-                "n_results": n_results,
-                "where": where,
-                "where_document": where_document,
-                "include": [name for name in include if name != "data"],
-            },
+        return self.query_records(
+            collection_id,
+            query_embeddings,
+            ids,
+            n_results,
+            where,
+            where_document,
+            include,
+            tenant,
+            database,
         )
-        found = orjson.loads(text)
-        metadatas = found.get("metadatas")
-        if metadatas is not None and b'"#type"' in text:  # sparse vectors
-            metadatas = [
-                part and [m if m is None else deserialize_metadata(m) for m in part]
-                for part in metadatas
-            ]
+
+    # -- beyond chromadb's interface ---------------------------------------------------------------
+
+    def query_records(
+        self,
+        collection_id: UUID,
+        query_embeddings: Embeddings | NDArray[np.float32],
+        ids: IDs | None,
+        n_results: int,
+        where: Where | None,
+        where_document: WhereDocument | None,
+        include: Include,
+        tenant: str,
+        database: str,
+        *,
+        exact: bool = False,
+    ) -> QueryResult:
+        """_query, which can be told to be exact, where the server is ours."""
+        path = f"/tenants/{tenant}/databases/{database}/collections/{collection_id}"
+        body = {
+            "ids": ids,
+            "query_embeddings": query_embeddings,
+            "n_results": n_results,
+            "where": where,
+            "where_document": where_document,
+            "include": [name for name in include if name != "data"],
+        }
+        if exact:
+            found = self.ask_extension("query(exact=True)", "post", path + "/vexfs/query", body)
+        else:
+            found = self._make_request("post", path + "/query", json=body)
         return QueryResult(
             ids=found["ids"],
             distances=found.get("distances"),
             embeddings=found.get("embeddings"),
-            metadatas=metadatas,
+            metadatas=_read_metadatas(found.get("metadatas")),
             documents=found.get("documents"),
             uris=found.get("uris"),
             data=None,
             included=include,
         )
+
+    def read_records(self, found: Any, include: Include) -> GetResult:
+        """The answer of a server to get, as chromadb's interface gives it."""
+        return GetResult(
+            ids=found["ids"],
+            embeddings=found.get("embeddings"),
+            documents=found.get("documents"),
+            uris=found.get("uris"),
+            included=include,
+            data=None,
+            metadatas=_read_metadatas(found.get("metadatas")),
+        )
+
+    def ask_extension(self, what: str, method: str, path: str, body: Any = None) -> Any:
+        """The answer of a route that only servers of ours have; `what`: its name for people.
+
+        Raises NotOfferedError where there is none, and chromadb's errors.
+        """
+        arguments = {} if body is None else {"json": body}
+        try:
+            return self._make_request(method, path, **arguments)
+        except (ChromaError, httpx.HTTPError):
+            raise  # an answer of ours, or none
+        except Exception as error:  # chromadb's, of an answer that is no error of Chroma's
+            if self.offers_extensions():
+                raise
+            raise not_offered(what) from error
+
+    def offers_extensions(self) -> bool:
+        """Whether the server is one of ours; asked once, unless it is not."""
+        if not self._offers_extensions:
+            said = self._make_request("get", "/pre-flight-checks")
+            self._offers_extensions = isinstance(said, dict) and "vexfs_extensions" in said
+        return self._offers_extensions
+
+
+def _read_metadatas(metadatas: Any) -> Any:
+    """Metadata of a list of records, or of one for each query, with SparseVectors in it."""
+    if metadatas is None:
+        return None
+    for i, one in enumerate(metadatas):
+        if isinstance(one, list):
+            metadatas[i] = _read_metadatas(one)
+        elif one and any(type(value) is dict for value in one.values()):
+            metadatas[i] = deserialize_metadata(one)
+    return metadatas
 
 
 def _has_proxy(url: str) -> bool:

@@ -34,6 +34,7 @@ EMBEDDED = frozenset({"chromadb.api.rust.RustBindingsAPI", "chromadb.api.segment
 
 _installed = False
 _redirected: list[tuple[weakref.ref[Settings], str]] = []
+_servers: dict[int, tuple[weakref.ref[Settings], str]] = {}
 
 
 def install() -> None:
@@ -79,6 +80,21 @@ def _make_client(
     return (LocalClient if local else Client)(tenant, database, settings)
 
 
+def _server_identifier(settings: Settings) -> str:
+    """The name under which chromadb shares the System of a server: one for each Settings object.
+
+    So a client and the AdminClient within it have one System, which is stopped with them, and no
+    two clients of servers share anything (HttpClient() makes Settings of its own for each).
+    chromadb takes another name each time that it asks, makes two Systems, and never lets go of one.
+    """
+    known = _servers.get(id(settings))
+    if known is None or known[0]() is not settings:
+        known = (weakref.ref(settings), str(uuid.uuid4()))
+        weakref.finalize(settings, _servers.pop, id(settings), None).atexit = False
+        _servers[id(settings)] = known
+    return known[1]
+
+
 def register() -> None:
     """Teach chromadb's SharedSystemClient our name.  Safe to call twice."""
     original = SharedSystemClient._get_identifier_from_settings
@@ -94,7 +110,7 @@ def register() -> None:
         if settings.chroma_api_impl == IMPLEMENTATION:
             return identifier_of(settings)
         if settings.chroma_api_impl == HTTP_IMPLEMENTATION:
-            return str(uuid.uuid4())  # no two clients of servers share anything, as in Chroma
+            return _server_identifier(settings)
         return original(settings)
 
     identifier.knows_vexfs = True  # type: ignore[attr-defined]

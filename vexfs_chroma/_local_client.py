@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from chromadb.api.client import Client
-from chromadb.api.types import DefaultEmbeddingFunction
-from typing_extensions import override
-
 from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection
+from vexfs_chroma._collections_client import CollectionsClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
-    from uuid import UUID
-
-    from chromadb.api.collection_configuration import CreateCollectionConfiguration
-    from chromadb.api.types import (
-        CollectionMetadata,
-        DataLoader,
-        EmbeddingFunction,
-        Loadable,
-        Schema,
-    )
 
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._backup import BackupReport
@@ -31,13 +18,11 @@ if TYPE_CHECKING:
     from vexfs_chroma._observe._exporter import MetricsExporter
     from vexfs_chroma._stats import DatabaseStats
 
-_DEFAULT_EMBEDDING: EmbeddingFunction[Any] = cast(
-    "EmbeddingFunction[Any]", DefaultEmbeddingFunction()
-)
 
-
-class LocalClient(Client):
+class LocalClient(CollectionsClient[Collection]):
     """chromadb's Client, of a database of ours: its collections have our methods, too."""
+
+    _collection_class = Collection
 
     def vacuum(self) -> None:
         """Give back all space that deleted and replaced records hold, and merge small files.
@@ -132,75 +117,3 @@ class LocalClient(Client):
         Nothing is lost and no answer changes; the next use of a collection opens it again.
         """
         cast("VexfsAPI", self._server).unload()
-
-    # -- chromadb's methods, with collections of ours ---------------------------------------------
-
-    @override
-    def list_collections(
-        self, limit: int | None = None, offset: int | None = None
-    ) -> Sequence[Collection]:
-        return [Collection.from_chroma(found) for found in super().list_collections(limit, offset)]
-
-    @override
-    def create_collection(
-        self,
-        name: str,
-        schema: Schema | None = None,
-        configuration: CreateCollectionConfiguration | None = None,
-        metadata: CollectionMetadata | None = None,
-        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
-        data_loader: DataLoader[Loadable] | None = None,
-        get_or_create: bool = False,
-    ) -> Collection:
-        return Collection.from_chroma(
-            super().create_collection(
-                name=name,
-                schema=schema,
-                configuration=configuration,
-                metadata=metadata,
-                embedding_function=embedding_function,
-                data_loader=data_loader,
-                get_or_create=get_or_create,
-            )
-        )
-
-    @override
-    def get_collection(
-        self,
-        name: str,
-        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
-        data_loader: DataLoader[Loadable] | None = None,
-    ) -> Collection:
-        return Collection.from_chroma(super().get_collection(name, embedding_function, data_loader))
-
-    @override
-    def get_collection_by_id(
-        self,
-        id: UUID,
-        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
-        data_loader: DataLoader[Loadable] | None = None,
-    ) -> Collection:
-        return Collection.from_chroma(
-            super().get_collection_by_id(id, embedding_function, data_loader)
-        )
-
-    @override
-    def get_or_create_collection(
-        self,
-        name: str,
-        schema: Schema | None = None,
-        configuration: CreateCollectionConfiguration | None = None,
-        metadata: CollectionMetadata | None = None,
-        embedding_function: EmbeddingFunction[Any] | None = _DEFAULT_EMBEDDING,
-        data_loader: DataLoader[Loadable] | None = None,
-    ) -> Collection:
-        return Collection.from_chroma(
-            super().get_or_create_collection(
-                name=name,
-                schema=schema,
-                configuration=configuration,
-                metadata=metadata,
-                embedding_function=embedding_function,
-                data_loader=data_loader,
-            )
-        )
