@@ -236,7 +236,6 @@ class App:
         """The response, in a thread."""
         route = request.route
         assert route is not None
-<<<<<<< HEAD
         begun, cpu = time.perf_counter_ns(), time.thread_time_ns()
         response = self._worked(request)
         wall_ns, cpu_ns = time.perf_counter_ns() - begun, time.thread_time_ns() - cpu
@@ -246,22 +245,8 @@ class App:
             wall_ns=wall_ns,
             cpu_ns=cpu_ns,
         )
-        if route.role <= READ and response.status < 400:
+        if route.role <= READ and route.is_predictable and response.status < 400:
             key, spent = _likeness(request), cpu_ns / 1e9
-=======
-        begun = time.thread_time()
-        try:
-            if not self._is_known(request):
-                request.principal = self.auth.by_password(request.headers)
-                self._permit(request, request.principal)
-            if route.decoder is not None and request.payload is None:
-                request.payload = decode(route.decoder, request.body)
-            response = self._handle(request)
-        except Exception as error:  # noqa: BLE001
-            return self.failed(request, error)
-        if route.role <= READ and route.is_predictable:
-            key, spent = _likeness(request), time.thread_time() - begun
->>>>>>> a6a2681 (wip)
             expected = self._expected.get(key, spent)
             if len(self._expected) >= _KNOWN_MOST:
                 self._expected.clear()
