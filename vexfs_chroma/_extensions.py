@@ -160,5 +160,8 @@ class Extensions(Protocol):
     def collection_memory(self, id: UUID) -> MemoryReport:
         """What the collection has in memory."""
 
+    def expire_records(self, id: UUID) -> int:
+        """Delete the records that have expired; returns how many."""
+
     def unload_collection(self, id: UUID) -> None:
         """Give back the memory of what can be loaded again."""

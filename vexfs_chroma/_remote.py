@@ -255,6 +255,11 @@ class RemoteDatabase:
 
         return msgspec.convert(self._ask("memory()", id, "memory"), MemoryReport)
 
+    def expire_records(self, id: UUID) -> int:
+        """Delete the records that have expired, by the server's clock; returns how many."""
+        deleted: int = self._ask("expire()", id, "expire", {})["deleted"]
+        return deleted
+
     def unload_collection(self, id: UUID) -> None:
         """Give back the server's memory of what can be loaded again."""
         self._ask("unload()", id, "unload", {})

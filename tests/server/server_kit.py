@@ -119,12 +119,16 @@ def run_server(
 
 @contextlib.contextmanager
 def client_of(make: Any, server: Server, **arguments: Any) -> Iterator[Any]:
-    """A client of a server; chromadb's leaves its connections to the garbage collector."""
+    """A client of a server; chromadb's leaves its connections to the garbage collector.
+
+    It has two pools of them: its own, and that of the admin client within it.
+    """
     with make(**{"host": server.host, "port": server.port, **arguments}) as client:
         try:
             yield client
         finally:
             client._server._session.close()
+            client._admin_client._server._session.close()
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:

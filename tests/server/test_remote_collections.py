@@ -20,6 +20,7 @@ from typing import Any
 import chromadb
 import numpy as np
 import pytest
+from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.errors import ChromaError, NotFoundError
 from server_kit import DEFAULT, Server, run_server
 
@@ -246,6 +247,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "memory()": lambda c: c.memory(),
     "reindex()": lambda c: c.reindex(space="ip"),
     "wait_for_index()": lambda c: c.wait_for_index(1),
+    "expire()": lambda c: c.expire(),
     "unload()": lambda c: c.unload(),
 }
 
@@ -341,6 +343,17 @@ def test_a_graph_from_afar(tmp_path: Path) -> None:
         plan = made.explain(query_embeddings=vectors[:1], n_results=3)
         assert plan.strategy == "graph"
         assert client.get_collection("abc").configuration["hnsw"]["space"] == "cosine"
+
+
+def test_records_that_expire(server: Server) -> None:
+    with remote(server) as client:
+        about = {"vexfs:ttl": "until"}
+        made = client.create_collection("abc", embedding_function=None, metadata=about)
+        made.add(ids=["a"], embeddings=[[1, 2]], metadatas=[{"until": 1}])
+        made.add(ids=["b"], embeddings=[[1, 2]], ttl=1000)
+        assert made.get()["ids"] == ["b"]
+        assert made.count(where={"until": {"$gt": 0}}) == made.count() == 1
+        assert (made.expire(), made.expire()) == (1, 0)
 
 
 def test_waiting_has_an_end() -> None:
@@ -470,38 +483,55 @@ def test_memory_tells_of_the_process_to_nobody_who_is_limited(tmp_path: Path) ->
 # -- connections -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["token", "none", "role", "tenant", "port", "verify", "header"])
-def test_a_client_that_is_not_made_leaves_nothing(tmp_path: Path, wrong: str) -> None:
-    """No connection is left to the garbage collector, and no System to chromadb's cache."""
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = (
         f'[[auth.tokens]]\nname = "part"\nhash = "{hash_token("part")}"\nrole = "read"\n'
         'tenant = "default_tenant"\n'
     )
-    arguments: dict[str, Any] = {"headers": {"X-Chroma-Token": "part"}}
-    if wrong == "token":
-        arguments["headers"] = {"X-Chroma-Token": "guessed"}
-    if wrong == "none":
-        arguments["headers"] = None
-    if wrong == "header":
-        arguments["headers"] = {"X-Chroma-Token": "a\r\nb: c"}
-    if wrong == "verify":
-        settings = chromadb.Settings(chroma_server_ssl_verify=str(tmp_path / "none.pem"))
-        arguments |= {"settings": settings, "ssl": True}
-    if wrong in ("role", "tenant"):
-        arguments["tenant"] = "other" if wrong == "tenant" else "default_tenant"
-        arguments["database"] = "none"
-    known = dict(chromadb.api.client.SharedSystemClient._identifier_to_system)
-    with (
-        run_server(tmp_path, config=config) as server,
-        warnings.catch_warnings(record=True) as told,
-    ):
+    with run_server(tmp_path_factory.mktemp("guarded"), config=config) as server:
+        yield server
+
+
+@pytest.mark.parametrize("wrong", ["token", "none", "name", "tenant", "port", "verify", "header"])
+def test_a_client_that_is_not_made_leaves_nothing(guarded: Server, wrong: str) -> None:
+    """No connection is left to the garbage collector, and no System to chromadb's cache."""
+    arguments: dict[str, Any] = {"port": guarded.port, "headers": {"X-Chroma-Token": "part"}}
+    arguments |= {
+        "token": {"headers": {"X-Chroma-Token": "guessed"}},
+        "none": {"headers": None},
+        "name": {"database": "missing"},
+        "tenant": {"tenant": "other"},
+        "port": {"port": 1},
+        "verify": {
+            "ssl": True,
+            "settings": chromadb.Settings(chroma_server_ssl_verify="/nowhere/none.pem"),
+        },
+        "header": {"headers": {"X-Chroma-Token": "a\r\nb: c"}},
+    }[wrong]
+    known = dict(SharedSystemClient._identifier_to_system)
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        arguments["port"] = 1 if wrong == "port" else server.port
         with pytest.raises(Exception) as caught:
-            vexfs_chroma.HttpClient(host=server.host, **arguments)
+            vexfs_chroma.HttpClient(host=guarded.host, **arguments)
         caught.value.__traceback__ = None
         del caught
         gc.collect()
-    left = [str(one.message) for one in told if issubclass(one.category, ResourceWarning)]
-    assert not left
-    assert chromadb.api.client.SharedSystemClient._identifier_to_system == known
+    assert not [str(one.message) for one in told if issubclass(one.category, ResourceWarning)]
+    assert known == SharedSystemClient._identifier_to_system
+
+
+def test_a_client_has_one_system(guarded: Server) -> None:
+    """Shared with the admin client within it, and with no other client of the same settings."""
+    settings = chromadb.Settings()
+    arguments = {"port": guarded.port, "headers": {"X-Chroma-Token": "part"}, "settings": settings}
+    known = dict(SharedSystemClient._identifier_to_system)
+    with (
+        vexfs_chroma.HttpClient(host=guarded.host, **arguments) as client,
+        vexfs_chroma.HttpClient(host=guarded.host, **arguments) as other,
+    ):
+        assert client._system is client._admin_client._system  # type: ignore[attr-defined]
+        assert client._system is not other._system
+        assert len(SharedSystemClient._identifier_to_system) == len(known) + 2
+    assert known == SharedSystemClient._identifier_to_system
+    assert settings == chromadb.Settings()

@@ -211,6 +211,11 @@ def build_index(app: App, request: Request) -> bytes:
     return encode({"done": done})
 
 
+def expire(app: App, request: Request) -> bytes:
+    """POST .../vexfs/expire: delete the records that have expired, by the server's clock."""
+    return encode({"deleted": app.api.expire_records(collection_id(request))})
+
+
 def unload(app: App, request: Request) -> bytes:
     """POST .../vexfs/unload: give back the memory of what can be loaded again."""
     app.api.unload_collection(collection_id(request))

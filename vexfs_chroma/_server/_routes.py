@@ -184,6 +184,7 @@ ROUTES: tuple[Route, ...] = (
     _extension("memory", _extensions.collection_memory, None, "MemoryReport"),
     _extension("reindex", _extensions.reindex, _bodies.Reindex, "Empty", WRITE),
     _extension("build_index", _extensions.build_index, _bodies.BuildIndex, "Progress", WRITE),
+    _post(COLLECTION + "/vexfs/expire", _extensions.expire, None, "Deleted"),
     _post(COLLECTION + "/vexfs/unload", _extensions.unload, None, "Empty"),
     _get("/openapi.json", _system.openapi, "", ANYBODY),
     _get("/livez", _observing.livez, "", ANYBODY),
