@@ -50,6 +50,22 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ),
     ("Requests, p99", "s", {"{{route}}": _quantile(0.99, _REQUEST, "route")}),
     (
+        "Threads of the server, by what requests do in them",
+        "short",
+        {
+            "{{kind}} {{state}}": "sum by (kind, state) "
+            f"(rate(vexfs_thread_seconds_total{_RATE}))"
+        },
+    ),
+    (
+        "Event loop, how late",
+        "s",
+        {
+            "late": f"sum(rate(vexfs_event_loop_late_seconds_total{_RATE})) "
+            f"/ sum(rate(vexfs_event_loop_checks_total{_RATE}))"
+        },
+    ),
+    (
         "Time of a query vector, by stage",
         "s",
         {

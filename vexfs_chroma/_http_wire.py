@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from vexfs_chroma._observe import _trace
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
@@ -91,11 +93,13 @@ class Wire:
 
     def request(self, method: str, target: str, body: bytes | None) -> Answer:
         """Send one request and wait for the answer, however long it takes."""
-        message = b"%b %b%b HTTP/1.1\r\n%b" % (
+        traced = b"" if _trace.tracer is None else _trace.tracer.headers()
+        message = b"%b %b%b HTTP/1.1\r\n%b%b" % (
             method.encode(),
             self._prefix.encode(),
             target.encode("ascii"),
             self._head,
+            traced,
         )
         if body is not None:
             message += b"content-length: %d\r\n\r\n%b" % (len(body), body)

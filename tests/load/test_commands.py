@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from vexfs_chroma._bench._results import LOWER, Report
-from vexfs_chroma._cli import _load
+from vexfs_chroma._cli import _loads
 from vexfs_chroma._cli._app import app
 from vexfs_chroma._load import _report
 from vexfs_chroma._load._result import Result
@@ -127,8 +127,8 @@ def test_the_list_of_scenarios() -> None:
 
 def test_durations() -> None:
     for text, seconds in (("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2.5", 2.5)):
-        assert _load.seconds_of(text) == seconds
-    assert _load.seconds_of(None) is None
+        assert _loads.seconds_of(text) == seconds
+    assert _loads.seconds_of(None) is None
 
 
 def test_a_page_with_everything_in_it(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from otlp_kit import Collector, Span, run_collector
-from server_kit import API, DEFAULT, Server, run_server
+from server_kit import API, DEFAULT, Server, client_of, run_server
 
 import vexfs_chroma
 from vexfs_chroma._observe import _trace
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otel")
+from opentelemetry.sdk.trace import TracerProvider
 
 SECRET = "nobody-may-see-this"
 CALLER = "0af7651916cd43dd8448eb211c80319c"
@@ -54,7 +55,16 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Collector:
             wrong = server.call("POST", path + "/query", {"query_embeddings": [[1]]})
             missing = server.call("GET", "/no/such/page")
             server.call("GET", API + "/heartbeat?token=" + SECRET, headers={"x-request-id": "mine"})
+            provider = TracerProvider()
+            with (
+                vexfs_chroma.start_tracing(provider=provider),
+                client_of(vexfs_chroma.HttpClient, server) as client,
+                provider.get_tracer("program").start_as_current_span("work") as work,
+            ):
+                client.get_collection("things").count()
+            provider.shutdown()
         collector.wrong, collector.missing = wrong, missing  # type: ignore[attr-defined]
+        collector.work = work.get_span_context()  # type: ignore[attr-defined]
     return collector
 
 
@@ -109,6 +119,15 @@ def test_whose_traces_they_are(told: Collector) -> None:
     assert add.attributes["db.operation.batch.size"] == 50
 
 
+def test_a_client_passes_its_trace_on(told: Collector) -> None:
+    work = told.work  # type: ignore[attr-defined]
+    spans = [s for s in told.spans if s.trace_id == f"{work.trace_id:032x}"]
+    requests = [s for s in spans if s.parent == f"{work.span_id:016x}"]
+    assert [s.name for s in requests if s.name.endswith("/count")]
+    (count,) = [s for s in spans if s.name == "count things"]
+    assert count.parent in {s.id for s in requests}
+
+
 def test_failures(told: Collector) -> None:
     (operation,) = [s for s in told.spans if s.failed]
     assert operation.attributes["error.type"] == "InvalidArgumentError"
@@ -147,7 +166,6 @@ def test_the_embedded_client_with_a_collector(tmp_path: Path) -> None:
 
 
 def test_the_embedded_client_with_the_programs_own_provider(tmp_path: Path) -> None:
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -167,7 +185,6 @@ def test_the_embedded_client_with_the_programs_own_provider(tmp_path: Path) -> N
 
 
 def test_tasks_are_parents_of_what_they_wait_for(tmp_path: Path) -> None:
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 

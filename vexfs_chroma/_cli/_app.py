@@ -15,15 +15,17 @@ from vexfs_chroma._cli import (
     _export,
     _import,
     _integrity,
-    _load,
+    _load_test,
     _memory,
     _metrics,
     _performance,
     _profile,
+    _regression_test,
     _serve,
     _slow_log,
     _stats,
     _storage,
+    _stress_test,
     _system,
 )
 from vexfs_chroma._version import __version__
@@ -38,9 +40,9 @@ app.add_typer(_import.app, name="import")
 app.add_typer(_export.app, name="export")
 app.add_typer(_bench.app, name="bench")
 _bench.app.command("quality")(_bench_search.quality)
-app.add_typer(_load.load_app, name="load-test")
-app.add_typer(_load.stress_app, name="stress-test")
-app.add_typer(_load.regression_app, name="regression-test")
+app.add_typer(_load_test.app, name="load-test")
+app.add_typer(_stress_test.app, name="stress-test")
+app.add_typer(_regression_test.app, name="regression-test")
 app.add_typer(_config.app, name="config")
 app.add_typer(_metrics.app, name="metrics")
 app.add_typer(_cache.app, name="cache")

@@ -24,6 +24,7 @@ from vexfs_chroma._version import __version__
 try:
     from opentelemetry import trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
     raise ImportError(
         "traces need OpenTelemetry's packages: pip install 'vexfs-chroma[otel]'"
@@ -32,6 +33,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span, TracerProvider
     from typing_extensions import Self
 
@@ -40,6 +42,7 @@ SCHEMA = "https://opentelemetry.io/schemas/1.29.0"
 _PATH = "/v1/traces"
 _STAGES = ("select", "search", "fetch")
 _WORK = ("walk_distances", "walk_hops", "exact_distances", "read_rows")
+_PATIENCE_SECONDS = 2.0
 _starting = threading.Lock()
 
 
@@ -50,18 +53,27 @@ class Tracing:
         provider: The TracerProvider that the spans are made by.
     """
 
-    def __init__(self, provider: TracerProvider, *, owned: bool) -> None:
+    def __init__(self, provider: TracerProvider, exporter: SpanExporter | None = None) -> None:
         self.provider = provider
-        self._owned = owned
+        self._exporter = exporter
+        """Of a provider that was made here."""
 
     def close(self) -> None:
-        """Make no more spans; send those that wait, if the provider was made here."""
+        """Make no more spans; send those that wait, if the provider was made here.
+
+        A collector that does not answer is given up after two seconds.
+        """
         with _starting:
             mine = isinstance(_trace.tracer, _OperationTracer) and _trace.tracer.tracing is self
             if mine:
                 _trace.tracer = None
-        if mine and self._owned:
-            self.provider.shutdown()  # type: ignore[attr-defined]
+        if not mine or self._exporter is None:
+            return
+        giving_up = threading.Timer(_PATIENCE_SECONDS, self._exporter.shutdown)
+        giving_up.daemon = True
+        giving_up.start()
+        self.provider.shutdown()  # type: ignore[attr-defined]
+        giving_up.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -80,8 +92,8 @@ def start_tracing(
     """Make an OpenTelemetry span of every operation of this process, on any database of ours.
 
     Without arguments the spans go to the program's own provider, `trace.get_tracer_provider()`,
-    also when that is set later.  Needs the extra `otel`; without a call of this nothing is traced,
-    and nothing of OpenTelemetry is imported.
+    also when that is set later.  HttpClient tells its server the program's span.  Needs the extra
+    `otel`; without a call of this nothing is traced, and nothing of OpenTelemetry is imported.
 
     Args:
         endpoint: A collector that takes OTLP over HTTP, `http://127.0.0.1:4318`: a provider is
@@ -107,8 +119,9 @@ def start_tracing(
         if _trace.tracer is not None:
             raise RuntimeError("tracing was started already; close() what start_tracing() gave")
         if url is not None:
-            provider = _provider(url, service_name, sample)
-        tracing = Tracing(provider or trace.get_tracer_provider(), owned=url is not None)
+            tracing = Tracing(*_provider(url, service_name, sample))
+        else:
+            tracing = Tracing(provider or trace.get_tracer_provider())
         _trace.tracer = _OperationTracer(tracing)
     return tracing
 
@@ -121,7 +134,9 @@ def _traces_url(endpoint: str) -> str:
     return endpoint.rstrip("/") + _PATH if parts.path in ("", "/") else endpoint
 
 
-def _provider(url: str, service_name: str | None, sample: float) -> TracerProvider:
+def _provider(
+    url: str, service_name: str | None, sample: float
+) -> tuple[TracerProvider, SpanExporter]:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -140,8 +155,9 @@ def _provider(url: str, service_name: str | None, sample: float) -> TracerProvid
         resource = resource.merge(Resource({"service.name": SYSTEM}))
     sampler = ParentBased(TraceIdRatioBased(sample))
     provider = OwnProvider(resource=resource, sampler=sampler, shutdown_on_exit=True)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
-    return provider
+    exporter = OTLPSpanExporter(endpoint=url)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider, exporter
 
 
 class _OperationTracer:
@@ -152,6 +168,7 @@ class _OperationTracer:
         self._tracer = trace.get_tracer(
             SYSTEM, __version__, tracer_provider=tracing.provider, schema_url=SCHEMA
         )
+        self._propagator = TraceContextTextMapPropagator()
 
     def run(
         self,
@@ -200,6 +217,12 @@ class _OperationTracer:
                 span.set_attributes({f"vexfs.{name}": getattr(raw, name) for name in _WORK})
             at += ns
             span.end(at)
+
+    def headers(self) -> bytes:
+        """What tells a server the span that its own belong to, as lines of a head."""
+        carrier: dict[str, str] = {}
+        self._propagator.inject(carrier)
+        return "".join(f"{name}: {value}\r\n" for name, value in carrier.items()).encode("ascii")
 
 
 def _describe(

@@ -30,6 +30,9 @@ class OperationTracer(Protocol):
     def stages(self, plan: Any) -> None:
         """Spans of the stages of a query that the engine has just answered."""
 
+    def headers(self) -> bytes:
+        """What tells a server the span that its own belong to, as lines of a head."""
+
 
 tracer: OperationTracer | None = None
 

@@ -7,6 +7,7 @@
     loop.checks          how often a timer of the event loop was looked at
     loop.late_ns         by how much it was late: what came in at that moment had to wait as long
 
+Routes whose requests take or wait as long as they are told to are left out (wait_for_index).
 What a thread had and did not run is what it waited: for Python's lock, for locks of the engine and
 of other processes, for the disk, for helping threads of the engine, for a processor.
 """

@@ -239,13 +239,13 @@ class App:
         begun, cpu = time.perf_counter_ns(), time.thread_time_ns()
         response = self._worked(request)
         wall_ns, cpu_ns = time.perf_counter_ns() - begun, time.thread_time_ns() - cpu
+        if not route.is_predictable:  # some wait because they are asked to
+            return response
+        writes = route.role > READ
         self.waits.worked(
-            writes=route.role > READ,
-            queue_ns=begun - request.queued,
-            wall_ns=wall_ns,
-            cpu_ns=cpu_ns,
+            writes=writes, queue_ns=begun - request.queued, wall_ns=wall_ns, cpu_ns=cpu_ns
         )
-        if route.role <= READ and route.is_predictable and response.status < 400:
+        if not writes and response.status < 400:
             key, spent = _likeness(request), cpu_ns / 1e9
             expected = self._expected.get(key, spent)
             if len(self._expected) >= _KNOWN_MOST:

@@ -128,8 +128,11 @@ class _Text(_Formatter):
 
 
 def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if _PLAIN.fullmatch(text) else json.dumps(value, default=str)
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value)
+    if type(value) in (int, float):
+        return repr(value)
+    return json.dumps(value, default=str)
 
 
 class AccessLog:
