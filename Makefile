@@ -173,7 +173,7 @@ asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 		$(BIN)/pytest -q --timeout=1200 $(ARGS)
 
 tsan: build/tsan/test_vexfs ## C tests under ThreadSanitizer
-	TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 build/tsan/test_vexfs $(C_TEST_ARGS)
+	TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 build/tsan/test_vexfs --apart $(C_TEST_ARGS)
 
 neon: build/.neon-tools ## C tests on 64-bit ARM, by qemu
 	@$(MAKE) --no-print-directory build/neon/test_vexfs

@@ -11,7 +11,7 @@
 #include <dirent.h>
 #include <stdlib.h>
 
-enum { DIMENSION = 24, CLUSTERS = 40, INDEX_ROWS = 500, WAIT_MS = 60000, MOST = 12000 };
+enum { DIMENSION = 24, CLUSTERS = 40, INDEX_ROWS = 500, WAIT_MS = 600000, MOST = 12000 };
 
 static float centres[CLUSTERS][DIMENSION];
 
