@@ -52,10 +52,7 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "Threads of the server, by what requests do in them",
         "short",
-        {
-            "{{kind}} {{state}}": "sum by (kind, state) "
-            f"(rate(vexfs_thread_seconds_total{_RATE}))"
-        },
+        {"{{kind}} {{state}}": f"sum by (kind, state) (rate(vexfs_thread_seconds_total{_RATE}))"},
     ),
     (
         "Event loop, how late",
