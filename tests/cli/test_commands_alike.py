@@ -129,6 +129,14 @@ def test_all_mistakes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(err.splitlines()) == 13
 
 
+def test_nothing_is_concluded_from_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "vexfs.toml"
+    file.write_text('[server]\nhost = "0.0.0.0"\n[[auth.tokens\n')
+    _, out, _ = run("config", "validate", file, "--json")
+    (problem,) = json.loads(out)["problems"]
+    assert "is not TOML" in problem
+
+
 # -- exit codes ------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,7 @@ def test_a_query_from_its_request_to_its_stages(told: Collector) -> None:
     assert operation.attributes["db.system.name"] == "vexfs_chroma"
     assert operation.attributes["db.operation.name"] == "query"
     assert operation.attributes["db.collection.name"] == "things"
+    assert operation.attributes["db.namespace"] == "default_tenant|default_database"
     assert operation.attributes["db.operation.batch.size"] == 2
     assert operation.attributes["vexfs.k"] == 2
     assert operation.attributes["vexfs.where"] == '{"text": "str"}'

@@ -38,7 +38,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str
         yield server, path
 
 
-def test_what_a_server_tells(busy: tuple[Server, str]) -> None:
+def test_what_a_server_tells(busy: tuple[Server, str], tmp_path: Path) -> None:
     server, _ = busy
     code, out, _ = run("metrics", "show", "--url", server.url, "--json")
     found = {one["operation"]: one for one in json.loads(out)["operations"]}
@@ -53,12 +53,17 @@ def test_what_a_server_tells(busy: tuple[Server, str]) -> None:
     found = {one["operation"]: one for one in json.loads(out)}
     assert found["query"]["repeats"] == 5
     assert found["query"]["collection"] == "things"
+    assert found["query"]["database"] == "default_database"
     for command in (["metrics", "show"], ["memory", "stats"], ["cache", "stats"]):
         code, out, _ = run(*command, "--url", server.url)
         assert code == 0
         assert out.strip()
     code, out, _ = run("slow-log", "analyze", "--url", server.url, "--limit", 1)
     assert (code, out.count(" ms  ")) == (0, 1)
+    file = tmp_path / "slow.jsonl"
+    record = {"operation": "get", "ms": 200.0, "tenant": "t", "database": "d", "collection": "c"}
+    file.write_text(json.dumps(record) + "\n")
+    assert "200.0 ms  get of t/d/c, 1 times" in run("slow-log", "analyze", "--file", file)[1]
 
 
 def test_a_profile_is_of_the_time_it_looks_at(busy: tuple[Server, str], tmp_path: Path) -> None:

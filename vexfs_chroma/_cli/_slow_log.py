@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -33,11 +34,12 @@ def analyze_slow(
         if as_json:
             typer.echo(json.dumps(found[:limit], indent=2, default=str))
             return
-        hidden = ("at", "pid", "operation", "ms", "repeats", "collection", "plan")
+        places = ("tenant", "database", "collection")
+        hidden = ("at", "pid", "operation", "ms", "repeats", "plan", *places)
         for one in found[:limit]:
             about = {name: value for name, value in one.items() if name not in hidden and value}
             out.print(
-                f"{one['ms']:,.1f} ms  {one['operation']} of {one.get('collection')}, "
+                f"{one['ms']:,.1f} ms  {one['operation']} of {_place(one)}, "
                 f"{one.get('repeats', 1)} times: {json.dumps(about, default=str)}",
                 markup=False,
             )
@@ -51,3 +53,10 @@ def analyze_slow(
                 )
         if not found:
             out.print("nothing was slow")
+
+
+def _place(one: dict[str, Any]) -> str:
+    """The collection, with its database unless that is the default one."""
+    place = [str(one.get(name)) for name in ("tenant", "database", "collection")]
+    is_default = place[:2] in (["default_tenant", "default_database"], ["None", "None"])
+    return place[2] if is_default else "/".join(place)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def _collection(api: Any, id: UUID) -> dict[str, Any]:
-    name = None
     with contextlib.suppress(Exception):  # it may be gone
         entry = api._catalog.find_collection_by_id(id)
-        name = None if entry is None else entry.name
-    return {"collection": name or str(id)}
+        if entry is not None:
+            return {
+                "tenant": entry.tenant,
+                "database": entry.database,
+                "collection": entry.name,
+            }
+    return {"collection": str(id)}
 
 
 def _selection(ids: Any, where: Any, where_document: Any) -> dict[str, Any]:

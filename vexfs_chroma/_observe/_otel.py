@@ -13,6 +13,7 @@ the parents of these, are in _server/_traces.py.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,7 @@ def _provider(
             "sending traces needs OpenTelemetry's SDK and OTLP exporter: "
             "pip install 'vexfs-chroma[otel]'"
         ) from error
-    resource = Resource.create({"service.version": __version__})
+    resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
     if service_name is not None:
         resource = resource.merge(Resource({"service.name": service_name}))
     elif str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
@@ -243,6 +244,9 @@ def _describe(
     if name is not None:
         span.update_name(f"{operation} {name}")
         span.set_attribute("db.collection.name", name)
+    if "database" in found:
+        namespace = f"{found.pop('tenant')}|{found.pop('database')}"
+        span.set_attribute("db.namespace", namespace)
     size = found.get("rows", found.get("vectors", 0))
     if size > 1:
         span.set_attribute("db.operation.batch.size", size)

@@ -177,8 +177,9 @@ def load(
     if file is None and Path(FILE_NAME).is_file():
         file = Path(FILE_NAME)
     environment = os.environ if environment is None else environment
+    from_file = {} if file is None else _from_file(file, problems)
     layers = [
-        {} if file is None else _from_file(file, problems),
+        from_file or {},
         _from_environment(environment, problems),
         {s: {k: v for k, v in d.items() if v is not None} for s, d in (given or {}).items()},
     ]
@@ -190,6 +191,8 @@ def load(
         if f"VEXFS_{key}".upper() in environment:
             del merged["database"][key]
     sections, wrong = _converted(merged, problems)
+    if from_file is None:  # whatever it says
+        wrong = set(_SECTIONS)
     config = ServerConfig(**sections)
     problems += _mistakes(config, wrong)
     if problems:
@@ -250,8 +253,11 @@ def _placed(section: str, key: str, text: str) -> str:
     return f"[{section}] {key}{inner}: {what}"
 
 
-def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
-    """What the file says, without what is wrong about it, which is added to the problems."""
+def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]] | None:
+    """What the file says, without what is wrong about it, which is added to the problems.
+
+    None when it cannot be read at all.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -260,10 +266,10 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{file} is not TOML: {error}")
-        return {}
+        return None
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file} cannot be read: {error}")
-        return {}
+        return None
     found: dict[str, dict[str, Any]] = {}
     for section, values in document.items():
         if section not in _SECTIONS:
