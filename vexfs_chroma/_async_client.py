@@ -11,27 +11,25 @@ import asyncio
 import contextvars
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import InvalidArgumentError
 from typing_extensions import Self
 
 from vexfs_chroma._client import EphemeralClient, PersistentClient
+from vexfs_chroma._collection import Collection
+from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._observe import _trace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
     from uuid import UUID
 
-    from chromadb.api.types import DeleteResult, GetResult, IndexingStatus, QueryResult
-    from chromadb.auth import UserIdentity
     from chromadb.config import Settings
 
-    from vexfs_chroma._collection import Collection
-    from vexfs_chroma._local_client import LocalClient
-
+P = ParamSpec("P")
 T = TypeVar("T")
 
 THREADS = 8
@@ -59,13 +57,41 @@ class _Threads:
         await asyncio.to_thread(self._pool.shutdown)
 
 
+def _awaited(
+    call: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """A method of what is wrapped, run in a thread; with its arguments and documentation."""
+
+    async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        found: T = await self._threads.run(getattr(self.local, call.__name__), *args, **kwargs)
+        return found
+
+    functools.update_wrapper(method, call)
+    return method
+
+
+def _awaited_batches(
+    call: Callable[Concatenate[Any, P], Iterator[T]],
+) -> Callable[Concatenate[Any, P], AsyncIterator[T]]:
+    """The same of a method that gives one thing after the other; for `async for`."""
+    run = _awaited(call)
+
+    async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        batches = await run(self, *args, **kwargs)
+        nothing = object()
+        while (batch := await self._threads.run(next, batches, nothing)) is not nothing:
+            yield batch
+
+    functools.update_wrapper(method, call)
+    return method
+
+
 class AsyncCollection:
     """A collection of an AsyncClient: the methods of chromadb's AsyncCollection.
 
     They take and give what those of Collection do.  A call that is cancelled while it runs goes on
-    in its thread: a write may still happen, whole.  Other methods of our collections (`explain`,
-    `stats`, `wait_for_index`, ...) are there, too, each to be awaited; `local` is the collection
-    itself.
+    in its thread: a write may still happen, whole.  The other methods of our collections are there,
+    too, each to be awaited; `local` is the collection itself.
     """
 
     def __init__(self, local: Collection, threads: _Threads) -> None:
@@ -115,74 +141,62 @@ class AsyncCollection:
         """The database that it is in."""
         return self.local.database
 
-    async def add(self, *args: Any, **kwargs: Any) -> None:
-        """See Collection.add."""
-        await self._threads.run(self.local.add, *args, **kwargs)
+    add = _awaited(Collection.add)
+    update = _awaited(Collection.update)
+    upsert = _awaited(Collection.upsert)
+    delete = _awaited(Collection.delete)
+    get = _awaited(Collection.get)
+    peek = _awaited(Collection.peek)
+    query = _awaited(Collection.query)
+    search = _awaited(Collection.search)
+    count = _awaited(Collection.count)
+    modify = _awaited(Collection.modify)
+    fork_count = _awaited(Collection.fork_count)
+    get_indexing_status = _awaited(Collection.get_indexing_status)
+    attach_function = _awaited(Collection.attach_function)
+    get_attached_function = _awaited(Collection.get_attached_function)
+    detach_function = _awaited(Collection.detach_function)
 
-    async def update(self, *args: Any, **kwargs: Any) -> None:
-        """See Collection.update."""
-        await self._threads.run(self.local.update, *args, **kwargs)
+    # -- beyond chromadb ---------------------------------------------------------------------------
 
-    async def upsert(self, *args: Any, **kwargs: Any) -> None:
-        """See Collection.upsert."""
-        await self._threads.run(self.local.upsert, *args, **kwargs)
-
-    async def delete(self, *args: Any, **kwargs: Any) -> DeleteResult:
-        """See Collection.delete."""
-        return await self._threads.run(self.local.delete, *args, **kwargs)
-
-    async def get(self, *args: Any, **kwargs: Any) -> GetResult:
-        """See Collection.get."""
-        return await self._threads.run(self.local.get, *args, **kwargs)
-
-    async def peek(self, limit: int = 10) -> GetResult:
-        """See Collection.peek."""
-        return await self._threads.run(self.local.peek, limit)
-
-    async def query(self, *args: Any, **kwargs: Any) -> QueryResult:
-        """See Collection.query."""
-        return await self._threads.run(self.local.query, *args, **kwargs)
-
-    async def search(self, *args: Any, **kwargs: Any) -> Any:
-        """See Collection.search."""
-        return await self._threads.run(self.local.search, *args, **kwargs)
-
-    async def count(self, *args: Any, **kwargs: Any) -> int:
-        """See Collection.count."""
-        return await self._threads.run(self.local.count, *args, **kwargs)
-
-    async def modify(self, *args: Any, **kwargs: Any) -> None:
-        """See Collection.modify."""
-        await self._threads.run(self.local.modify, *args, **kwargs)
+    distinct = _awaited(Collection.distinct)
+    expire = _awaited(Collection.expire)
+    explain = _awaited(Collection.explain)
+    facets = _awaited(Collection.facets)
+    iter_batches = _awaited_batches(Collection.iter_batches)
+    keys = _awaited(Collection.keys)
+    memory = _awaited(Collection.memory)
+    min_max = _awaited(Collection.min_max)
+    recall_check = _awaited(Collection.recall_check)
+    reindex = _awaited(Collection.reindex)
+    stats = _awaited(Collection.stats)
+    unload = _awaited(Collection.unload)
+    wait_for_index = _awaited(Collection.wait_for_index)
 
     async def fork(self, new_name: str) -> AsyncCollection:
         """See Collection.fork."""
         return AsyncCollection(await self._threads.run(self.local.fork, new_name), self._threads)
 
-    async def fork_count(self) -> int:
-        """See Collection.fork_count."""
-        return await self._threads.run(self.local.fork_count)
 
-    async def get_indexing_status(self) -> IndexingStatus:
-        """See Collection.get_indexing_status."""
-        return await self._threads.run(self.local.get_indexing_status)
+def _awaited_collection(
+    call: Callable[Concatenate[Any, P], Collection],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncCollection]]:
+    """The same of a method that gives a collection."""
+    run = _awaited(call)
 
-    async def iter_batches(self, *args: Any, **kwargs: Any) -> AsyncIterator[GetResult]:
-        """See Collection.iter_batches; for `async for`."""
-        batches = await self._threads.run(self.local.iter_batches, *args, **kwargs)
-        while (batch := await self._threads.run(next, batches, None)) is not None:
-            yield batch
+    async def method(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> AsyncCollection:
+        return AsyncCollection(await run(self, *args, **kwargs), self._threads)
 
-    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        return _awaitable(self, self.local, name)
+    functools.update_wrapper(method, call)
+    return method
 
 
 class AsyncLocalClient:
     """A client of a local database for asyncio; AsyncClient() makes it.
 
     It has the methods of chromadb's AsyncClientAPI, which take and give what those of LocalClient
-    do, with AsyncCollections in the place of collections.  Other methods of LocalClient (`backup`,
-    `stats`, `vacuum`, ...) are there, too, each to be awaited; `local` is the client itself.
+    do, with AsyncCollections in the place of collections.  The other methods of LocalClient are
+    there, too, each to be awaited; `local` is the client itself.
     """
 
     def __init__(self, local: LocalClient, threads: _Threads) -> None:
@@ -210,21 +224,32 @@ class AsyncLocalClient:
         """The database that calls are about."""
         return self.local.database
 
-    async def create_collection(self, *args: Any, **kwargs: Any) -> AsyncCollection:
-        """See LocalClient.create_collection."""
-        return await self._collection(self.local.create_collection, *args, **kwargs)
+    create_collection = _awaited_collection(LocalClient.create_collection)
+    get_collection = _awaited_collection(LocalClient.get_collection)
+    get_collection_by_id = _awaited_collection(LocalClient.get_collection_by_id)
+    get_or_create_collection = _awaited_collection(LocalClient.get_or_create_collection)
+    delete_collection = _awaited(LocalClient.delete_collection)
+    count_collections = _awaited(LocalClient.count_collections)
+    set_tenant = _awaited(LocalClient.set_tenant)
+    set_database = _awaited(LocalClient.set_database)
+    heartbeat = _awaited(LocalClient.heartbeat)
+    reset = _awaited(LocalClient.reset)
+    get_version = _awaited(LocalClient.get_version)
+    get_max_batch_size = _awaited(LocalClient.get_max_batch_size)
+    get_user_identity = _awaited(LocalClient.get_user_identity)
 
-    async def get_collection(self, *args: Any, **kwargs: Any) -> AsyncCollection:
-        """See LocalClient.get_collection."""
-        return await self._collection(self.local.get_collection, *args, **kwargs)
+    # -- beyond chromadb ---------------------------------------------------------------------------
 
-    async def get_collection_by_id(self, *args: Any, **kwargs: Any) -> AsyncCollection:
-        """See LocalClient.get_collection_by_id."""
-        return await self._collection(self.local.get_collection_by_id, *args, **kwargs)
-
-    async def get_or_create_collection(self, *args: Any, **kwargs: Any) -> AsyncCollection:
-        """See LocalClient.get_or_create_collection."""
-        return await self._collection(self.local.get_or_create_collection, *args, **kwargs)
+    backup = _awaited(LocalClient.backup)
+    memory = _awaited(LocalClient.memory)
+    metrics_text = _awaited(LocalClient.metrics_text)
+    on_slow_operation = _awaited(LocalClient.on_slow_operation)
+    slow_operations = _awaited(LocalClient.slow_operations)
+    start_metrics_exporter = _awaited(LocalClient.start_metrics_exporter)
+    stats = _awaited(LocalClient.stats)
+    unload = _awaited(LocalClient.unload)
+    vacuum = _awaited(LocalClient.vacuum)
+    wait_idle = _awaited(LocalClient.wait_idle)
 
     async def list_collections(
         self, limit: int | None = None, offset: int | None = None
@@ -233,53 +258,9 @@ class AsyncLocalClient:
         found = await self._threads.run(self.local.list_collections, limit, offset)
         return [AsyncCollection(each, self._threads) for each in found]
 
-    async def delete_collection(self, name: str) -> None:
-        """See LocalClient.delete_collection."""
-        await self._threads.run(self.local.delete_collection, name)
-
-    async def count_collections(self) -> int:
-        """See LocalClient.count_collections."""
-        return await self._threads.run(self.local.count_collections)
-
-    async def set_tenant(self, tenant: str, database: str = DEFAULT_DATABASE) -> None:
-        """See LocalClient.set_tenant."""
-        await self._threads.run(self.local.set_tenant, tenant, database)
-
-    async def set_database(self, database: str) -> None:
-        """See LocalClient.set_database."""
-        await self._threads.run(self.local.set_database, database)
-
-    async def heartbeat(self) -> int:
-        """See LocalClient.heartbeat."""
-        return await self._threads.run(self.local.heartbeat)
-
-    async def reset(self) -> bool:
-        """See LocalClient.reset."""
-        return await self._threads.run(self.local.reset)
-
-    async def get_version(self) -> str:
-        """See LocalClient.get_version."""
-        return await self._threads.run(self.local.get_version)
-
-    async def get_max_batch_size(self) -> int:
-        """See LocalClient.get_max_batch_size."""
-        return await self._threads.run(self.local.get_max_batch_size)
-
-    async def get_user_identity(self) -> UserIdentity:
-        """See LocalClient.get_user_identity."""
-        return await self._threads.run(self.local.get_user_identity)
-
     def get_settings(self) -> Settings:
         """See LocalClient.get_settings; not to be awaited, as in chromadb."""
         return self.local.get_settings()
-
-    async def _collection(
-        self, call: Callable[..., Collection], *args: Any, **kwargs: Any
-    ) -> AsyncCollection:
-        return AsyncCollection(await self._threads.run(call, *args, **kwargs), self._threads)
-
-    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        return _awaitable(self, self.local, name)
 
 
 async def AsyncClient(  # noqa: N802  (like chromadb's AsyncHttpClient)
@@ -320,20 +301,3 @@ async def AsyncClient(  # noqa: N802  (like chromadb's AsyncHttpClient)
         await pool.close()
         raise
     return AsyncLocalClient(local, pool)
-
-
-def _awaitable(
-    owner: AsyncCollection | AsyncLocalClient, local: object, name: str
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """The method `name` of what is wrapped, in a thread."""
-    method = None if name.startswith("_") else getattr(local, name, None)
-    if not callable(method) or name in _NOT_CALLS:
-        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
-
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        return await owner._threads.run(method, *args, **kwargs)
-
-    return functools.update_wrapper(call, method)
-
-
-_NOT_CALLS = frozenset({"from_chroma", "from_system", "clear_system_cache"})

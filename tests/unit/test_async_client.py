@@ -16,9 +16,20 @@ from chromadb.api.models.AsyncCollection import AsyncCollection as TheirCollecti
 from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 
 import vexfs_chroma
-from vexfs_chroma import AsyncClient, AsyncCollection, AsyncLocalClient
+from vexfs_chroma import (
+    AsyncClient,
+    AsyncCollection,
+    AsyncLocalClient,
+    LocalClient,
+    LocalCollection,
+)
 
-NOT_CALLS = {"get_model", "clear_system_cache", "from_system"}
+NOT_CALLS = {
+    "get_model",
+    "clear_system_cache",
+    "from_system",
+    "get_chroma_cloud_api_key_from_clients",
+}
 
 
 def test_it_has_chromadbs_methods() -> None:
@@ -28,6 +39,20 @@ def test_it_has_chromadbs_methods() -> None:
                 assert hasattr(ours, name), (ours, name)
                 expected = inspect.iscoroutinefunction(method)
                 assert inspect.iscoroutinefunction(getattr(ours, name)) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("ours", "local"), [(AsyncLocalClient, LocalClient), (AsyncCollection, LocalCollection)]
+)
+def test_it_has_our_methods_with_their_arguments(ours: type, local: type) -> None:
+    for name, method in inspect.getmembers(local, inspect.isfunction):
+        if name.startswith("_") or name in NOT_CALLS:
+            continue
+        wrapped = getattr(ours, name)
+        arguments = list(inspect.signature(method).parameters.values())
+        assert list(inspect.signature(wrapped).parameters.values()) == arguments, name
+        if wrapped.__doc__ != method.__doc__ and name != "close":  # what does more says so
+            assert f"See {local.__name__}.{name}" in wrapped.__doc__, name
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
