@@ -6,7 +6,8 @@ meaning, and the errors with Chroma's classes and texts (a few are odd, but prog
 
 Operations on records (`_api_records.py`) rarely touch the catalog: collections used lately are kept
 open, with the view of their schema that filters need, and the engine knows when one was deleted.
-What there is to ask about the index is in `_api_index.py`, hybrid search in `_api_search.py`, forks
+Tenants and databases are in `_api_databases.py`, maintenance is in `_api_maintenance.py`, what
+there is to ask about the index in `_api_index.py`, hybrid search in `_api_search.py`, forks
 are in `_api_fork.py`, and what Chroma's local mode refuses, and we, too, is in `_api_refused.py`.
 """
 
@@ -43,13 +44,14 @@ from chromadb.errors import (
     NotFoundError,
 )
 from chromadb.types import Collection as CollectionModel
-from chromadb.types import Database, Tenant
 from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _expiry, _options, _records
 from vexfs_chroma._api_aggregates import AggregateOperations
+from vexfs_chroma._api_databases import DatabaseOperations
 from vexfs_chroma._api_fork import ForkOperations
 from vexfs_chroma._api_index import IndexOperations
+from vexfs_chroma._api_maintenance import MaintenanceOperations
 from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
@@ -60,10 +62,8 @@ from vexfs_chroma._catalog import Collection as CatalogEntry
 from vexfs_chroma._errors import CorruptionError
 from vexfs_chroma._names import (
     check_collection_metadata,
-    check_database_name,
     check_name,
     check_str,
-    check_tenant_name,
 )
 from vexfs_chroma._observe._observer import check_environment
 from vexfs_chroma._storage import most_open_collections, open_storage
@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vexfs_chroma._catalog import Removed
-    from vexfs_chroma._memory import MemoryReport
 
 MAX_BATCH_SIZE = 2**20
 """What `get_max_batch_size` answers.  It is advice for callers that split; larger calls work."""
@@ -118,6 +117,8 @@ class VexfsAPI(
     SearchOperations,
     ForkOperations,
     ReindexOperations,
+    DatabaseOperations,
+    MaintenanceOperations,
     RefusedOperations,
 ):
     """Chroma's API on a vexfs database: a directory, or memory."""
@@ -196,56 +197,6 @@ class VexfsAPI(
             self.start()  # another thread put the System into chromadb's cache and is starting it
             return self._opened()
         return storage
-
-    # -- tenants and databases -------------------------------------------------------------------
-
-    @override
-    def create_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
-        check_database_name(name)
-        check_str("tenant", tenant)
-        self._catalog.create_database(name, tenant)
-
-    @override
-    def get_database(self, name: str, tenant: str = DEFAULT_TENANT) -> Database:
-        check_database_name(name)
-        check_str("tenant", tenant)
-        found = self._catalog.find_database(name, tenant)
-        if found is None:
-            raise NotFoundError(f"Database [{name}] not found. Are you sure it exists?")
-        return Database(id=found.id, name=found.name, tenant=found.tenant)
-
-    @override
-    def delete_database(self, name: str, tenant: str = DEFAULT_TENANT) -> None:
-        check_str("name", name)
-        check_str("tenant", tenant)
-        self._drop(self._catalog.delete_database(name, tenant))
-
-    @override
-    def list_databases(
-        self,
-        limit: int | None = None,
-        offset: int | None = None,
-        tenant: str = DEFAULT_TENANT,
-    ) -> Sequence[Database]:
-        limit, offset = as_count("limit", limit), as_count("offset", offset)
-        found = self._catalog.list_databases(tenant, limit, offset or 0)
-        return [Database(id=d.id, name=d.name, tenant=d.tenant) for d in found]
-
-    @override
-    def create_tenant(self, name: str) -> None:
-        check_tenant_name(name)
-        self._catalog.create_tenant(name)
-
-    @override
-    def get_tenant(self, name: str) -> Tenant:
-        check_str("name", name)
-        if not self._catalog.has_tenant(name):
-            raise NotFoundError(f"Tenant [{name}] not found")
-        return Tenant(name=name)
-
-    def list_tenants(self) -> list[str]:
-        """All tenants, by name; chromadb's interface has no such call."""
-        return self._catalog.list_tenants()
 
     # -- collections -----------------------------------------------------------------------------
 
@@ -519,9 +470,11 @@ class VexfsAPI(
                 oldest.used = False
                 self._collections[id] = oldest
 
+    @override
     def _forget(self, id: UUID) -> None:
         self._collections.pop(id, None)  # closed when the last running call lets go of it
 
+    @override
     def _drop(self, removed: Removed) -> None:
         """Remove directories of collections that the catalog no longer has.
 
@@ -548,56 +501,6 @@ class VexfsAPI(
         """Tenant and database of a collection; None when there is no such collection."""
         entry = self._catalog.find_collection_by_id(id)
         return None if entry is None else (entry.tenant, entry.database)
-
-    # -- maintenance, beyond chromadb's interface ------------------------------------------------
-
-    def expire_records(self, id: UUID) -> int:
-        """Delete the records of a collection that have expired; returns how many."""
-        with self._using(id) as collection:
-            engine = collection.engine
-            return engine.expire() if isinstance(engine, _expiry.ExpiringCollection) else 0
-
-    def vacuum(self) -> None:
-        """Rewrite every collection of the directory without what was deleted or replaced."""
-        for id in self._database.list_collections():
-            with contextlib.suppress(NotFoundError), self._using(id) as collection:  # deleted since
-                collection.engine.compact()
-
-    def unload(self) -> None:
-        """Give back what every open collection has in memory and can have again."""
-        self._database.unload()
-        for id in list(self._collections):
-            self._forget(id)
-
-    def unload_collection(self, id: UUID) -> None:
-        """The same for one collection; closes it until its next use."""
-        with self._using(id) as collection:
-            collection.engine.unload()
-        self._forget(id)
-
-    def memory(self, id: UUID | None = None) -> tuple[_engine.Memory, Catalog]:
-        """What a collection, or all that are open, have in memory; and the catalog."""
-        catalog, database = self._opened()
-        if id is None:
-            return database.memory(), catalog
-        with self._using(id) as collection:
-            return collection.engine.memory(), catalog
-
-    def collection_memory(self, id: UUID) -> MemoryReport:
-        """What a collection has in memory, by what it is, and what else the process has."""
-        from vexfs_chroma._memory import memory_report
-
-        return memory_report(self, id)
-
-    def storage(self) -> tuple[Catalog, _engine.Database, Path | None, int]:
-        """Catalog, engine, directory (None: in memory), and how many collections are kept open."""
-        catalog, engine = self._opened()
-        path = None if self._path is None else Path(self._path)
-        return catalog, engine, path, len(self._collections)
-
-    def wait_idle(self, timeout: float | None = None) -> None:
-        """Wait until the background work of this process on the directory is done."""
-        self._database.wait_idle(timeout)
 
     # -- the system ------------------------------------------------------------------------------
 

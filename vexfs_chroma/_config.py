@@ -5,37 +5,32 @@ filled in).  The `configuration_json` that clients see is a view of it (`configu
 schema is made once (`build_schema`) from whatever the caller gave: a schema, a configuration, or
 legacy "hnsw:*" metadata; and changed by `update_schema` only.
 
-What callers give is read by `_config_document.py`.
+What callers give is read by `_config_document.py`, schemas by `_config_schema.py`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import os
-import re
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._config_document import SPACES, Document, Json
+from vexfs_chroma._config_schema import (
+    DOCUMENT_KEY,
+    EMBEDDING_KEY,
+    HNSW_DEFAULTS,
+    LEAST,
+    is_enabled,
+    parse_schema,
+    reconcile_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EMBEDDING_KEY = "#embedding"
-DOCUMENT_KEY = "#document"
 
-_HNSW_DEFAULTS: Json = {
-    "ef_construction": 100,
-    "max_neighbors": 16,
-    "ef_search": 100,
-    "num_threads": os.cpu_count() or 1,
-    "batch_size": 100,
-    "sync_threshold": 1000,
-    "resize_factor": 1.2,
-}
-_DEFAULT_PARAMETERS = ("l2", _HNSW_DEFAULTS)
+_DEFAULT_PARAMETERS = ("l2", HNSW_DEFAULTS)
 # Order of the fields in error texts.
 _HNSW_FIELDS = (
     "space",
@@ -77,18 +72,6 @@ _LEGACY_METADATA = {
     "hnsw:batch_size": "batch_size",
     "hnsw:sync_threshold": "sync_threshold",
 }
-# Below this the old configuration reader refused a value; only legacy metadata and schemas care.
-_LEAST = {"batch_size": 2, "sync_threshold": 2}
-# Value types of a schema and the indexes that each may have, in Chroma's order.
-_INDEXES = {
-    "string": ("fts_index", "string_inverted_index"),
-    "float_list": ("vector_index",),
-    "sparse_vector": ("sparse_vector_index",),
-    "int": ("int_inverted_index",),
-    "float": ("float_inverted_index",),
-    "bool": ("bool_inverted_index",),
-}
-_CMEK_GCP = re.compile(r"projects/.+/locations/.+/keyRings/.+/cryptoKeys/.+", re.DOTALL)
 
 
 # -- building ------------------------------------------------------------------------------------
@@ -107,13 +90,13 @@ def build_schema(configuration: Any, schema: Any, metadata: Mapping[str, Any] | 
         if parameters == _DEFAULT_PARAMETERS:  # a configuration wins over legacy metadata
             parameters = legacy
     if schema is not None:
-        schema = _parse_schema(schema)
+        schema = parse_schema(schema)
     config_is_default = parameters == _DEFAULT_PARAMETERS and _is_default_function(
         embedding_function
     )
     if schema is not None and not _is_default_schema(schema):
         if not config_is_default:
-            raise _reconcile_error("Cannot set both collection config and schema simultaneously")
+            raise reconcile_error("Cannot set both collection config and schema simultaneously")
         merged = _merge_with_defaults(schema)
         if not _is_default_schema(merged):  # what it says about SPANN is gone
             return merged
@@ -126,7 +109,7 @@ def restored_schema(schema: Any) -> Json:
 
     Raises InvalidArgumentError for what Chroma refuses.
     """
-    return _merge_with_defaults(_parse_schema(schema))
+    return _merge_with_defaults(parse_schema(schema))
 
 
 def _default_schema(space: str, hnsw: Json, embedding_function: Json | None) -> Json:
@@ -170,7 +153,7 @@ def _default_schema(space: str, hnsw: Json, embedding_function: Json | None) -> 
 
 def _merge_with_defaults(schema: Json) -> Json:
     """The user's schema over Chroma's defaults, field by field."""
-    base = _default_schema("l2", dict(_HNSW_DEFAULTS), None)
+    base = _default_schema("l2", dict(HNSW_DEFAULTS), None)
     merged: Json = {"defaults": _merge_types(base["defaults"], schema["defaults"])}
     merged["keys"] = {
         key: _merge_types(value_types, schema["keys"].get(key, {}))
@@ -280,13 +263,13 @@ class IndexView:
     """Which filters a schema allows; made once per open collection, asked on every filter."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.fts = _enabled(schema["keys"].get(DOCUMENT_KEY, {}), "string", "fts_index")
+        self.fts = is_enabled(schema["keys"].get(DOCUMENT_KEY, {}), "string", "fts_index")
         self._defaults = {
-            value_type: _enabled(schema["defaults"], value_type, index)
+            value_type: is_enabled(schema["defaults"], value_type, index)
             for value_type, index in _INDEX_OF.items()
         }
         self._keys: dict[tuple[str, str], bool] = {
-            (key, value_type): _enabled(value_types, value_type, _INDEX_OF[value_type])
+            (key, value_type): is_enabled(value_types, value_type, _INDEX_OF[value_type])
             for key, value_types in schema["keys"].items()
             for value_type in _INDEX_OF
             if value_type in value_types
@@ -327,11 +310,6 @@ class IndexView:
         return key in self._with_idf
 
 
-def _enabled(value_types: Mapping[str, Any], value_type: str, index: str) -> bool:
-    found = value_types.get(value_type, {}).get(index)
-    return bool(found and found["enabled"])
-
-
 # -- updating ------------------------------------------------------------------------------------
 
 
@@ -366,7 +344,7 @@ def reindexed_schema(schema: Json, space: str | None, hnsw: Mapping[str, int | N
 
 
 def _parse_legacy(metadata: Mapping[str, Any] | None) -> tuple[str, Json]:
-    space, hnsw = "l2", dict(_HNSW_DEFAULTS)
+    space, hnsw = "l2", dict(HNSW_DEFAULTS)
     for key, value in (metadata or {}).items():
         if not key.startswith("hnsw:"):
             continue
@@ -375,7 +353,7 @@ def _parse_legacy(metadata: Mapping[str, Any] | None) -> tuple[str, Json]:
             space = value
         elif field == "resize_factor" and type(value) in {int, float}:
             hnsw[field] = float(value)
-        elif field in hnsw and type(value) is int and value >= _LEAST.get(field, 0):
+        elif field in hnsw and type(value) is int and value >= LEAST.get(field, 0):
             hnsw[field] = value
         else:
             raise InvalidArgumentError("Failed to parse hnsw parameters from segment metadata")
@@ -394,181 +372,12 @@ def _parse_configuration(configuration: Any) -> tuple[tuple[str, Json], Json | N
         hnsw = {"space": spann["space"]} if "space" in spann else {}
     hnsw = dict(hnsw or {})
     space = hnsw.pop("space", "l2")
-    return (space, {**_HNSW_DEFAULTS, **hnsw}), embedding_function, spann is not None
-
-
-def _parse_schema(schema: Any) -> Json:
-    """A schema reduced to the known fields, checked as Chroma checks it."""
-    document = Document(schema, "Schema")
-    for field in ("defaults", "keys"):
-        if field not in schema:
-            raise document.error(f"missing field `{field}`", ())
-        document.expect_map((field,), "struct ValueTypes" if field == "defaults" else "a map")
-    parsed: Json = {
-        "defaults": _parse_value_types(document, ("defaults",)),
-        "keys": {key: _parse_value_types(document, ("keys", key)) for key in schema["keys"]},
-    }
-    _check_schema(parsed)
-    if schema.get("cmek") is not None:
-        cmek = schema["cmek"]
-        resource = cmek.get("gcp") if isinstance(cmek, dict) else None
-        if not isinstance(resource, str):
-            raise document.error("expected a customer-managed encryption key", ("cmek",))
-        if not _CMEK_GCP.fullmatch(resource):
-            raise _schema_error(
-                f"CMEK does not match expected pattern: Gcp({json.dumps(resource)})"
-            )
-        parsed["cmek"] = {"gcp": resource}
-    return parsed
-
-
-def _parse_value_types(document: Document, path: tuple[str, ...]) -> Json:
-    value_types = document.expect_map(path, "struct ValueTypes")
-    parsed: Json = {}
-    for value_type, names in _INDEXES.items():
-        given = value_types.get(value_type)
-        if given is None:
-            continue
-        document.expect_map((*path, value_type), "a struct")
-        parsed[value_type] = {}
-        for name in names:
-            if given.get(name) is None:
-                continue
-            where = (*path, value_type, name)
-            index = document.expect_map(where, "a struct")
-            for field in ("enabled", "config"):
-                if field not in index:
-                    raise document.error(f"missing field `{field}`", where)
-            if not isinstance(index["enabled"], bool):
-                raise document.type_error((*where, "enabled"), "a boolean")
-            config = dict(document.expect_map((*where, "config"), "a struct"))
-            if name == "vector_index":
-                config = _parse_vector_config(document, (*where, "config"))
-            elif name == "sparse_vector_index":
-                config = _parse_sparse_config(document, (*where, "config"))
-            parsed[value_type][name] = {"enabled": index["enabled"], "config": config}
-    return parsed
-
-
-def _parse_vector_config(document: Document, path: tuple[str, ...]) -> Json:
-    config = document.value(path)
-    parsed: Json = {}
-    if config.get("space") is not None:
-        parsed["space"] = document.read_space((*path, "space"))
-    if config.get("embedding_function") is not None:
-        parsed["embedding_function"] = document.read_embedding_function(path)
-    if config.get("source_key") is not None:
-        parsed["source_key"] = config["source_key"]
-    if config.get("spann"):
-        parsed["spann"] = document.expect_map((*path, "spann"), "struct SpannIndexConfig")
-    hnsw = document.read_struct((*path, "hnsw"), "HnswIndexConfig", tuple(_HNSW_DEFAULTS))
-    if hnsw is not None:
-        for field, least in _LEAST.items():
-            if hnsw.get(field, least) < least:
-                raise _reconcile_error(
-                    f"Invalid HNSW configuration: {field}: Validation error: "
-                    f'range [{{"min": Number({least}), "value": Number({hnsw[field]})}}]'
-                )
-        parsed["hnsw"] = hnsw
-    return parsed
-
-
-def _parse_sparse_config(document: Document, path: tuple[str, ...]) -> Json:
-    config = document.value(path)
-    parsed: Json = {}
-    if config.get("embedding_function") is not None:
-        parsed["embedding_function"] = document.read_embedding_function(path)
-    for field, kind, expected in (
-        ("source_key", str, "a string"),
-        ("bm25", bool, "a boolean"),
-        ("algorithm", str, "a string"),
-    ):
-        if config.get(field) is not None:
-            if not isinstance(config[field], kind):
-                raise document.type_error((*path, field), expected)
-            parsed[field] = config[field]
-    return parsed
-
-
-def _check_schema(schema: Json) -> None:
-    defaults = schema["defaults"]
-    if _enabled(defaults, "string", "fts_index"):
-        raise _schema_error(
-            "Full text search / regular expression index cannot be enabled by default. "
-            "It can only be enabled on #document field."
-        )
-    if _enabled(defaults, "float_list", "vector_index"):
-        raise _schema_error(
-            "Vector index cannot be enabled by default. It can only be enabled on #embedding field."
-        )
-    if _enabled(defaults, "sparse_vector", "sparse_vector_index"):
-        raise _schema_error(
-            "Sparse vector index cannot be enabled by default. Please enable sparse vector index "
-            "on specific keys. At most one sparse vector index is allowed for the collection."
-        )
-    for key, value_types in schema["keys"].items():
-        if key == DOCUMENT_KEY:
-            _check_only(key, value_types, "string", "Document")
-            if _enabled(value_types, "string", "string_inverted_index"):
-                raise _schema_error(
-                    f"String inverted index can not be enabled on #document key: {key}"
-                )
-        elif key == EMBEDDING_KEY:
-            _check_only(key, value_types, "float_list", "Embedding")
-            vector_index = value_types.get("float_list", {}).get("vector_index", {"config": {}})
-            if vector_index["config"].get("source_key", DOCUMENT_KEY) != DOCUMENT_KEY:
-                raise _schema_error("Vector index can only source from #document")
-        elif key.startswith("#"):
-            raise _schema_error(
-                "key cannot begin with '#'. "
-                f"Keys starting with '#' are reserved for system use: {key}"
-            )
-        elif _enabled(value_types, "float_list", "vector_index"):
-            raise _schema_error(f"Vector index can only be enabled on #embedding field: {key}")
-        elif _enabled(value_types, "string", "fts_index"):
-            raise _schema_error(
-                "Full text search / regular expression index can only be enabled on "
-                f"#document field: {key}"
-            )
-    _check_sparse_indexes(schema)
-
-
-def _check_sparse_indexes(schema: Json) -> None:
-    enabled: list[str] = []
-    for key, value_types in schema["keys"].items():
-        index = value_types.get("sparse_vector", {}).get("sparse_vector_index")
-        if index is None:
-            continue
-        source_key = index["config"].get("source_key")
-        if index["enabled"]:
-            enabled.append(key)
-            if len(enabled) > 1:
-                raise _schema_error(
-                    "At most one sparse vector index is allowed for the collection: "
-                    f"{json.dumps(enabled)}"
-                )
-            if source_key is not None and "embedding_function" not in index["config"]:
-                raise _schema_error(
-                    "If source_key is provided then embedding_function must also be provided "
-                    "since there is no default embedding function."
-                )
-        if source_key is not None and source_key.startswith("#") and source_key != DOCUMENT_KEY:
-            raise _schema_error(
-                "source_key cannot begin with '#'. The only valid key starting with '#' is "
-                "Key.DOCUMENT or '#document'."
-            )
-
-
-def _check_only(key: str, value_types: Json, allowed: str, label: str) -> None:
-    if any(value_type != allowed for value_type in value_types):
-        raise _schema_error(
-            f"{label} field cannot have any value types other than {allowed}: {key}"
-        )
+    return (space, {**HNSW_DEFAULTS, **hnsw}), embedding_function, spann is not None
 
 
 def _is_default_schema(schema: Json) -> bool:
     """Whether a parsed schema asks for nothing but defaults."""
-    base = _default_schema("l2", _HNSW_DEFAULTS, None)
+    base = _default_schema("l2", HNSW_DEFAULTS, None)
     if "cmek" in schema or any(key not in base["keys"] for key in schema["keys"]):
         return False
     pairs = [(schema["defaults"], base["defaults"])]
@@ -591,7 +400,7 @@ def _is_default_index(index: Json, default: Json) -> bool:
         elif field == "hnsw":
             # the number of threads does not count
             tuned = {name: value[name] for name in value if name != "num_threads"}
-            if any(tuned[name] != _HNSW_DEFAULTS[name] for name in tuned):
+            if any(tuned[name] != HNSW_DEFAULTS[name] for name in tuned):
                 return False
         elif value is not None and value != default["config"].get(field):
             return False
@@ -604,11 +413,3 @@ def _is_default_function(function: Any) -> bool:
         return function is None
     kind = function.get("type")
     return kind == "unknown" or (kind == "known" and function.get("name") == "default")
-
-
-def _schema_error(text: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"Validation error: schema: {text}")
-
-
-def _reconcile_error(text: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"Failed to reconcile schema: {text}")

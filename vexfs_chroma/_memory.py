@@ -18,7 +18,7 @@ from vexfs_chroma import _engine
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from vexfs_chroma._api import VexfsAPI
+    from vexfs_chroma._api_maintenance import MaintenanceOperations
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,7 +76,7 @@ class MemoryReport:
         return "\n".join(lines)
 
 
-def memory_report(api: VexfsAPI, id: UUID | None = None) -> MemoryReport:
+def memory_report(api: MaintenanceOperations, id: UUID | None = None) -> MemoryReport:
     """Of one collection, or of all that are open."""
     found, catalog = api.memory(id)
     counters = _engine.stats()

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._engine import _regex_provider
 from vexfs_chroma._engine._codec import register as _register_codec
-from vexfs_chroma._engine._collection import (
-    KEY_NUMBERS,
-    KEY_STRING,
+from vexfs_chroma._engine._collection import KEY_NUMBERS, KEY_STRING, TAIL_ROWS, Collection, Filter
+from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
+from vexfs_chroma._engine._handle import Handle
+from vexfs_chroma._engine._ranked import RankedSearch
+from vexfs_chroma._engine._results import (
     PLAN_WALK,
-    TAIL_ROWS,
-    Collection,
     CollectionInfo,
-    Filter,
     IndexCheck,
     KeyValues,
     Memory,
@@ -29,9 +28,6 @@ from vexfs_chroma._engine._collection import (
     Rows,
     Usage,
 )
-from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
-from vexfs_chroma._engine._handle import Handle
-from vexfs_chroma._engine._ranked import RankedSearch
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._engine._collection import SPACES, Collection, Memory, read_memory
+from vexfs_chroma._engine._collection import SPACES, Collection
 from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
+from vexfs_chroma._engine._results import Memory, read_memory
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._engine import _wire
-from vexfs_chroma._engine._collection import SPACES, copy_rows
+from vexfs_chroma._engine._collection import SPACES
 from vexfs_chroma._engine._handle import Handle, close_with
+from vexfs_chroma._engine._results import copy_rows
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
 
