@@ -10,6 +10,7 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from numpy.typing import NDArray
@@ -71,12 +72,7 @@ def check_recall(api: RecordOperations, id: UUID, n: int, k: int, seed: int) -> 
         for row, name in enumerate(searched_for[start : start + _BLOCK]):
             ids, distances = found["ids"][row], np.asarray(found["distances"][row])  # type: ignore[index]
             nearest, limits = exact["ids"][row], np.asarray(exact["distances"][row])  # type: ignore[index]
-            limit = limits[-1] + _TIE * abs(limits[-1]) if len(limits) else 0.0
-            near = set(nearest)
-            hit = sum(
-                id in near or bool(far <= limit) for id, far in zip(ids, distances, strict=True)
-            )
-            hits.append(min(hit, len(nearest)))
+            hits.append(count_hits(ids, distances, nearest, limits))
             sizes.append(len(nearest))
             itself = limits[0] + _TIE * abs(limits[0]) if len(limits) else 0.0
             themselves += name in ids or bool(len(distances) and distances[0] <= itself)
@@ -93,6 +89,19 @@ def check_recall(api: RecordOperations, id: UUID, n: int, k: int, seed: int) -> 
         found_themselves=themselves,
         answered_by=plan.why,
     )
+
+
+def count_hits(
+    ids: Sequence[str], distances: Any, nearest: Sequence[str], limits: NDArray[np.float32]
+) -> int:
+    """How many of the `nearest`, at the distances `limits`, are among `ids`.
+
+    What is as near as the last of them counts, too.
+    """
+    limit = limits[-1] + _TIE * abs(limits[-1]) if len(limits) else 0.0
+    near = set(nearest)
+    hits = sum(id in near or bool(far <= limit) for id, far in zip(ids, distances, strict=True))
+    return min(hits, len(nearest))
 
 
 def _sample(

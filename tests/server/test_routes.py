@@ -26,7 +26,6 @@ CALLS: list[tuple[Any, ...]] = [
     ("GET", API + "/version"),
     ("GET", API + "/healthcheck"),
     ("GET", API + "/auth/identity"),
-    ("GET", "/"),
     ("GET", "/nothing"),
     ("GET", "/api/v1/heartbeat"),
     ("POST", API + "/heartbeat", {}),

@@ -19,6 +19,7 @@ _RESET = typer.Option(None, "--allow-reset", help="Let clients delete everything
 _OPEN = typer.Option(
     None, "--open-network", help="Listen beyond this machine although nobody need authenticate."
 )
+_PAGE = typer.Option(None, "--page/--no-page", help="The page at / (default: there).")
 
 
 def serve(
@@ -29,6 +30,7 @@ def serve(
     config: Path | None = _CONFIG,
     allow_reset: bool | None = _RESET,
     open_network: bool | None = _OPEN,
+    page: bool | None = _PAGE,
 ) -> None:
     """Serve a database over HTTP, as `chroma run` does: every client of Chroma can use it.
 
@@ -44,6 +46,7 @@ def serve(
             "workers": workers,
             "allow_reset": allow_reset,
             "allow_open_network": open_network,
+            "page": page,
         }
         chosen = load(config, {"server": given})
         try:

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from vexfs_chroma._observe._history import History
 from vexfs_chroma._observe._trace import here
 from vexfs_chroma._observe._waits import WaitCounters
 from vexfs_chroma._server._auth import Authenticator, forbidden
@@ -30,7 +31,7 @@ from vexfs_chroma._server._errors import (
 )
 from vexfs_chroma._server._records import collection_id
 from vexfs_chroma._server._request import JSON, Request, Response
-from vexfs_chroma._server._routes import ADMIN, READ, ROUTES, Router
+from vexfs_chroma._server._routes import ADMIN, PAGE_ROUTES, READ, ROUTES, Router
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,7 +58,7 @@ class App:
     def __init__(self, api: VexfsAPI, config: ServerConfig) -> None:
         self.api = api
         self.config = config
-        self.router = Router(ROUTES)
+        self.router = Router(ROUTES + PAGE_ROUTES if config.server.page else ROUTES)
         self.auth = Authenticator(config.auth.tokens, config.auth.users)
         self.observers: list[Observer] = []
         """Called with every finished request, its response and the seconds that it took.
@@ -72,6 +73,8 @@ class App:
         self._threads = _Threads(config.server.threads, config.limits.waiting)
         self._expected: dict[tuple[Any, ...], float] = {}
         self._homes: dict[str, tuple[str, str]] = {}
+        self.history = History()
+        """Takes no points until it is started."""
 
     @property
     def waiting(self) -> int:
@@ -81,6 +84,7 @@ class App:
     def close(self) -> None:
         """Finish what runs in threads, and end them."""
         self._threads.close()
+        self.history.close()
 
     # -- when the headers are there ----------------------------------------------------------------
 
@@ -273,11 +277,13 @@ class App:
             self._check_home(request)
         here.request_id = request.id
         if request.span is None:
-            body = route.handler(self, request)
+            found = route.handler(self, request)
         else:
             with request.span.current():
-                body = route.handler(self, request)
-        return Response(route.status, body, route.kind, route.headers)
+                found = route.handler(self, request)
+        if isinstance(found, Response):
+            return found
+        return Response(route.status, found, route.kind, route.headers)
 
     def failed(self, request: Request, error: Exception) -> Response:
         """The response to an error."""

@@ -229,6 +229,17 @@ class BuildIndex(Struct):
     flush: bool = True
 
 
+class MeasureTuning(Struct):
+    """POST .../vexfs/tuning."""
+
+    queries: Annotated[int, Meta(ge=1, le=200)] = 50
+    k: Annotated[int, Meta(ge=1, le=1000)] = 10
+    ef: Annotated[
+        list[Annotated[int, Meta(ge=0, le=10_000)]], Meta(min_length=1, max_length=12)
+    ] = field(default_factory=lambda: [0])
+    seed: UInt32 = 0
+
+
 # -- what Chroma's server has for its cloud --------------------------------------------------------
 
 

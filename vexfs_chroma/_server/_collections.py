@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,510}[a-zA-Z0-9]")
 
 
+def list_tenants(app: App, request: Request) -> bytes:
+    """GET /vexfs/tenants: the names of those that the caller reaches."""
+    limit, offset = _page(app, request)
+    principal, found = request.principal, app.api.list_tenants()
+    if principal is not None:
+        found = [name for name in found if principal.reaches(name, None)]
+    page = found[offset or 0 :] if limit is None else found[offset or 0 :][:limit]
+    return encode({"total": len(found), "tenants": page})
+
+
 def create_tenant(app: App, request: Request) -> bytes:
     """POST /tenants."""
     app.api.create_tenant(request.payload.name)

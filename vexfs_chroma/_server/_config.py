@@ -38,6 +38,8 @@ class ServerSection(msgspec.Struct, frozen=True):
     """Processes that serve the same directory."""
     threads: int = 8
     """Threads of each process for what takes longer than a moment."""
+    page: bool = True
+    """The page at `/`."""
     allow_reset: bool = False
     allow_open_network: bool = False
     """Listen beyond this machine although nobody need authenticate."""

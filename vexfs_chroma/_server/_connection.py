@@ -35,6 +35,7 @@ _KEPT = frozenset(
         b"content-type",
         b"expect",
         b"host",
+        b"if-none-match",
         b"origin",
         b"traceparent",
         b"tracestate",

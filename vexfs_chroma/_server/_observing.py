@@ -5,6 +5,7 @@
     GET /readyz           200: the database answers, too; else 503
     GET /vexfs/facts      counters, processes, sizes, memory
     GET /vexfs/slow-log   the slowest operations of all processes
+    GET /vexfs/history    operations over the last minutes
 
 Of several worker processes whichever answers tells the sums: they count in files of a directory
 that is made for the server and removed with it.  With tokens, all but those of health need one.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -22,8 +24,9 @@ import orjson
 from vexfs_chroma._observe import _cells, _facts, _observer, _slow
 from vexfs_chroma._observe._http import HttpCounters
 from vexfs_chroma._server._auth import forbidden
-from vexfs_chroma._server._errors import HttpError, unavailable
+from vexfs_chroma._server._errors import HttpError, invalid, unavailable
 from vexfs_chroma._server._log import AccessLog
+from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,13 +68,34 @@ def facts(app: App, request: Request) -> bytes:
     """GET /vexfs/facts."""
     _check_whole(request)
     waiting = max(0, app.waiting - app.config.server.threads)  # the others have a thread
-    return orjson.dumps(_facts.facts(app.api) | {"waiting": waiting})
+    return orjson.dumps(_facts.facts(app.api) | {"waiting": waiting, "pid": os.getpid()})
 
 
 def slow_log(app: App, request: Request) -> bytes:
     """GET /vexfs/slow-log."""
     _check_whole(request)
     return orjson.dumps(_slow.slowest_of_all(_observer.observer().slow), default=str)
+
+
+def history(app: App, request: Request) -> bytes:
+    """GET /vexfs/history: the points later than `after`, and the last minute as a whole."""
+    _check_whole(request)
+    text = app.query_values(request).get("after", "0") if request.query else "0"
+    try:
+        after = float(text)
+    except ValueError as error:
+        raise invalid(f"after must be seconds since 1970, got {text!r}") from error
+    return orjson.dumps(
+        {
+            "format": 1,
+            "at": time.time(),
+            "version": __version__,
+            "pid": os.getpid(),
+            "step_seconds": app.history.step_seconds,
+            "recent": app.history.recent(),
+            "points": app.history.points(after),
+        }
+    )
 
 
 def _check_whole(request: Request) -> None:
@@ -81,7 +105,8 @@ def _check_whole(request: Request) -> None:
 
 
 def watch(app: App) -> None:
-    """Count the requests of a server, and log them where that is wanted."""
+    """Count the requests of a server, log them where that is wanted, and keep a history."""
+    app.history.start()
     app.observers.append(HttpCounters(route.name for route in app.router.routes).observe)
     if app.config.log.access != "off":
         app.observers.append(AccessLog(app.config.log).observe)

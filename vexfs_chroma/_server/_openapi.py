@@ -18,6 +18,7 @@ from vexfs_chroma._memory import MemoryReport
 from vexfs_chroma._query_plan import QueryPlan
 from vexfs_chroma._recall import RecallReport
 from vexfs_chroma._server._auth import ROLES
+from vexfs_chroma._tuning import Tuning
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ _CREATES = {"create_tenant", "create_database", "create_collection", "fork_colle
 def document(routes: Sequence[Route]) -> bytes:
     """The document as JSON."""
     bodies: set[type] = {route.body for route in routes if route.body is not None}
-    bodies |= {MemoryReport, QueryPlan, RecallReport}
+    bodies |= {MemoryReport, QueryPlan, RecallReport, Tuning}
     _, schemas = msgspec.json.schema_components(
         sorted(bodies, key=lambda body: body.__name__), ref_template="#/components/schemas/{name}"
     )

@@ -13,8 +13,10 @@ from vexfs_chroma._server import (
     _extensions,
     _observing,
     _openapi,
+    _page,
     _records,
     _system,
+    _tuning,
 )
 from vexfs_chroma._server._auth import ROLES
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vexfs_chroma._server._app import App
-    from vexfs_chroma._server._request import Request
+    from vexfs_chroma._server._request import Request, Response
 
-    Handler = Callable[[App, Request], bytes]
+    Handler = Callable[[App, Request], bytes | Response]
 
 API = "/api/v2"
 TENANT = API + "/tenants/{tenant}"
@@ -70,7 +72,7 @@ class Route(NamedTuple):
         return self.parameters[2:3] == ("collection_id",)
 
 
-_PAGE = ("limit", "offset")
+_PAGED = ("limit", "offset")
 
 
 def _get(
@@ -110,7 +112,7 @@ def _extension(
     return made._replace(is_predictable=False)
 
 
-def _page(template: str, handler: Handler) -> Route:
+def _document(template: str, handler: Handler) -> Route:
     return _get(template, handler, "", ANYBODY)._replace(
         kind=b"text/html; charset=utf-8", headers=_openapi.PAGE_HEADERS
     )
@@ -130,7 +132,7 @@ ROUTES: tuple[Route, ...] = (
     _post(TENANT, _collections.update_tenant, _bodies.UpdateTenant, "Empty", ADMIN)._replace(
         method="PATCH"
     ),
-    _get(TENANT + "/databases", _collections.list_databases, "Databases", query=_PAGE),
+    _get(TENANT + "/databases", _collections.list_databases, "Databases", query=_PAGED),
     _post(
         TENANT + "/databases",
         _collections.create_database,
@@ -141,7 +143,7 @@ ROUTES: tuple[Route, ...] = (
     _get(DATABASE, _collections.get_database, "Database"),
     _delete(DATABASE, _collections.delete_database, ADMIN),
     _get(DATABASE + "/collections_count", _collections.count_collections, "count"),
-    _get(COLLECTIONS, _collections.list_collections, "Collections", query=_PAGE),
+    _get(COLLECTIONS, _collections.list_collections, "Collections", query=_PAGED),
     _post(COLLECTIONS, _collections.create_collection, _bodies.CreateCollection, "Collection"),
     _get(COLLECTIONS + "/by-id/{collection_id}", _collections.get_collection_by_id, "Collection"),
     # By name; all other routes on a collection take its id.
@@ -186,16 +188,24 @@ ROUTES: tuple[Route, ...] = (
     _extension("build_index", _extensions.build_index, _bodies.BuildIndex, "Progress", WRITE),
     _post(COLLECTION + "/vexfs/expire", _extensions.expire, None, "Deleted"),
     _post(COLLECTION + "/vexfs/unload", _extensions.unload, None, "Empty"),
+    _extension("tuning", _tuning.tuning, _bodies.MeasureTuning, "Tuning"),
     _get("/openapi.json", _system.openapi, "", ANYBODY),
     _get("/livez", _observing.livez, "", ANYBODY),
     _get("/readyz", _observing.readyz, "", ANYBODY),
     _get("/metrics", _observing.metrics, "")._replace(kind=_observing.METRICS_KIND),
     _get("/vexfs/facts", _observing.facts, ""),
     _get("/vexfs/slow-log", _observing.slow_log, ""),
-    _page("/docs/", _system.docs),
-    _page("/docs", _system.docs)._replace(
+    _get("/vexfs/history", _observing.history, ""),
+    _get("/vexfs/tenants", _collections.list_tenants, ""),
+    _document("/docs/", _system.docs),
+    _document("/docs", _system.docs)._replace(
         name="docs_redirect", status=303, headers=(("location", "/docs/"),)
     ),
+)
+
+# All of one name: the page is one thing to whoever counts requests.
+PAGE_ROUTES: tuple[Route, ...] = tuple(
+    _get(template, _page.page, "", ANYBODY) for template in _page.FILES
 )
 
 
