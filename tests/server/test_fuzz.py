@@ -14,9 +14,21 @@ import pytest
 from server_kit import API, DEFAULT, Server
 from test_auth import BODIES
 
-from vexfs_chroma._api_pages import Order
+import vexfs_chroma
+from vexfs_chroma._api_pages import read_order
 from vexfs_chroma._server import _openapi
 from vexfs_chroma._server._routes import ROUTES, Route
+
+
+def page_token() -> str:
+    """The token of a second page, by the key n."""
+    with vexfs_chroma.EphemeralClient() as client:
+        made = client.create_collection("pages", embedding_function=None)
+        made.add(ids=["a", "b"], embeddings=[[1], [2]], metadatas=[{"n": 1}, {"n": 2.5}])
+        token = made.get(order_by="n", descending=True, limit=1)["next"]
+        client.delete_collection("pages")
+    return str(token)
+
 
 WITH_BODY = [route for route in ROUTES if route.body is not None]
 F32 = "AACAPwAAAEAAAEBA"
@@ -77,7 +89,7 @@ VALID: dict[str, Any] = {
         "include": ["embeddings"],
         "order_by": "n",
         "descending": True,
-        "after": Order(1, "n", True, b"\x93\x03\xcb?\xf0\x00\x00\x00\x00\x00\x00\x01").token(),
+        "after": page_token(),
     },
     "query_exactly": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "exact": True},
     "explain": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "where": {"n": 1}},
@@ -228,6 +240,31 @@ def fuzz(server: Server, collection: str, route: Route, seed: int, n: int) -> No
     assert server.memory() - begun < 100 * 2**20
     assert server.call("GET", API + "/heartbeat").status == 200
     assert server.call("GET", DEFAULT + "/collections").status == 200
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_places_in_an_order_that_nobody_gave(server: Server, collection: str, seed: int) -> None:
+    """What the token of a page has for the engine, changed: refused, or some place in the order."""
+    rng = random.Random(seed)
+    order = read_order(None, False, VALID["get_ordered"]["after"])
+    path = collection + "/vexfs/get"
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    statuses = set()
+    for _ in range(300):
+        place = bytearray(order.after or b"")
+        for _ in range(rng.randrange(1, 4)):
+            at, how = rng.randrange(len(place) + 1), rng.randrange(3)
+            place[at : at + how % 2] = rng.randbytes(rng.randrange(1, 4)) if how < 2 else b""
+        order.after = bytes(place[: rng.choice([len(place), rng.randrange(len(place) + 1)])])
+        body = json.dumps({"after": order.token(), "limit": 2})
+        connection.request("POST", path, body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        text = response.read()
+        assert response.status in (200, 400), (seed, response.status, text, body)
+        statuses.add(response.status)
+        order = read_order(None, False, VALID["get_ordered"]["after"])
+    connection.close()
+    assert statuses == {200, 400}
 
 
 NINES = b"9" * 400

@@ -18,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import chromadb
+import jsonschema
 import numpy as np
 import pytest
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.errors import ChromaError, NotFoundError
 from server_kit import DEFAULT, Server, run_server
+from test_fuzz import VALID
 
 import vexfs_chroma
 from vexfs_chroma import LocalCollection, NotOfferedError, RemoteClient, RemoteCollection
 from vexfs_chroma._filters import has_ours, read_where
 from vexfs_chroma._server._auth import hash_token
+from vexfs_chroma._server._routes import ROUTES, Route
 
 SEEDS = [int(seed) for seed in os.environ.get("VEXFS_REMOTE_SEEDS", "1 2 3").split()]
 DIMENSION = 6
@@ -455,6 +458,24 @@ def test_bodies_that_mean_nothing(
     answer = server.call("POST", f"{collection}/vexfs/{name}", body)
     assert answer.status == status, answer
     assert set(answer.json) == {"error", "message"}
+
+
+EXTENSIONS = [route for route in ROUTES if "/vexfs/" in route.template and route.answer]
+
+
+@pytest.mark.parametrize("route", EXTENSIONS, ids=lambda route: route.name)
+def test_answers_are_as_documented(server: Server, collection: str, route: Route) -> None:
+    document = server.call("GET", "/openapi.json").json
+    operation = document["paths"][route.template][route.method.lower()]
+    path = f"{collection}/vexfs/{route.template.rpartition('/')[2]}"
+    body = VALID.get(route.name)
+    answer = server.call(route.method, path, body)
+    assert answer.status == route.status == 200, answer
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(answer.json, {**schema, "components": document["components"]})
+    if route.body is not None:  # what is sent is documented, too
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema.validate(body, {**schema, "components": document["components"]})
 
 
 # -- rights: every route is in test_auth.py --------------------------------------------------------
