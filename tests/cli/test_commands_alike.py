@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.console import Console
 from typer.testing import CliRunner
 
 import vexfs_chroma
-from vexfs_chroma._cli import _asking, _exit
+from vexfs_chroma._cli import _asking, _exit, _shown
 from vexfs_chroma._cli._app import app
 
 WITHOUT_JSON = {
@@ -137,6 +139,23 @@ def test_nothing_is_concluded_from_a_file_that_cannot_be_read(tmp_path: Path) ->
     assert "is not TOML" in problem
 
 
+# -- progress --------------------------------------------------------------------------------------
+
+
+def test_terminals_are_told_what_takes_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal in (True, False):
+        screen = io.StringIO()
+        console = Console(file=screen, force_terminal=is_terminal)
+        monkeypatch.setattr(_shown, "err", console)
+        with _shown.busy("reading"):
+            pass
+        with _shown.StepProgress() as progress:
+            progress("counting", 1, 4)
+        shown = screen.getvalue()
+        assert ("reading" in shown, "counting" in shown) == (is_terminal, is_terminal)
+        assert ("25%" in shown) == is_terminal
+
+
 # -- exit codes ------------------------------------------------------------------------------------
 
 
@@ -183,5 +202,4 @@ def complete(words: str) -> list[str]:
 
 
 def test_shells_complete_commands() -> None:
-    assert complete("vexctl met") == ["metrics"]
     assert complete("vexctl metrics ") == ["show", "watch", "export"]

@@ -101,7 +101,9 @@ def test_requests_are_not_logged_unless_that_is_wanted(tmp_path: Path) -> None:
         server.call("GET", "/no/such/page")
     text = (tmp_path / "server.log").read_text()
     assert " request " not in text
-    assert re.search(r"^\S+Z INFO started pid=\d+ version=\S+ url=http://127\S+ ", text)
+    first, second = text.splitlines()[:2]
+    assert re.fullmatch(r"\S+Z INFO opening pid=\d+ path=\S+", first)
+    assert re.fullmatch(r"\S+Z INFO started pid=\d+ version=\S+ url=http://127\S+", second)
 
 
 def test_only_problems(tmp_path: Path) -> None:

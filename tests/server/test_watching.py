@@ -195,7 +195,10 @@ def test_contention_names_its_figures() -> None:
     assert found["event_loop_late_ms"] == 50
     write = found["requests"]["write"]
     assert (write["thread_ms"], write["running_ms"], write["waiting_ms"]) == (30, 2, 38)
-    told = {one.name: one.evidence for one in _contention.problems(found)}
+    problems = _contention.problems(found)
+    assert problems[0].name == "processors"
+    assert {one.advice for one in problems[1:]} == {"processors first, see above"}
+    told = {one.name: one.evidence for one in problems}
     assert told == {
         "threads for requests that write": "30.0 ms in the queue, 43% of their time",
         "reads that wait": "threads run for 8.0 ms and wait for 12.0, 55% of the time of requests",
@@ -209,6 +212,9 @@ def test_contention_names_its_figures() -> None:
         ),
         "the event loop": "its timers are 50 ms late: whatever comes in waits as long",
     }
+    enough = _contention.problems(found | {"waiting_for_cpus": 0.1})
+    assert {one.name for one in enough} == set(told) - {"processors"}
+    assert not [one for one in enough if "processors first" in one.advice]
     idle = _contention.contention(now, now, {}, 10.0)
     assert (idle["requests"], idle["event_loop_late_ms"]) == ({}, None)
     assert _contention.problems(idle) == []

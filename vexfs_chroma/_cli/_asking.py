@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from vexfs_chroma._cli._exit import out
-from vexfs_chroma._cli._shown import StepProgress
+from vexfs_chroma._cli._shown import StepProgress, busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +66,8 @@ def ask(url: str, path: str) -> Any:
 
 def facts_of(url: str) -> dict[str, Any]:
     """What a server tells about itself."""
-    found: dict[str, Any] = ask(url, "/vexfs/facts")
+    with busy(f"asking {url}"):
+        found: dict[str, Any] = ask(url, "/vexfs/facts")
     return found
 
 

@@ -15,6 +15,7 @@ from rich.live import Live
 from vexfs_chroma._cli._asking import (
     AS_JSON,
     URL,
+    ask,
     facts_of,
     fetch,
     figures_of,
@@ -78,10 +79,10 @@ def _looks(url: str, every: float, count: int) -> Iterator[dict[str, Any]]:
     """What was done between two looks, `count` times."""
     from vexfs_chroma._observe import _figures
 
-    before, done = facts_of(url), 0
+    before, done = ask(url, "/vexfs/facts"), 0
     while not count or done < count:
         time.sleep(every)
-        now = facts_of(url)
+        now = ask(url, "/vexfs/facts")
         counted = _figures.difference(before["counters"], now["counters"])
         database = now["database"]
         yield {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,6 +20,8 @@ from rich.table import Table
 from vexfs_chroma._cli._exit import err, out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.progress import TaskID
     from typing_extensions import Self
 
@@ -88,6 +91,16 @@ class StepProgress:
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(step, total=total)
         self._progress.update(self._tasks[step], completed=done, total=total)
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show that something is being done, on a terminal, where nobody knows how far it is."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
 
 
 AS_JSON = typer.Option(False, "--json", help="Print what came over, and what did not, as JSON.")

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from vexfs_chroma._cli._exit import explained, finish, out
+from vexfs_chroma._cli._shown import busy
 
 if TYPE_CHECKING:
     from vexfs_chroma._stats import CollectionStats, DatabaseStats, DiskUsage
@@ -29,7 +30,8 @@ def stats(path: Path = _PATH, as_json: bool = _JSON) -> None:
     from vexfs_chroma._stats import stats as look
 
     with explained():
-        found = look(path)
+        with busy("reading"):
+            found = look(path)
         if as_json:
             typer.echo(json.dumps(found.as_dict(), indent=2))
         else:

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from vexfs_chroma._cli._asking import AS_JSON, group
 from vexfs_chroma._cli._exit import explained, finish, out
+from vexfs_chroma._cli._shown import busy
 
 if TYPE_CHECKING:
     from vexfs_chroma._stats import CollectionStats
@@ -29,7 +30,8 @@ def analyze(path: Path = _PATH, as_json: bool = AS_JSON) -> None:
     from vexfs_chroma._stats import stats
 
     with explained():
-        found = stats(path)
+        with busy("reading"):
+            found = stats(path)
         lines = [_collection(one) for one in found.collections]
         if as_json:
             plain = {"disk": found.as_dict()["disk"], "collections": lines}

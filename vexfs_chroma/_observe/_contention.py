@@ -9,6 +9,7 @@ not in memory; writes wait for the log, the collection's lock and other processe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._observe import _figures
@@ -57,8 +58,15 @@ def _rate(
 
 
 def problems(found: Mapping[str, Any]) -> list[Bottleneck]:
-    """What they waited for more than they should."""
-    return [*_of_requests(found), *_of_processes(found)]
+    """What they waited for more than they should.
+
+    Where processors are missing everything waits, so that comes first and nothing else is advised.
+    """
+    processors = [*_of_processors(found)]
+    others = [*_of_requests(found), *_of_event_loop(found)]
+    if processors:
+        others = [replace(one, advice="processors first, see above") for one in others]
+    return processors + others
 
 
 def _of_requests(found: Mapping[str, Any]) -> Iterator[Bottleneck]:
@@ -96,8 +104,8 @@ def _waiting(kind: str, evidence: str, found: Mapping[str, Any]) -> Bottleneck:
     )
 
 
-def _of_processes(found: Mapping[str, Any]) -> Iterator[Bottleneck]:
-    delay, late = found["waiting_for_cpus"], found["event_loop_late_ms"]
+def _of_processors(found: Mapping[str, Any]) -> Iterator[Bottleneck]:
+    delay = found["waiting_for_cpus"]
     if delay is not None and delay > 0.5:
         yield Bottleneck(
             "processors",
@@ -105,6 +113,10 @@ def _of_processes(found: Mapping[str, Any]) -> Iterator[Bottleneck]:
             f"{found['running_cpus']:.1f} of {found['cpus']} processors were busy with the server",
             "fewer other programs, or fewer workers and threads than processors",
         )
+
+
+def _of_event_loop(found: Mapping[str, Any]) -> Iterator[Bottleneck]:
+    late = found["event_loop_late_ms"]
     if late is not None and late > _LATE_MS:
         yield Bottleneck(
             "the event loop",

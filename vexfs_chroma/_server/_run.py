@@ -116,6 +116,7 @@ def run(
     """Serve until SIGTERM or SIGINT, or until standard input ends if that is to be followed."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     context = _tls(config)
+    log.event(logging.INFO, "opening", path=config.server.path)
     app, close = open_app(config)
     try:
         with contextlib.closing(_new_loop()) as loop:
@@ -173,7 +174,6 @@ async def _serve(
         "started",
         version=__version__,
         url=url_of(sockets[0], tls=context is not None),
-        path=config.server.path,
     )
     gc.freeze()  # what the imports made is not looked through again, which takes 50 ms
     started()
