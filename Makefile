@@ -310,7 +310,8 @@ dist: $(EXTENSION) $(TEST_DEPENDENCIES) ## sdist, wheel built from it, checked a
 	@build/dist-venv/bin/python -m pip install -q --disable-pip-version-check dist/*.whl
 	@cd build && dist-venv/bin/python -c "import vexfs_chroma as chromadb; \
 		c = chromadb.EphemeralClient().create_collection('abc'); c.add(ids=['1'], embeddings=[[1, 2]]); \
-		print('installed wheel:', c.query(query_embeddings=[[1, 2]], n_results=1)['ids'])"
+		print('installed wheel:', c.query(query_embeddings=[[1, 2]], n_results=1)['ids']); \
+		from vexfs_chroma._server._page import FILES; print('files of the page:', len(FILES))"
 
 clean: ## remove everything that was built
 	rm -rf build dist .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

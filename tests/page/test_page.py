@@ -221,8 +221,13 @@ def test_orders(page: Page, filled: Filled) -> None:
     stars = sorted(range(ROWS), key=lambda i: -(i % 5))[:25]
     assert shown_ids(page) == [f"note-{i:02}" for i in stars]
     page.click(".pager button", "Next →")
-    stars = sorted(range(ROWS), key=lambda i: -(i % 5))[25:50]
-    wait_for_ids(page, [f"note-{i:02}" for i in stars])
+    stars = sorted(range(ROWS), key=lambda i: -(i % 5))
+    wait_for_ids(page, [f"note-{i:02}" for i in stars[25:50]])
+    page.click(".pager button", "Next →")
+    wait_for_ids(page, [f"note-{i:02}" for i in stars[50:]])
+    assert page.js("document.querySelectorAll('.pager button')[1].disabled")
+    page.click(".pager button", "← Previous")
+    wait_for_ids(page, [f"note-{i:02}" for i in stars[25:50]])
 
 
 def test_details_of_a_record(page: Page, filled: Filled) -> None:

@@ -12,7 +12,7 @@ class Records {
     this.place = place;
     this.model = model;
     this.offset = 0;
-    this.shown = null;
+    this.cursors = [];
     this.text = h("input", { type: "search", placeholder: "all records", autocomplete: "off" });
     this.way = select(WAYS, "contains", {});
     this.size = select(["10", "25", "50", "100"], "25", { onchange: () => this.ask(0) });
@@ -88,6 +88,8 @@ class Records {
         offset: Math.max(0, offset),
         limit: this.limit,
       };
+      if (!asked.offset) this.cursors = [];
+      asked.after = this.cursors[asked.offset];
       this.results.setAttribute("aria-busy", "true");
       const begun = performance.now();
       const [found, [rows, selected]] = await Promise.all([
@@ -95,6 +97,7 @@ class Records {
         counts(this.place, asked, signal),
       ]);
       this.offset = asked.offset;
+      if (found.next) this.cursors[asked.offset + asked.limit] = found.next;
       this.show(found, asked, { rows, selected }, performance.now() - begun);
       fill(this.trouble);
     } catch (error) {
@@ -132,13 +135,13 @@ class Records {
     const isAll = !asked.text.trim() && !asked.where;
     const isRanked = asked.text.trim() && (asked.way === "words" || asked.way === "similar");
     const range = found.ids.length ? `${format.count(first)} to ${format.count(last)}` : "none";
-    const known = isAll ? rows : selected;
-    const of = known === null || isRanked ? (found.more ? ", and more" : "") : ` of ${format.count(known)}`;
+    const known = isRanked ? null : isAll ? rows : selected;
+    const of = known === null ? (found.more ? ", and more" : "") : ` of ${format.count(known)}`;
     const among = isAll ? "" : `, among ${format.count(rows)} records`;
     fill(this.said, `${range}${of}${among}, in ${format.ms(Math.round(took * 10) / 10)}`);
     this.order.disabled = Boolean(isRanked);
     this.before.disabled = asked.offset === 0;
-    this.next.disabled = !found.more;
+    this.next.disabled = !found.more || known === last;
   }
 
   close() {

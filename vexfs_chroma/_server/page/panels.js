@@ -174,7 +174,7 @@ export function slowTable(records, now) {
   const found = table(
     [
       { title: "Operation", cell: (one) => [h("b", {}, one.operation), one.error ? ` (${one.error})` : ""] },
-      { title: "Collection", class: "name", cell: (one) => one.collection ?? "–" },
+      { title: "Collection", class: "name", cell: of },
       { title: "Slowest", number: true, cell: (one) => format.ms(one.ms) },
       { title: "Times", number: true, cell: (one) => format.count(one.repeats) },
       { title: "Ago", number: true, cell: (one) => format.ago(now - one.at) },
@@ -188,7 +188,15 @@ export function slowTable(records, now) {
   return found;
 }
 
-const APART = new Set(["at", "pid", "operation", "ms", "repeats", "collection", "plan", "error", "include"]);
+const APART = new Set([
+  "at", "pid", "operation", "ms", "repeats", "tenant", "database", "collection", "plan", "error", "include", "request_id",
+  "trace_id",
+]);
+
+function of(one) {
+  const isUsual = (one.database ?? "default_database") === "default_database";
+  return [one.collection ?? "–", isUsual ? null : h("div", { class: "muted" }, one.database)];
+}
 
 function about(one) {
   const parts = Object.entries(one).filter(([key, value]) => !APART.has(key) && value !== null);

@@ -16,7 +16,7 @@ export const WAYS = [
 /**
  * One page: { ids, documents, metadatas, numbers, more, sent }.  `numbers` are distances or scores,
  * `sent` the requests that it took: [path, body].
- * asked: { way, text, where, offset, limit }.
+ * asked: { way, text, where, order, offset, after, limit }; `after`: the `next` of the page before, in an order.
  */
 export async function page(place, asked, signal) {
   const path = collection(place);
@@ -34,9 +34,8 @@ function find(path, asked, send) {
   if (text && asked.way === "similar") return similar(path, { ...asked, text }, send);
   const body = { limit: asked.limit + 1, offset: asked.offset, include: ["documents", "metadatas"], ...filters(asked) };
   if (text && asked.way === "ids") body.ids = text.split(/[\s,]+/);
-  const [descending, key] = [asked.order.startsWith("-"), asked.order.slice(1)];
-  if (asked.order) Object.assign(body, { order_by: key, descending });
-  return send(`${path}${asked.order ? "/vexfs" : ""}/get`, body).then((answer) => cut(answer, asked.limit));
+  if (asked.order) return ordered(path, asked, body, send);
+  return send(`${path}/get`, body).then((answer) => cut(answer, asked.limit));
 }
 
 /** What selects records, besides ids. */
@@ -57,6 +56,14 @@ function cut(found, limit) {
     numbers: part(found.numbers),
     more: found.ids.length > limit,
   };
+}
+
+/** By cursor: a page far behind costs no more than the first one. */
+async function ordered(path, asked, body, send) {
+  const { offset, ...rest } = body;
+  const order = { order_by: asked.order.slice(1), descending: asked.order.startsWith("-") };
+  const found = await send(`${path}/vexfs/get`, { ...rest, limit: asked.limit, ...order, after: asked.after });
+  return { ...cut(found, asked.limit), more: found.next !== null, next: found.next };
 }
 
 async function byWords(path, asked, send) {
