@@ -14,6 +14,8 @@ import numpy as np
 from chromadb.api.types import SearchResult
 from chromadb.base_types import SparseVector
 from chromadb.errors import InvalidArgumentError
+from chromadb.execution.expression.operator import Knn, Rank, Rrf
+from chromadb.execution.expression.plan import Search
 
 from vexfs_chroma import _engine, _records
 from vexfs_chroma._engine import _ranked
@@ -344,8 +346,43 @@ def _invalid(text: str) -> InvalidArgumentError:
 
 
 def to_payloads(searches: Sequence[Any]) -> list[Any]:
-    """Search objects as the JSON that a server would be sent."""
+    """Search objects as the JSON that a server would be sent, but that arrays stay arrays."""
     try:
-        return [search.to_dict() for search in searches]
+        return [_to_payload(search) for search in searches]
     except RecursionError as error:
         raise _invalid("an expression is nested too deeply") from error
+
+
+def _to_payload(search: Any) -> Any:
+    if type(search) is not Search or type(search._rank) not in (Knn, Rrf):
+        return search.to_dict()
+    return _copied(search, _rank=_keep_arrays(search._rank)).to_dict()
+
+
+def _copied(given: Any, **changes: Any) -> Any:
+    """The same with other attributes; copy and dataclasses take several times as long."""
+    made = object.__new__(type(given))
+    made.__dict__.update(given.__dict__, **changes)
+    return made
+
+
+def _keep_arrays(rank: Any) -> Any:
+    """The same rank, whose vectors are not made lists of numbers, to be made vectors again."""
+    if type(rank) is Knn and isinstance(rank.query, np.ndarray) and rank.query.dtype.kind in "fiu":
+        return _WithArray(rank)
+    if type(rank) is Rrf:
+        ranks = [_keep_arrays(part) for part in rank.ranks]
+        return Rrf(ranks=ranks, k=rank.k, weights=rank.weights, normalize=rank.normalize)
+    return rank
+
+
+class _WithArray(Rank):
+    """A Knn whose JSON form has the array itself."""
+
+    def __init__(self, knn: Knn) -> None:
+        self._knn = knn
+
+    def to_dict(self) -> dict[str, Any]:
+        form: dict[str, Any] = _copied(self._knn, query=[]).to_dict()
+        form["$knn"]["query"] = self._knn.query
+        return form

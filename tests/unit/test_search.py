@@ -193,6 +193,38 @@ def test_limits_and_groups(collection):
     assert ids(collection, groups) == ["a", "b", "d"]  # none is a group, too
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4", np.int8])
+def test_arrays_are_searched_for_as_lists_are(collection, dtype):
+    array = np.array([1, 0, 2, 0], dtype=dtype)
+    for make in (
+        lambda query: Knn(query=query, limit=3),
+        lambda query: Rrf(
+            [Knn(query=query, return_rank=True, default=9.0), Val(2.0)], weights=[2, 1]
+        ),
+        lambda query: Knn(query=query) * 2.0 + Val(1.0),
+    ):
+        found, expected = (
+            collection.search(Search(rank=make(query)).select(K.SCORE))
+            for query in (array, array.tolist())
+        )
+        assert found["ids"] == expected["ids"]
+        assert found["ids"][0]
+        assert found["scores"] == expected["scores"]
+    with pytest.raises(InvalidArgumentError, match="must be a list of numbers"):
+        collection.search(Search(rank=Knn(query=np.array([1, 1j, 0, 0]))))
+    with pytest.raises(InvalidArgumentError, match="must be a list of numbers"):
+        collection.search(Search(rank=Rrf([Knn(query=array[None], return_rank=True)])))
+
+
+def test_a_search_is_not_changed_by_searching(collection):
+    query = np.array([1, 0, 0.5, 0], dtype=np.float32)
+    search = Search(rank=Rrf([Knn(query=query, return_rank=True)]))
+    before = search.to_dict()
+    collection._api._search(collection.id, [search])
+    assert search.to_dict() == before
+    assert search._rank.ranks[0].query is query
+
+
 @pytest.mark.parametrize("read_level", ReadLevel)
 def test_every_read_level_sees_everything(collection, read_level):
     assert collection.search(Search(), read_level=read_level)["ids"] == [["a", "b", "c", "d"]]

@@ -5,6 +5,7 @@ Relevance is yes or no.  Every query counts alike.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -96,8 +97,20 @@ def paired_bootstrap(
 
 
 def _resampled_means(values: NDArray[np.float64], seed: int, n: int) -> NDArray[np.float64]:
-    """How often each value is drawn is multinomial; (n,)."""
-    random, size = np.random.default_rng(seed), len(values)
-    even = np.full(size, 1 / size)
-    drawn = (random.multinomial(size, even, min(_CHUNK, n - at)) for at in range(0, n, _CHUNK))
-    return np.concatenate([counts @ values for counts in drawn]) / size
+    """Means of what is drawn, (n,)."""
+    drawn = _drawn(len(values), seed, n)
+    parts = (drawn[at : at + _CHUNK].astype(np.float64) for at in range(0, n, _CHUNK))
+    return np.concatenate([part @ values for part in parts]) / len(values)
+
+
+@functools.lru_cache(maxsize=2)
+def _drawn(size: int, seed: int, n: int) -> NDArray[np.uint16]:
+    """How often each of `size` values is drawn, which is multinomial: (n, size).
+
+    Kept, since many figures are of the same queries.
+    """
+    random, even = np.random.default_rng(seed), np.full(size, 1 / size)
+    made = np.empty((n, size), dtype=np.uint16)
+    for at in range(0, n, _CHUNK):
+        made[at : at + _CHUNK] = random.multinomial(size, even, min(_CHUNK, n - at))
+    return made

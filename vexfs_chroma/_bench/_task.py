@@ -31,7 +31,7 @@ ONE_THREAD = dict.fromkeys(
 )
 """What libraries read that ask the environment how many threads to start."""
 
-_QUIET = {"ANONYMIZED_TELEMETRY": "False", "RUST_LOG": "error", "TF_CPP_MIN_LOG_LEVEL": "3"}
+QUIET = {"ANONYMIZED_TELEMETRY": "False", "RUST_LOG": "error", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _LONGEST_REASON = 300
 
 
@@ -63,17 +63,17 @@ def run_task(
             capture_output=True,
             text=True,
             errors="replace",
-            env=os.environ | _QUIET | dict(environment or {}),
+            env=os.environ | QUIET | dict(environment or {}),
             timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:
         raise TaskFailedError(f"took longer than {timeout:.0f} s") from error
     if done.returncode != 0:
-        raise TaskFailedError(_reason(done.returncode, done.stderr))
+        raise TaskFailedError(reason(done.returncode, done.stderr))
     return json.loads(result.read_text("utf-8"))
 
 
-def _reason(code: int, stderr: str) -> str:
+def reason(code: int, stderr: str) -> str:
     """The last line of a traceback, or that there is none."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if code < 0:

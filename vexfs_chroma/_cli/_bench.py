@@ -80,14 +80,14 @@ def engine(
 
     with explained():
         names = [_vectors.GENERATED] if dim or quick else _vectors.available()
-        sets = _chosen(data, [*_vectors.SETS, _vectors.GENERATED], "data sets")
+        sets = chosen(data, [*_vectors.SETS, _vectors.GENERATED], "data sets")
         if sets is None:
             sets = names if names == [_vectors.GENERATED] else list(_vectors.SETS)
         if space not in ("cosine", "l2"):
             raise ValueError(f"--space must be cosine or l2, not {space!r}")
         plan = _engine_bench.Plan(
             sets=sets,
-            peers=_chosen(peers, list(_indexes.INDEXES), "libraries") or list(_indexes.INDEXES),
+            peers=chosen(peers, list(_indexes.INDEXES), "libraries") or list(_indexes.INDEXES),
             rows=rows or (12_000 if quick else None),
             dimension=dim or (64 if quick else 384),
             space=space,
@@ -132,7 +132,7 @@ def api(
         few = Sizes(queries=100, filtered=10, repeats=3, writes=1000, singles=50)
         count = rows or (12_000 if quick else 100_000)
         plan = _api_bench.Plan(
-            peers=_chosen(peers, known, "libraries") or [_api_bench.OURS, _api_bench.THEIRS],
+            peers=chosen(peers, known, "libraries") or [_api_bench.OURS, _api_bench.THEIRS],
             rows=count,
             runs=runs or (1 if quick else 3),
             sizes=few if quick else Sizes(),
@@ -174,8 +174,8 @@ def scenarios(
         all_names = list(_scenarios.SCENARIOS)
         usual = _scenarios.ALL_SIZES if full else _scenarios.FEW_SIZES
         plan = _scenarios.Plan(
-            names=_chosen(scenarios, all_names, "scenarios") or all_names,
-            peers=_chosen(peers, known, "libraries") or [_scenarios.OURS],
+            names=chosen(scenarios, all_names, "scenarios") or all_names,
+            peers=chosen(peers, known, "libraries") or [_scenarios.OURS],
             sizes=_numbers(sizes, "--sizes") or usual,
             most_rows=rows or (12_000 if quick else None),
             load_rows=1_000_000 if full else 100_000,
@@ -203,7 +203,7 @@ def _numbers(given: str | None, option: str) -> list[int] | None:
     return found
 
 
-def _chosen(given: str | None, known: list[str], what: str) -> list[str] | None:
+def chosen(given: str | None, known: list[str], what: str) -> list[str] | None:
     """Names separated by commas; None where nothing was given.  A wrong one raises ValueError."""
     if given is None:
         return None
