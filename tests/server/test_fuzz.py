@@ -94,6 +94,7 @@ VALID: dict[str, Any] = {
     "query_exactly": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "exact": True},
     "explain": {"query_embeddings": [[1, 2, 3]], "n_results": 3, "where": {"n": 1}},
     "recall_check": {"n": 2, "k": 3, "seed": 4},
+    "tuning": {"queries": 2, "k": 3, "ef": [0, 10], "seed": 4},
     "reindex": {"space": "cosine", "max_neighbors": 8, "ef_construction": 50},
     "build_index": {"flush": False},
     "update_collection": {
