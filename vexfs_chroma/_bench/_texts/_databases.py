@@ -28,6 +28,8 @@ from vexfs_chroma._bench._texts._base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NEVER = 10**9  # KB of vectors from which there is a graph
+
 
 class Lancedb(TextIndex):
     """LanceDB, HNSW over a byte per element and its inverted index."""
@@ -174,11 +176,14 @@ class Qdrant(TextIndex):
         super().__init__(folder, given)
         edge = self._edge = importlib.import_module("qdrant_edge")
         width = 1 if given.vectors is None else given.vectors.shape[1]
+        threshold = _NEVER if given.vectors is None else 10
         config = edge.EdgeConfig(
             vectors={"v": edge.EdgeVectorParams(size=width, distance=edge.Distance.Cosine)},
             sparse_vectors={"s": edge.EdgeSparseVectorParams()} if given.sparse else None,
             hnsw_config=edge.HnswIndexConfig(M, EF_CONSTRUCTION, 10, 1),
-            optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=10),
+            optimizers=edge.EdgeOptimizersConfig(
+                default_segment_number=1, indexing_threshold=threshold
+            ),
             max_search_threads=1,
         )
         path = self.folder / "shard"
