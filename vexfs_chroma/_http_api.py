@@ -188,7 +188,11 @@ class HttpAPI(FastAPI):
     def offers_extensions(self) -> bool:
         """Whether the server is one of ours; asked once, unless it is not."""
         if not self._offers_extensions:
-            said = self._make_request("get", "/pre-flight-checks")
+            try:
+                said = self._make_request("get", "/pre-flight-checks")
+            except httpx.RemoteProtocolError:
+                # A server may close the connection on which it just refused a body unread.
+                said = self._make_request("get", "/pre-flight-checks")
             self._offers_extensions = isinstance(said, dict) and "vexfs_extensions" in said
         return self._offers_extensions
 

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from server_kit import Server, client_of, run_server, stop
+from typing_extensions import override
 
 import vexfs_chroma
 from vexfs_chroma._http_wire import Wire
@@ -270,3 +271,25 @@ def test_broken_answers(answer: bytes, error: type[Exception]) -> None:
 def test_headers_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="line breaks"):
         Wire("http://x", {"a": "b\r\nc: d"}, None, 40)
+
+
+def test_a_server_that_closes_the_connection_on_which_it_refused() -> None:
+    """Then what it offers is asked for again, on another one."""
+    asked = []
+
+    class Refusing(HttpAPI):
+        def __init__(self) -> None:
+            self._offers_extensions = False
+
+        @override
+        def _make_request(self, method: str, path: str, **kwargs: Any) -> Any:
+            asked.append(path)
+            if path != "/pre-flight-checks":
+                raise Exception("")
+            if len(asked) == 2:
+                raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+            return {"max_batch_size": 1}
+
+    with pytest.raises(vexfs_chroma.NotOfferedError, match="does not offer it"):
+        Refusing().ask_extension("it", "post", "/x", {})
+    assert asked == ["/x", "/pre-flight-checks", "/pre-flight-checks"]
