@@ -170,6 +170,7 @@ def test_whoever_does_not_wait_is_told() -> None:
     assert told == [499]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_an_event(tmp_path: Path) -> None:
     variables = {"VEXFS_LOG_FORMAT": "json"}
     with run_server(tmp_path, "--workers", "2", variables=variables) as server:
