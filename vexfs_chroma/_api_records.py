@@ -33,6 +33,7 @@ from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 from typing_extensions import override
 
 from vexfs_chroma import _config, _engine, _records
+from vexfs_chroma._expiry import ExpiringCollection
 from vexfs_chroma._observe import _described
 from vexfs_chroma._observe._observer import observed, observer, watched
 from vexfs_chroma._where import Clause
@@ -158,6 +159,20 @@ class RecordOperations(ServerAPI):
         """_add, _update or _upsert (`op`) of what `_plain` found to need no conversion."""
         self._store(op, collection_id, ids, vectors, documents, metadatas, None, plain=True)
 
+    def restore_records(
+        self,
+        collection_id: UUID,
+        ids: IDs,
+        vectors: Matrix,
+        documents: Sequence[str | None] | None,
+        metadatas: Sequence[Any] | None,
+        uris: Sequence[str | None] | None,
+    ) -> None:
+        """_add of records as another database has them: none is given a time to expire."""
+        stored = _records.stored_metadatas("add", metadatas, uris)
+        matrix = _records.as_matrix(vectors)
+        self._store("add", collection_id, ids, matrix, documents, stored, uris, restores=True)
+
     @observed("", _described.write)
     def _store(
         self,
@@ -170,9 +185,12 @@ class RecordOperations(ServerAPI):
         uris: Sequence[str | None] | None,
         *,
         plain: bool = False,
+        restores: bool = False,
     ) -> None:
         with self._using(collection_id, "Error getting collection: ") as collection:
             engine = collection.engine
+            if isinstance(engine, ExpiringCollection) and not restores:
+                metadatas = engine.timed(op, metadatas, len(ids))
             try:
                 engine.write(op, ids, vectors, documents, metadatas, uris, plain=plain)
             except InvalidArgumentError as error:

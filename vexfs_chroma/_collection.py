@@ -348,6 +348,8 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
 
     def _stamped(self, ids: Any, metadatas: Any, ttl: object) -> Any:
         """Metadata that says when the records expire."""
+        if ids is None:
+            return metadatas  # a mistake, which chromadb tells
         n = 1 if isinstance(ids, str) else len(ids)
         return _expiry.stamped(metadatas, n, ttl, self._model.metadata)
 

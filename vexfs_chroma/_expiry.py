@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
+import numpy as np
 from chromadb.errors import ChromaError, InvalidArgumentError
 from typing_extensions import override
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from vexfs_chroma._engine import Filter
@@ -101,16 +101,24 @@ def stamped(metadatas: Any, n: int, ttl: object, collection_metadata: Any) -> An
             "records of this collection do not expire; create it with "
             f'metadata={{"{TTL}": "expires_at"}} to give them a ttl'
         )
-    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    if not _is_duration(seconds):
-        raise InvalidArgumentError(
-            f"ttl must be a timedelta or a number of seconds above 0, got {ttl!r}"
-        )
-    time_is_up = now() + seconds
-    given = [metadatas] if isinstance(metadatas, dict) else metadatas or [None] * n
+    time_is_up = now() + _seconds(ttl)
+    given = [metadatas] if isinstance(metadatas, dict) else metadatas
+    if given is None:
+        given = [None] * n
     if not isinstance(given, list) or not all(isinstance(m, dict | None) for m in given):
         return metadatas  # a mistake, which chromadb tells
     return [{**(metadata or {}), expiry.key: time_is_up} for metadata in given]
+
+
+def _seconds(ttl: object) -> float:
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if not isinstance(seconds, bool) and isinstance(seconds, int | float | np.number):
+        with contextlib.suppress(OverflowError):
+            if _is_duration(float(seconds)):
+                return float(seconds)
+    raise InvalidArgumentError(
+        f"ttl must be a timedelta or a number of seconds above 0, got {ttl!r}"
+    )
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -154,8 +162,6 @@ class ExpiringCollection(_engine.Collection):
         plain: bool = False,
     ) -> int:
         self._check_times(metadatas)
-        if self.expiry.seconds is not None and op != "update":
-            metadatas = self._timed(metadatas, len(ids))
         expired = self._expired()
         if super().count(ids, expired):
             super().delete(ids, expired)
@@ -174,12 +180,14 @@ class ExpiringCollection(_engine.Collection):
                     f"of this collection expire then; datetime has timestamp()), got {value!r}"
                 )
 
-    def _timed(
-        self, metadatas: Sequence[Mapping[str, Any] | None] | None, n: int
-    ) -> list[Mapping[str, Any]]:
-        """The metadata with a time for every record."""
+    def timed(
+        self, op: str, metadatas: Sequence[Mapping[str, Any] | None] | None, n: int
+    ) -> Sequence[Mapping[str, Any] | None] | None:
+        """The metadata of a write with a time for every record that begins a life by it."""
+        if self.expiry.seconds is None or op == "update":
+            return metadatas
         given = metadatas or [None] * n
-        usual = {self.expiry.key: now() + (self.expiry.seconds or 0.0)}
+        usual = {self.expiry.key: now() + self.expiry.seconds}
         return [
             metadata
             if metadata and metadata.get(self.expiry.key) is not None
@@ -245,6 +253,9 @@ class ExpiringCollection(_engine.Collection):
 
     @override
     def search(self, searches: Sequence[_engine.RankedSearch]) -> list[_engine.Rows]:
+        weighs = self._takes_writes and any(search.weighs_words() for search in searches)
+        if weighs and self._expires_first() <= now():
+            self._sweep()  # how rare a word is would count them
         living = [
             msgspec.structs.replace(search, filter=self._living(search.filter))
             for search in searches

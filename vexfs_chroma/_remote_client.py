@@ -36,6 +36,10 @@ class Collection(_collection.Collection):
             self._api.check_offered("conditions beyond Chroma's in filters")
         return plain, ours
 
+    def _stamped(self, ids: Any, metadatas: Any, ttl: object) -> Any:
+        self._api.check_offered("records that expire")
+        return super()._stamped(ids, metadatas, ttl)
+
 
 class RemoteClient(CollectionsClient[Collection]):
     """chromadb's Client of a server; HttpClient() makes it."""

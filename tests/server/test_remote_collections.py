@@ -281,6 +281,8 @@ def test_what_chromas_server_does_not_offer(
             for call in (made.get, made.delete, lambda made=made, **f: made.query([[1, 2]], **f)):
                 with pytest.raises(NotOfferedError, match="does not offer conditions beyond"):
                     call(**filters)
+        with pytest.raises(NotOfferedError, match="does not offer records that expire"):
+            made.add(ids=["t"], embeddings=[[1, 2]], ttl=5)
         # What is Chroma's works, and its errors are its own.
         assert made.count() == len(list(made.iter_batches())) == 1
         assert made.query(query_embeddings=[[1, 2]])["ids"] == [["a"]]

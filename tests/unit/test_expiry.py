@@ -131,7 +131,7 @@ def test_a_moved_time_counts(client: Any, clock: Clock) -> None:
 def test_ttl_of_a_call_and_of_the_collection(client: Any, clock: Clock) -> None:
     metadata = EXPIRING | {"vexfs:ttl_seconds": 50}
     collection = client.create_collection("records", metadata=metadata, embedding_function=None)
-    collection.add(ids="a", embeddings=[1.0, 2.0], ttl=7)
+    collection.add(ids="a", embeddings=[1.0, 2.0], ttl=np.float32(7))
     collection.add(ids=["b"], embeddings=[[1.0, 2.0]], metadatas={"x": 1}, ttl=timedelta(minutes=1))
     collection.add(ids=["c", "d"], embeddings=[[1.0, 2.0]] * 2, metadatas=[{KEY: 5e9}, None])
     times = [m[KEY] - clock.time for m in collection.get()["metadatas"]]
@@ -143,7 +143,9 @@ def test_ttl_of_a_call_and_of_the_collection(client: Any, clock: Clock) -> None:
     assert collection.get()["ids"] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), True, "1", timedelta(0)])
+@pytest.mark.parametrize(
+    "ttl", [0, 10**400, -1, float("nan"), float("inf"), True, "1", timedelta(0)]
+)
 def test_a_ttl_is_a_time_to_come(client: Any, ttl: Any) -> None:
     collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
     with pytest.raises(InvalidArgumentError, match="ttl must be"):
@@ -214,6 +216,51 @@ def test_the_background_deletes_what_expired(
     assert collection.count() == 1
     assert done.acquire(timeout=60)
     assert collection.stats()["rows"] == 1
+
+
+def test_scores_of_words_do_not_count_what_has_expired(client: Any, clock: Clock) -> None:
+    collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
+    put(collection, "ab", [None, None])
+    texts = ["tea tea tea", "coffee pot"]
+    collection.update(ids=["a", "b"], embeddings=[vector(0)] * 2, documents=texts)
+    search = Search().rank(vexfs_chroma.Bm25("tea coffee")).select("#score").limit(9)
+    before = collection.search(search)
+    n = 50
+    collection.add(
+        ids=[f"x{i}" for i in range(n)],
+        embeddings=[vector(i) for i in range(n)],
+        documents=["tea pot time with milk and honey"] * n,
+        ttl=5,
+    )
+    assert collection.search(search)["scores"] != before["scores"]
+    clock.time += 5
+    after = collection.search(search)
+    assert (after["ids"], after["scores"]) == (before["ids"], before["scores"])
+
+
+def test_what_is_imported_keeps_its_times(tmp_path: Path, clock: Clock) -> None:
+    metadata = EXPIRING | {"vexfs:ttl_seconds": 2}
+    with vexfs_chroma.PersistentClient(tmp_path / "from") as client:
+        collection = client.create_collection("records", metadata=metadata, embedding_function=None)
+        put(collection, "ab", [None, clock.time + 9])
+        collection.update(ids=["a"], metadatas=[{KEY: None}])  # stays
+        expected = collection.get()
+    vexfs_chroma.export_jsonl(tmp_path / "from", tmp_path / "lines")
+    vexfs_chroma.import_files(tmp_path / "lines", tmp_path / "to")
+    with vexfs_chroma.PersistentClient(tmp_path / "to") as client:
+        assert client.get_collection("records").get() == expected
+        clock.time += 9
+        assert client.get_collection("records").get()["ids"] == ["a"]
+
+
+def test_mistakes_beside_a_ttl_are_told_as_without_one(client: Any) -> None:
+    collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
+    for wrong in ({"ids": None}, {"ids": ["a"], "metadatas": []}, {"ids": ["a"], "metadatas": [1]}):
+        with pytest.raises(Exception) as plain:
+            collection.add(embeddings=[[1.0]], **wrong)
+        with pytest.raises(type(plain.value)) as with_ttl:
+            collection.add(embeddings=[[1.0]], ttl=5, **wrong)
+        assert str(with_ttl.value) == str(plain.value)
 
 
 def _count_in_child(path: str, time: float) -> tuple[int, int]:

@@ -39,6 +39,10 @@ class RankedSearch(msgspec.Struct, array_like=True):
     limit: int
     include: int
 
+    def weighs_words(self) -> bool:
+        """Whether a score depends on how many records have a word, found or not."""
+        return any(step[0] in {lib.VEX_R_TEXT, lib.VEX_R_SPARSE} for step in self.program or ())
+
 
 def constant(value: float) -> Step:
     """The same number for every record, and no records."""

@@ -147,13 +147,13 @@ class Target:
         lengths = set(map(len, batch.vectors))
         if len(lengths) > 1:
             raise InvalidArgumentError(f"vectors of {len(lengths)} different dimensions")
-        self._api._add(
-            batch.ids,
+        self._api.restore_records(
             collection,
-            np.stack(batch.vectors),  # type: ignore[arg-type]
-            batch.metadatas,  # type: ignore[arg-type]
-            batch.documents,  # type: ignore[arg-type]
-            batch.uris,  # type: ignore[arg-type]
+            batch.ids,
+            np.stack(batch.vectors),
+            batch.documents,
+            batch.metadatas,
+            batch.uris,
         )
 
     def count(self, collection: UUID) -> int:

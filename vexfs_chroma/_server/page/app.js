@@ -46,7 +46,7 @@ function close() {
 function route() {
   if (!signedIn) return;
   const [name, ...parts] = location.hash.replace(/^#\/?/, "").split("/");
-  const chosen = VIEWS[name] ? name : "dashboard";
+  const chosen = Object.hasOwn(VIEWS, name) ? name : "dashboard";
   close();
   context.setState("", "");
   for (const link of document.querySelectorAll("#nav a")) {

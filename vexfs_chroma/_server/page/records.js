@@ -5,6 +5,7 @@ import { dialog, h, table } from "./dom.js";
 import * as format from "./format.js";
 
 const MOST_PAIRS = 8;
+const PREVIEW_LENGTH = 600; // more than a row shows
 
 export const WAYS = [
   ["contains", "documents that contain"],
@@ -164,7 +165,7 @@ export function recordsTable(place, found, way, onSimilar) {
 
 function document_(row) {
   if (row.document === null || row.document === undefined) return h("span", { class: "muted" }, "no document");
-  return h("div", { class: "clamped" }, row.document);
+  return h("div", { class: "clamped" }, row.document.slice(0, PREVIEW_LENGTH)); // Details has all
 }
 
 function metadata(values) {
