@@ -231,11 +231,15 @@ class Page:
             f".find((e) => [null, e.innerText.trim()].includes({json.dumps(text)}))"
         )
         self.wait(f"{find} !== undefined && !{find}.disabled")
-        box = self.js(
-            f"(() => {{ const e = {find}; e.scrollIntoView({{ block: 'center' }});"
-            "const b = e.getBoundingClientRect();"
-            "return [b.left + b.width / 2, b.top + b.height / 2]; })()"
+        where = (
+            f"(() => {{ const e = {find}; e?.scrollIntoView({{ block: 'center' }});"
+            "const b = e?.getBoundingClientRect();"
+            "return b && [b.left + b.width / 2, b.top + b.height / 2]; })()"
         )
+        box, before = self.js(where), None
+        while box is None or box != before:  # what comes above it while the page loads moves it
+            time.sleep(0.1)
+            box, before = self.js(where), box
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.send(
                 "Input.dispatchMouseEvent",

@@ -187,8 +187,8 @@ def test_they_are_observed_without_values(collection):
     assert counts() == (counted + 2, got + 1)
     api, id, where = collection._api, collection.id, {"colour": "red"}
     assert _described.aggregate(api, id, "counts", ["n"], where, None, 3) == {
-        "collection": "abc", "where": {"colour": "str"}, "aggregate": "counts", "keys": ["n"],
-        "limit": 3,
+        "collection": "abc", "tenant": "default_tenant", "database": "default_database",
+        "where": {"colour": "str"}, "aggregate": "counts", "keys": ["n"], "limit": 3,
     }  # fmt: skip
     assert _described.count_records(api, id, where, None)["where"] == {"colour": "str"}
     order = read_order("n", True, None)
