@@ -237,6 +237,29 @@ def test_an_open_server_stays_on_this_machine(tmp_path: Path) -> None:
         pass
 
 
+def test_an_open_server_answers_to_names_of_this_machine(server: Server, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    evil = {"host": f"evil.example:{port}", "origin": f"http://evil.example:{port}"}
+    for path in (DEFAULT + "/collections", "/", "/api/v2/heartbeat", "/nowhere"):
+        assert server.call("GET", path, None, evil).status == 403
+    answer = server.call("POST", DEFAULT + "/collections", {"name": "things"}, evil)
+    assert answer.status == 403
+    assert "localhost" in answer.json["message"]
+    for host in (
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "",
+    ):
+        assert server.call("GET", "/api/v2/heartbeat", None, {"host": host}).status == 403
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1:80", "127.1.2.3", "[::1]:5", "a.localhost"):
+        assert server.call("GET", "/api/v2/heartbeat", None, {"host": host}).status == 200
+    assert server.raw(b"GET /api/v2/heartbeat HTTP/1.0\r\n\r\n")[:15] == b"HTTP/1.1 200 OK"
+    with run_server(tmp_path, "--open-network") as behind_a_proxy:
+        assert behind_a_proxy.call("GET", DEFAULT + "/collections", None, evil).status == 200
+
+
 def test_pages_of_other_origins(server: Server, collection: str, tmp_path: Path) -> None:
     body = {"ids": ["x"], "embeddings": [[1, 2, 3]]}
     foreign = {"origin": "http://evil.example"}

@@ -29,6 +29,7 @@ from vexfs_chroma._server._errors import (
     invalid,
     new_trace_id,
 )
+from vexfs_chroma._server._hosts import LocalNames
 from vexfs_chroma._server._records import collection_id
 from vexfs_chroma._server._request import JSON, Request, Response
 from vexfs_chroma._server._routes import ADMIN, PAGE_ROUTES, READ, ROUTES, Router
@@ -60,6 +61,8 @@ class App:
         self.config = config
         self.router = Router(ROUTES + PAGE_ROUTES if config.server.page else ROUTES)
         self.auth = Authenticator(config.auth.tokens, config.auth.users)
+        is_local = self.auth.is_open and not config.server.allow_open_network
+        self._names = LocalNames() if is_local else None
         self.observers: list[Observer] = []
         """Called with every finished request, its response and the seconds that it took.
 
@@ -98,6 +101,11 @@ class App:
             request.refusal = self.failed(request, error)
 
     def _open(self, request: Request) -> None:
+        if self._names is not None and not self._names.have(request.headers.get(b"host")):
+            raise forbidden(
+                "nobody signs in here, so the server answers to names of this machine only, such "
+                "as localhost; behind a proxy set [server] allow_open_network = true"
+            )
         found = self.router.find(_parts(request.path))
         if found is None:
             if request.path.startswith("/api/v1/"):

@@ -8,7 +8,6 @@ database, whose variables are VEXFS_<KEY> everywhere.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from vexfs_chroma._server._auth import Credential, check_hash
+from vexfs_chroma._server._hosts import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -394,7 +394,7 @@ def _mistakes(config: ServerConfig, wrong: set[str]) -> Iterator[str]:
     if config.otel.endpoint is not None and not _is_url(config.otel.endpoint):
         yield f"[otel] endpoint must be http://HOST:PORT or https://..., not {config.otel.endpoint}"
     is_open = not config.auth.tokens and not config.auth.users and "auth" not in wrong
-    if is_open and not config.server.allow_open_network and not _is_loopback(config.server.host):
+    if is_open and not config.server.allow_open_network and not is_loopback(config.server.host):
         yield (
             f"[server] host = {config.server.host!r} is reachable from other machines and nobody "
             "need authenticate; add [[auth.tokens]] (see `vexctl config token`), or set "
@@ -430,15 +430,6 @@ def _is_url(text: str) -> bool:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # the port is no number
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
         return False
 
 
