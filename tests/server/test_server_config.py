@@ -172,6 +172,18 @@ def test_a_port_in_use(tmp_path: Path, shared_server: Server) -> None:
         assert f"cannot listen on 127.0.0.1 port {shared_server.port}" in tried.stderr
 
 
+def test_files_of_tls_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    for certificate in ("nowhere.pem", "key.pem"):
+        text = f'[tls]\ncertificate = "{certificate}"\nkey = "key.pem"\n'
+        (tmp_path / "vexfs.toml").write_text(text)
+        tried = vexctl(tmp_path, "serve", "--port", "0")
+        assert tried.returncode == 3
+        assert f"[tls] certificate = '{certificate}', key = 'key.pem'" in tried.stderr
+        assert "must be PEM files" in " ".join(tried.stderr.split())
+        assert "Traceback" not in tried.stderr
+
+
 def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for workers in ("1", "2"):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vexfs_chroma._server import _log as log
 from vexfs_chroma._server import _observing
 from vexfs_chroma._server._app import App
+from vexfs_chroma._server._config import ConfigError
 from vexfs_chroma._server._connection import Connections
 from vexfs_chroma._version import __version__
 
@@ -142,9 +143,20 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as error:  # ssl.SSLError, too
+        what = f"[tls] certificate = {tls.certificate!r}, key = {tls.key!r}: {error}"
+        raise ConfigError(
+            [f"{what}; both must be PEM files that may be read, and belong together"]
+        ) from error
     if tls.client_ca is not None:
-        context.load_verify_locations(tls.client_ca)
+        try:
+            context.load_verify_locations(tls.client_ca)
+        except OSError as error:
+            raise ConfigError(
+                [f"[tls] client_ca = {tls.client_ca!r}: {error}; it must be a readable PEM file"]
+            ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

@@ -4,7 +4,7 @@ import { collection, database, get } from "./api.js";
 import { field, fill, h, notice, panel, select } from "./dom.js";
 import { Filters, unknownOperators } from "./filters.js";
 import * as format from "./format.js";
-import { CollectionList, PlacePicker } from "./picker.js";
+import { CollectionList, PlacePicker, sidePanel } from "./picker.js";
 import { counts, metadataKeys, page, recordsTable, requests, WAYS } from "./records.js";
 
 class Records {
@@ -156,13 +156,7 @@ class Browser {
     this.list = new CollectionList((one) => this.choose(one));
     this.place = new PlacePicker((place) => this.usePlace(place));
     this.content = h("div", { class: "content" });
-    this.side = h(
-      "details",
-      { class: "panel side", open: true },
-      h("summary", {}, h("h2", {}, "Collections")),
-      this.place.element,
-      this.list.element,
-    );
+    this.side = sidePanel(this.place, this.list);
     this.element = h(
       "div",
       { class: "view browser" },

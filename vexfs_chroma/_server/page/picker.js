@@ -146,3 +146,14 @@ export class CollectionList {
     this.onChoose(one);
   }
 }
+
+/** Both in a panel beside what is shown of the chosen collection; it can be closed. */
+export function sidePanel(place, list) {
+  return h(
+    "details",
+    { class: "panel side", open: true },
+    h("summary", {}, h("h2", {}, "Collections")),
+    place.element,
+    list.element,
+  );
+}

@@ -5,7 +5,7 @@ import { BoxChart } from "./boxes.js";
 import { LineChart } from "./charts.js";
 import { field, fill, h, notice, panel, table } from "./dom.js";
 import * as format from "./format.js";
-import { CollectionList, PlacePicker } from "./picker.js";
+import { CollectionList, PlacePicker, sidePanel } from "./picker.js";
 import { requests } from "./records.js";
 
 const EFS = "10, 20, 40, 80, 160, 320, 640";
@@ -27,13 +27,7 @@ class Tuning {
     this.efs = h("input", { id: "efs", value: EFS, required: true, pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*" });
     this.run = h("button", { type: "submit", class: "primary", disabled: true }, "Measure");
     this.results = h("div", { class: "view" });
-    this.side = h(
-      "details",
-      { class: "panel side", open: true },
-      h("summary", {}, h("h2", {}, "Collections")),
-      this.place.element,
-      this.list.element,
-    );
+    this.side = sidePanel(this.place, this.list);
     this.element = h(
       "div",
       { class: "view browser" },
