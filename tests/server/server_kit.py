@@ -171,3 +171,18 @@ def run_chroma(path: Path) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def workers_of(server: Server) -> list[int]:
+    """The living processes of a server with several."""
+    parent = server.process.pid
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if _is_alive(pid)]
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

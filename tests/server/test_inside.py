@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_kit import API, DEFAULT, Server, run_server
+from server_kit import API, DEFAULT, Server, run_server, workers_of
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
@@ -144,23 +144,10 @@ def test_workers(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
-def test_two_servers_of_several_workers_do_not_share_a_port() -> None:
-    config = load(given={"server": {"port": 0}}, environment={})
-    for ours, theirs in ((2, 2), (2, 1), (1, 2)):
-        with contextlib.ExitStack() as stack:
-            first = [stack.enter_context(sock) for sock in listen(config, ours)]
-            taken = first[0].getsockname()[1]
-            again = load(given={"server": {"port": taken}}, environment={})
+def test_two_servers_do_not_share_a_port() -> None:
+    with listen(load(given={"server": {"port": 0, "workers": 2}}, environment={})) as first:
+        taken = first.getsockname()[1]
+        for workers in (1, 2):
+            given = {"server": {"port": taken, "workers": workers}}
             with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1 port"):
-                listen(again, theirs)
-
-
-def workers_of(server: Server) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "--ppid", str(server.process.pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    pairs = [line.split() for line in listed.stdout.splitlines()]
-    return [int(pid) for pid, state in pairs if not state.startswith("Z")]
+                listen(load(given=given, environment={}))

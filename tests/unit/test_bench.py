@@ -170,3 +170,16 @@ def test_jobs_take_turns() -> None:
         *("vexfs_chroma", "vexfs_chroma-ephemeral", "hnswlib")
     ]
     assert turns[-1] == ("hnswlib", "graph")
+
+
+def test_the_cpu_of_servers_is_that_of_all_their_processes() -> None:
+    from vexfs_chroma._bench.server import _used
+
+    class Busy:
+        def cpu_seconds(self) -> list[float]:
+            return [1.5, 5.0, 3.0]
+
+    cpu, busiest = _used(Busy(), [1.0, 2.0, 2.0], 1000)  # type: ignore[arg-type]
+    assert cpu == pytest.approx((0.5 + 3 + 1) * 1000)
+    assert busiest == pytest.approx(0.75)
+    assert _used(Busy(), [1.5, 5.0, 3.0], 1) == (0.0, 1.0)  # type: ignore[arg-type]

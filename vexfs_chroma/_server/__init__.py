@@ -6,7 +6,7 @@
     _records.py _collections.py _system.py     the handlers
     _bodies.py _vectors.py                     JSON bodies, decoded by type
     _auth.py _config.py                        tokens; vexfs.toml
-    _run.py _supervisor.py                     one process; several
+    _run.py _supervisor.py _dispatch.py        one process; several; who gets which connection
 
 A handler is a plain function that calls the API class and returns JSON.  Nothing of a request is
 ever imported, unpickled or used as a path, and the configuration of an embedding function is data

@@ -24,6 +24,8 @@ from vexfs_chroma._server._errors import HttpError, unavailable
 from vexfs_chroma._server._request import Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vexfs_chroma._server._app import App
 
 _KEPT = frozenset(
@@ -60,6 +62,8 @@ class Connections:
         self.loop = asyncio.get_running_loop()
         self.open: set[Connection] = set()
         self.stopping = False
+        self.lost: Callable[[], None] = lambda: None
+        """Called when a connection is closed, by whichever side."""
         self.date = b""
         self._id_prefix = os.urandom(6).hex()
         self._ids = itertools.count(1)
@@ -142,6 +146,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went."""
         self._all.open.discard(self)
+        self._all.lost()
         self._transport = None
         for request in (self._request, *self._queue):
             self._forget(request)

@@ -14,17 +14,19 @@ import signal
 import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from vexfs_chroma._server import _log as log
 from vexfs_chroma._server import _observing
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import ConfigError
 from vexfs_chroma._server._connection import Connections
+from vexfs_chroma._server._dispatch import Arrivals
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from vexfs_chroma._server._config import ServerConfig
 
@@ -61,43 +63,29 @@ def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
         return app, opened.pop_all().close
 
 
-def listen(config: ServerConfig, n: int = 1) -> list[socket.socket]:
-    """Sockets on the address, one for each process; the kernel shares connections out among them.
+def listen(config: ServerConfig) -> socket.socket:
+    """A socket on the address.
 
     Raises OSError with what to do about it.
     """
     host, port = config.server.host, config.server.port
-    sockets: list[socket.socket] = []
+    sock = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        if n > 1:
-            _refuse_taken(family, kind, protocol, address)
-        for _ in range(n if sys.platform == "linux" else 1):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if n > 1:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(address)
-            sock.listen(_BACKLOG)
-            sock.setblocking(False)
-            address = sock.getsockname()  # the port, where any would do
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
     except OSError as error:
-        for sock in sockets:
+        if sock is not None:
             sock.close()
         raise OSError(
             error.errno, f"cannot listen on {host} port {port}: {error.strerror or error}"
         ) from error
-    return sockets + [sockets[0].dup() for _ in range(n - len(sockets))]
-
-
-def _refuse_taken(family: int, kind: int, protocol: int, address: Any) -> None:
-    """Raise OSError where somebody listens, also one who would share the port (SO_REUSEPORT)."""
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
+    return sock
 
 
 def url_of(sock: socket.socket, *, tls: bool) -> str:
@@ -109,24 +97,35 @@ def url_of(sock: socket.socket, *, tls: bool) -> str:
 
 def run(
     config: ServerConfig,
-    sockets: Sequence[socket.socket],
+    source: socket.socket,
+    url: str,
     started: Callable[[], None] = lambda: None,
     *,
-    follow_stdin: bool = False,
+    is_worker: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until standard input ends if that is to be followed."""
+    """Serve at `url` until SIGTERM or SIGINT.
+
+    Connections come from `source`, which listens.  That of a worker is its end of a Channel; a
+    worker ends when its standard input does, too.
+    """
     sys.setswitchinterval(_SWITCH_SECONDS)
     context = _tls(config)
     log.event(logging.INFO, "opening", path=config.server.path)
     app, close = open_app(config)
     try:
         with contextlib.closing(_new_loop()) as loop:
+            announce = partial(_announce, url, started)
             loop.run_until_complete(
-                _serve(app, config, sockets, context, started, follow_stdin=follow_stdin)
+                _serve(app, config, source, context, announce, is_worker=is_worker)
             )
     finally:
         close()
         log.event(logging.INFO, "stopped")
+
+
+def _announce(url: str, started: Callable[[], None]) -> None:
+    log.event(logging.INFO, "started", version=__version__, url=url)
+    started()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -164,29 +163,26 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
 async def _serve(
     app: App,
     config: ServerConfig,
-    sockets: Sequence[socket.socket],
+    source: socket.socket,
     context: ssl.SSLContext | None,
     started: Callable[[], None],
     *,
-    follow_stdin: bool,
+    is_worker: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if follow_stdin:
-        loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is written to it any more
     connections = Connections(app)
-    servers = [
-        await loop.create_server(connections.make, sock=sock, ssl=context, backlog=_BACKLOG)
-        for sock in sockets
-    ]
-    log.event(
-        logging.INFO,
-        "started",
-        version=__version__,
-        url=url_of(sockets[0], tls=context is not None),
-    )
+    arrivals: Arrivals | asyncio.Server
+    if is_worker:
+        loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is written to it any more
+        arrivals = Arrivals(source, connections.make, context)
+        connections.lost = arrivals.lost
+    else:
+        arrivals = await loop.create_server(
+            connections.make, sock=source, ssl=context, backlog=_BACKLOG
+        )
     gc.freeze()  # what the imports made is not looked through again, which takes 50 ms
     started()
     while not stop.is_set():
@@ -197,8 +193,7 @@ async def _serve(
         app.waits.looped(loop.time() - due)
         connections.sweep()
     log.event(logging.INFO, "stopping", connections=len(connections.open))
-    for server in servers:
-        server.close()
+    arrivals.close()
     connections.stop()
     end = loop.time() + config.server.shutdown_seconds
     while connections.open and loop.time() < end:
