@@ -163,12 +163,13 @@ asan-c: build/asan/test_vexfs
 # A second copy of the package, compiled with the sanitizers, that shadows the one in place.
 # libstdc++ is preloaded because the sanitizer must find the C++ runtime of other extensions.
 # Those (hnswlib's) give back by delete what they took by new[]: not ours to report.  SIGBUS stays the
-# system's, which tests of files cut under their maps expect.
+# system's, which tests of files cut under their maps expect.  A small quarantine leaves the tests that
+# bound memory their sense.
 asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
 		build --build-base build/asan-py --build-lib build/asan-py/lib
 	@mkdir -p build/asan-py/lib/csrc/include && cp csrc/include/vexfs.h build/asan-py/lib/csrc/include/
-	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:handle_sigbus=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=build/asan-py/lib ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0:handle_sigbus=0:quarantine_size_mb=64 UBSAN_OPTIONS=print_stacktrace=1 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
 		$(BIN)/pytest -q --timeout=1200 $(ARGS)
 
