@@ -10,9 +10,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tally import TALLY
 
 from vexfs_chroma import _engine
 
@@ -45,3 +47,23 @@ def collection(database: _engine.Database) -> Iterator[_engine.Collection]:
     collection = database.open_collection(name)
     yield collection
     collection.close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands over what it counted ..."""
+    handed_over = getattr(session.config, "workeroutput", None)
+    if handed_over is not None:
+        handed_over["tally"] = TALLY.as_dict()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """... to the one that started it; one that died has nothing to hand over."""
+    handed_over = getattr(node, "workeroutput", {})
+    if "tally" in handed_over:
+        TALLY.add(handed_over["tally"])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if TALLY.calls:
+        terminalreporter.write_line(f"contract: {TALLY}")

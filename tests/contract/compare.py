@@ -16,12 +16,13 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
 import numpy as np
 from deviations import Call, Outcome, find_deviation
+from tally import TALLY
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 RELATIVE, ABSOLUTE = 2e-5, 2e-5
@@ -72,22 +73,6 @@ def first_difference(a: Any, b: Any, path: str = "") -> str:
     return next((first_difference(*one) for one in inner if not equal(one[0], one[1])), path)
 
 
-@dataclass
-class Tally:
-    """What a run compared, printed at its end."""
-
-    calls: int = 0
-    raised: int = 0
-    deviations: dict[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        listed = ", ".join(f"{k}: {v}" for k, v in sorted(self.deviations.items())) or "none"
-        return f"{self.calls} calls compared, {self.raised} raised; listed deviations: {listed}"
-
-
-TALLY = Tally()
-
-
 class Difference(AssertionError):
     """The two sides differ, and the list of deviations does not know it."""
 
@@ -126,7 +111,7 @@ def settle(call: Call, theirs: Outcome, ours: Outcome, agree: bool | None = None
             raise Difference(complaint)
         COLLECTED.append(complaint)
         return
-    TALLY.deviations[deviation.name] = TALLY.deviations.get(deviation.name, 0) + 1
+    TALLY.count_deviation(deviation.name)
 
 
 @dataclass

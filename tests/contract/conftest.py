@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import chromadb
-from compare import TALLY, Pair, collected
+from compare import Pair, collected
 
 import vexfs_chroma
 
@@ -58,8 +58,3 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
         return (yield)
     with collected():
         return (yield)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if TALLY.calls:
-        terminalreporter.write_line(f"contract: {TALLY}")

@@ -14,9 +14,10 @@ import os
 from typing import Any
 
 import pytest
-from compare import TALLY, Pair
+from compare import Pair
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from tally import TALLY
 
 PROGRAMS = int(os.environ.get("VEXFS_CONTRACT_PROGRAMS", "120"))
 SEED = int(os.environ.get("VEXFS_CONTRACT_SEED", "1"))

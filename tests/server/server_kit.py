@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -146,12 +147,23 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     return process.returncode
 
 
+def free_port() -> int:
+    """A port for a program that must be told one, or one that is to be used again.
+
+    It is below those that systems give to whoever asks for any, so the tests that run beside this
+    one do not get it in the meantime.
+    """
+    for port in random.SystemRandom().sample(range(20000, 32000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 @contextlib.contextmanager
 def run_chroma(path: Path) -> Iterator[Server]:
     """Chroma's own server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     config = path / "chroma.yaml"
     config.write_text(
         f'port: {port}\nlisten_address: "127.0.0.1"\npersist_path: "{path / "chroma"}"\n'
@@ -162,10 +174,14 @@ def run_chroma(path: Path) -> Iterator[Server]:
         process = subprocess.Popen([program, "run", config], stdout=log, stderr=log, cwd=path)
         server = Server("127.0.0.1", port, process)
         try:
-            for _ in range(300):
+            deadline = time.monotonic() + 120
+            while True:
                 with contextlib.suppress(OSError):
                     server.call("GET", API + "/heartbeat")
                     break
+                log_text = (path / "chroma.log").read_text(errors="replace")
+                assert process.poll() is None, log_text
+                assert time.monotonic() < deadline, log_text
                 time.sleep(0.1)
             yield server
         finally:

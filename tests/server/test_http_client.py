@@ -15,7 +15,7 @@ import chromadb
 import httpx
 import numpy as np
 import pytest
-from server_kit import Server, client_of, run_server, stop
+from server_kit import Server, client_of, free_port, run_server, stop
 from typing_extensions import override
 
 import vexfs_chroma
@@ -149,7 +149,7 @@ def test_many_threads(server: Server) -> None:
 
 
 def test_a_server_that_was_started_again(tmp_path: Path) -> None:
-    with run_server(tmp_path) as server:
+    with run_server(tmp_path, "--port", str(free_port())) as server:
         client = vexfs_chroma.HttpClient(host=server.host, port=server.port)
         made = client.create_collection("things", embedding_function=None)
         made.add(ids=["a"], embeddings=[[1, 2]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_kit import DEFAULT, Server, run_server
+from server_kit import DEFAULT, Server, free_port, run_server
 
 pytest.importorskip("prometheus_client")
 
@@ -48,9 +47,7 @@ def test_the_text_is_clean(server: Server) -> None:
 @contextlib.contextmanager
 def run_prometheus(place: Path, target: Server) -> Iterator[str]:
     """A Prometheus that scrapes a server every second; its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     config = place / "prometheus.yml"
     config.write_text(
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
@@ -91,7 +88,7 @@ def test_a_server_is_scraped(tmp_path: Path) -> None:
     with run_server(tmp_path, "--workers", "2") as server:
         ask_a_few_times(server)
         with run_prometheus(tmp_path, server) as url:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not (found := instant(url, queries)):
                 assert time.monotonic() < deadline, (tmp_path / "prometheus.log").read_text()
                 time.sleep(0.1)
