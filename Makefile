@@ -10,6 +10,12 @@ TIME ?= 60
 TARGET ?=
 N ?=
 ARGS ?=
+# How much is compiled or tested at once.  The processes of pytest take up to a gigabyte each, so
+# they are four at most; with ARGS it is pytest itself that runs the tests, for `-s` and `--pdb`.
+JOBS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(if $(ARGS),0,$(shell [ $(JOBS) -lt 4 ] && echo $(JOBS) || echo 4))
+# Hundreds of processes of the tests import the package: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,12 +50,13 @@ AARCH64_CC := aarch64-linux-gnu-gcc
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  Variables: PYTHON, CC, SEED (C tests), TIME (seconds per fuzz target), TARGET (one of"
-	@echo "  them), N (crash rounds), ARGS (for the program that a target runs)"
+	@echo "  Variables: PYTHON, CC, JOBS (compilers at once), WORKERS (processes of the Python tests;"
+	@echo "  0 with ARGS), SEED (C tests), TIME (seconds per fuzz target), TARGET (one of them),"
+	@echo "  N (crash rounds), ARGS (for the program that a target runs)"
 
 # ---- set-up ---------------------------------------------------------------------------------
 
-build: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES) ## .venv with the package installed in place, and everything the tests need
+build: $(EXTENSION) $(TEST_DEPENDENCIES) ## .venv with the package installed in place, and everything the tests need
 
 $(BIN)/python:
 	@tools/make_venv.sh $(PYTHON) $(VENV)
@@ -62,11 +69,12 @@ $(DEPENDENCIES): pyproject.toml setup.py | $(BIN)/python
 		-e '.[examples]'
 	@touch $@ && touch $(EXTENSION)
 
-# The package is installed, so this adds what the extras name and nothing else.
+# The package is installed, so this adds what the extras name and nothing else: all in one call,
+# because each call of pip looks at everything that is installed.
 $(TEST_DEPENDENCIES): $(DEPENDENCIES)
 	@echo "installing what the tests and checks need"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[test,conformance,server,load,otel]'
-	@touch $@
+	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[test,conformance,server,load,otel,rag]'
+	@touch $@ && touch $(RAG_DEPENDENCIES)
 
 $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
 		$(wildcard vexfs_chroma/_engine/_ffi_build.py vexfs_chroma/_engine/_codec.py \
@@ -75,14 +83,14 @@ $(EXTENSION): $(DEPENDENCIES) $(filter-out csrc/tests/%,$(C_FILES)) \
 		echo "compiling the extension"; $(BIN)/python setup.py -q build_ext --inplace; fi
 	@touch $@
 
-# LangChain and LlamaIndex, which two of the examples need and nothing else.
+# LangChain and LlamaIndex, for who runs the examples before any test.
 $(RAG_DEPENDENCIES): $(DEPENDENCIES)
 	@echo "installing what the examples of LangChain and LlamaIndex need"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[rag]'
 	@touch $@
 
 # What LangChain's own tests import.
-$(ECOSYSTEM_DEPENDENCIES): $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
+$(ECOSYSTEM_DEPENDENCIES): $(TEST_DEPENDENCIES)
 	@echo "installing what the tests of other libraries need"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'vexfs-chroma[ecosystem]'
 	@touch $@
@@ -108,7 +116,16 @@ examples: $(EXTENSION) $(RAG_DEPENDENCIES) ## all examples, one after the other 
 # ---- checks ---------------------------------------------------------------------------------
 
 check: test ## the same as test
-test: lint test-c test-py ## everything that every change must pass: checks, C tests, Python tests
+# pip and the compilers work side by side, then the checks and the C tests (either is one process),
+# then the processes of pytest.  What may install packages of the system comes first, alone.
+test: ## everything that every change must pass: checks, C tests, Python tests
+	@$(MAKE) --no-print-directory $(BIN)/python build/.c-tools
+	@$(MAKE) $(PARALLEL) $(EXTENSION) $(TEST_DEPENDENCIES) build/c/test_vexfs
+	@$(MAKE) $(PARALLEL) lint test-c
+	@$(MAKE) --no-print-directory test-py
+
+# Flags of a make that runs JOBS commands at once, unless it was told how many already.
+PARALLEL = --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 lint: layers $(EXTENSION) $(TEST_DEPENDENCIES) ## layer rule, ruff, mypy --strict, clang-format
 	$(BIN)/ruff check --quiet $(LINT_PY)
@@ -146,18 +163,22 @@ build/.c-tools:
 	@tools/need_header.sh "$(CC)" zstd.h libzstd-dev
 	@touch $@
 
-test-c: build/c/test_vexfs ## C tests (ARGS="--filter wal")
+test-c: build/.c-tools ## C tests (ARGS="--filter wal")
+	@$(MAKE) $(PARALLEL) build/c/test_vexfs
 	build/c/test_vexfs $(C_TEST_ARGS)
 
-faults: build/c/test_vexfs ## power failures and failing calls at every place of some workloads
+faults: build/.c-tools ## power failures and failing calls at every place of some workloads
+	@$(MAKE) $(PARALLEL) build/c/test_vexfs
 	VEXFS_FAULTS=1 build/c/test_vexfs --filter t_faults_ $(C_TEST_ARGS)
 
-test-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES) ## Python tests (ARGS="-k query")
-	$(BIN)/pytest -q $(ARGS)
+# Each file is the work of one process: what its tests share is made once, and they stay in order.
+test-py: $(EXTENSION) $(TEST_DEPENDENCIES) ## Python tests (ARGS="-k query"; ARGS=tests/unit WORKERS=4)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 asan: asan-c asan-py ## C and Python tests under AddressSanitizer and UBSan
 
-asan-c: build/asan/test_vexfs
+asan-c: build/.c-tools
+	@$(MAKE) $(PARALLEL) build/asan/test_vexfs
 	ASAN_OPTIONS=detect_leaks=1 build/asan/test_vexfs $(C_TEST_ARGS)
 
 # A second copy of the package, compiled with the sanitizers, that shadows the one in place.
@@ -165,7 +186,7 @@ asan-c: build/asan/test_vexfs
 # Those (hnswlib's) give back by delete what they took by new[]: not ours to report.  SIGBUS stays the
 # system's, which tests of files cut under their maps expect.  A small quarantine leaves the tests that
 # bound memory their sense.
-asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
+asan-py: $(EXTENSION) $(TEST_DEPENDENCIES)
 	@VEXFS_SANITIZE=$(ASAN) VEXFS_CFLAGS=-fno-sanitize-recover=all $(BIN)/python setup.py -q \
 		build --build-base build/asan-py --build-lib build/asan-py/lib
 	@mkdir -p build/asan-py/lib/csrc/include && cp csrc/include/vexfs.h build/asan-py/lib/csrc/include/
@@ -173,11 +194,12 @@ asan-py: $(EXTENSION) $(TEST_DEPENDENCIES) $(RAG_DEPENDENCIES)
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)" \
 		$(BIN)/pytest -q --timeout=1200 $(ARGS)
 
-tsan: build/tsan/test_vexfs ## C tests under ThreadSanitizer
+tsan: build/.c-tools ## C tests under ThreadSanitizer
+	@$(MAKE) $(PARALLEL) build/tsan/test_vexfs
 	TSAN_OPTIONS=halt_on_error=1:die_after_fork=0 build/tsan/test_vexfs --apart $(C_TEST_ARGS)
 
 neon: build/.neon-tools ## C tests on 64-bit ARM, by qemu
-	@$(MAKE) --no-print-directory build/neon/test_vexfs
+	@$(MAKE) $(PARALLEL) build/neon/test_vexfs
 	qemu-aarch64 build/neon/test_vexfs $(C_TEST_ARGS)
 
 build/.neon-tools:
@@ -221,7 +243,7 @@ crowd: $(EXTENSION) ## writers and readers on one directory, killed all the time
 # The targets are one program; the corpus of each stays in build/fuzz/corpus/, what was found in
 # build/fuzz/found/.
 fuzz: build/.fuzz-tools ## TIME seconds of every fuzz target, or of TARGET
-	@$(MAKE) --no-print-directory build/fuzz/fuzz
+	@$(MAKE) $(PARALLEL) build/fuzz/fuzz
 	@tools/fuzz.sh build/fuzz/fuzz "$(TIME)" "$(TARGET)" $(ARGS)
 
 FUZZ_FLAGS := -O1 -g -fsanitize=$(ASAN) -fno-sanitize-recover=all -fno-omit-frame-pointer
