@@ -150,6 +150,8 @@ def show_queries(queries: dict[str, Any] | None) -> None:
         f"{queries['walk_hops']:,.0f} hops in graphs, {queries['exact_distances']:,.0f} exact "
         f"distances, {queries['read_rows']:,.0f} rows read; {queries['by_graph']:.0%} by a graph"
     )
+    if queries["recall"] is not None:
+        out.print(f"recall: {queries['recall']:.3f}, of {queries['recall_samples']:,} samples")
 
 
 def figures_of(counters: dict[str, int], seconds: float | None) -> dict[str, Any]:

@@ -86,7 +86,15 @@ def queries(counters: Mapping[str, int]) -> dict[str, Any] | None:
         "walk_hops": counters.get("query.walk_hops", 0) / vectors,
         "exact_distances": counters.get("query.exact_distances", 0) / vectors,
         "read_rows": counters.get("query.read_rows", 0) / vectors,
+        "recall": recall(counters),
+        "recall_samples": counters.get("recall.samples", 0),
     }
+
+
+def recall(counters: Mapping[str, int]) -> float | None:
+    """Of the queries that a server sampled; None where it sampled none."""
+    expected = counters.get("recall.expected", 0)
+    return counters.get("recall.found", 0) / expected if expected > 0 else None
 
 
 def requests(counters: Mapping[str, int]) -> dict[str, dict[str, Any]]:

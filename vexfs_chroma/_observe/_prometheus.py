@@ -49,6 +49,11 @@ _QUERIES = {
     "exact_distances": ("query_exact_distances", "Exact distances of what walks found."),
     "read_rows": ("query_read_rows", "Records read one after the other."),
 }
+_RECALL = {
+    "samples": ("recall_samples", "Queries that were answered again, exactly."),
+    "expected": ("recall_expected_records", "The nearest records of these, n_results each."),
+    "found": ("recall_found_records", "Of these, what the queries found."),
+}
 _COLLECTIONS = {
     "rows": ("records", "Records."),
     "unflushed_rows": ("unflushed_records", "Records in logs and memory, not in files yet."),
@@ -84,7 +89,7 @@ class Collector:
         yield from _of_queries(counters)
         yield from _requests(counters)
         yield from _of_waits(counters)
-        for prefix, table in (("engine", _ENGINE), ("query", _QUERIES)):
+        for prefix, table in (("engine", _ENGINE), ("query", _QUERIES), ("recall", _RECALL)):
             for name, (metric, text) in table.items():
                 yield _counter(metric, text, counters.get(f"{prefix}.{name}", 0))
         for name, (metric, text) in _ENGINE_NOW.items():

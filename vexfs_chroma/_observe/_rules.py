@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _LEAST_QUERIES = 20  # of which anything can be said
+_LEAST_RECALL = 0.9
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,6 +45,12 @@ def _of_queries(counters: Mapping[str, int]) -> Iterable[Bottleneck]:
     if queries is None or queries["vectors"] < _LEAST_QUERIES:
         return
     share, ms = queries["stage_share"], queries["stage_ms"]
+    if queries["recall_samples"] >= _LEAST_QUERIES and queries["recall"] < _LEAST_RECALL:
+        yield Bottleneck(
+            "recall",
+            f"{queries['recall']:.3f}, of {queries['recall_samples']:,} samples",
+            "a larger ef_search; the page at / measures what it costs and brings (Tuning)",
+        )
     if queries["read_rows"] > 2000:
         yield Bottleneck(
             "rows are read one after the other",

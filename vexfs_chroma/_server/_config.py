@@ -40,6 +40,8 @@ class ServerSection(msgspec.Struct, frozen=True):
     """Threads of each process for what takes longer than a moment."""
     page: bool = True
     """The page at `/`."""
+    recall_samples: float = 2.0
+    """Queries a minute of each process that are answered again, exactly; 0: none."""
     allow_reset: bool = False
     allow_open_network: bool = False
     """Listen beyond this machine although nobody need authenticate."""
@@ -347,7 +349,13 @@ def _typed(text: str, kind: type[msgspec.Struct], key: str) -> Any:
 
 
 _LEAST: dict[str, dict[str, float]] = {
-    "server": {"port": 0, "workers": 1, "threads": 1, "shutdown_seconds": 0},
+    "server": {
+        "port": 0,
+        "workers": 1,
+        "threads": 1,
+        "recall_samples": 0,
+        "shutdown_seconds": 0,
+    },
     "limits": {
         "body_bytes": 1024,
         "buffered_bytes": 1024,
@@ -371,7 +379,7 @@ _LEAST: dict[str, dict[str, float]] = {
 
 
 _MOST: dict[str, dict[str, float]] = {
-    "server": {"port": 65535},
+    "server": {"port": 65535, "recall_samples": 60_000},
     "log": {"sample": 1},
     "otel": {"sample": 1},
 }

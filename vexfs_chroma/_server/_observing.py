@@ -26,6 +26,7 @@ from vexfs_chroma._observe._http import HttpCounters
 from vexfs_chroma._server._auth import forbidden
 from vexfs_chroma._server._errors import HttpError, invalid, unavailable
 from vexfs_chroma._server._log import AccessLog
+from vexfs_chroma._server._recall_samples import RecallSampler
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
@@ -110,6 +111,15 @@ def watch(app: App) -> None:
     app.observers.append(HttpCounters(route.name for route in app.router.routes).observe)
     if app.config.log.access != "off":
         app.observers.append(AccessLog(app.config.log).observe)
+
+
+def sample_recall(app: App) -> RecallSampler | None:
+    """Answer some queries of a server again, exactly, until what is returned is closed."""
+    if not app.config.server.recall_samples:
+        return None
+    sampler = RecallSampler(app)
+    app.observers.append(sampler.observe)
+    return sampler
 
 
 def trace(app: App) -> Tracing | None:

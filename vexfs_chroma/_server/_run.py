@@ -57,9 +57,9 @@ def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
         app = App(client._server, config)  # type: ignore[arg-type]
         opened.callback(app.close)
         _observing.watch(app)
-        tracing = _observing.trace(app)
-        if tracing is not None:
-            opened.callback(tracing.close)
+        for observing in (_observing.trace(app), _observing.sample_recall(app)):
+            if observing is not None:
+                opened.callback(observing.close)
         return app, opened.pop_all().close
 
 

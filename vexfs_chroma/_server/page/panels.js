@@ -137,6 +137,15 @@ export function queriesPanel(counters) {
         { name: "distances in the graph", value: of("query.walk_distances") / vectors },
         { name: "exact distances", value: of("query.exact_distances") / vectors },
         { name: "rows read one by one", value: of("query.read_rows") / vectors },
+        ...(of("recall.expected")
+          ? [
+              {
+                name: `recall, ${format.count(of("recall.samples"))} samples`,
+                value: of("recall.found") / of("recall.expected"),
+                show: (share) => share.toFixed(3),
+              },
+            ]
+          : []),
       ].map((one) => ({ ...one, value: { n: one.value, show: one.show ?? format.short } })),
       ({ n, show }) => show(n),
     ),
