@@ -84,6 +84,14 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         },
     ),
     (
+        "Recall of sampled queries",
+        "percentunit",
+        {
+            "recall": "sum(increase(vexfs_recall_found_records_total[1h])) "
+            "/ sum(increase(vexfs_recall_expected_records_total[1h]))"
+        },
+    ),
+    (
         "Records",
         "short",
         {"records": "vexfs_records", "not in files": "vexfs_unflushed_records"},
