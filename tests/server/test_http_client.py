@@ -184,7 +184,8 @@ def test_proxies_are_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> No
         assert made.query(query_embeddings=[[1, 2]], n_results=1)["ids"] == [["a"]]
 
 
-def test_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tls(tmp_path: Path, workers: int) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
@@ -195,7 +196,9 @@ def test_tls(tmp_path: Path) -> None:
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     config = f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
-    with run_server(tmp_path, config=config) as server:
+    with run_server(tmp_path, "--workers", str(workers), config=config) as server:
+        for _ in range(5):  # no TLS: the connection is closed
+            assert b"HTTP" not in server.raw(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
         for make in MAKERS.values():
             settings = chromadb.Settings(chroma_server_ssl_verify=str(certificate))
             with client_of(make, server, host="localhost", ssl=True, settings=settings) as client:
