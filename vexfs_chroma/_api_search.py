@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from chromadb.api.types import ReadLevel, SearchResult
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import InvalidArgumentError
+from chromadb.execution.expression.plan import Search
 from typing_extensions import override
 
-from vexfs_chroma import _search
+from vexfs_chroma import _search, _search_plain
 from vexfs_chroma._api_records import RecordOperations
 from vexfs_chroma._observe import _described
 from vexfs_chroma._observe._observer import observed
@@ -17,8 +18,6 @@ from vexfs_chroma._observe._observer import observed
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
-
-    from chromadb.execution.expression.plan import Search
 
 
 class SearchOperations(RecordOperations):
@@ -33,7 +32,8 @@ class SearchOperations(RecordOperations):
         database: str = DEFAULT_DATABASE,
         read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
     ) -> SearchResult:
-        return self.search_payloads(collection_id, _search.to_payloads(searches), read_level)
+        payloads = [one if type(one) is Search else _search.to_json(one) for one in searches]
+        return self.search_payloads(collection_id, payloads, read_level)
 
     @observed("search", _described.search)
     def search_payloads(
@@ -42,17 +42,20 @@ class SearchOperations(RecordOperations):
         payloads: Sequence[Any],
         read_level: ReadLevel | str = ReadLevel.INDEX_AND_WAL,
     ) -> SearchResult:
-        """_search of searches as a client sends them over HTTP: what `Search.to_dict()` gives.
+        """_search of Search objects, or of what clients send over HTTP: `Search.to_dict()`.
 
         Every read level sees every write that was acknowledged before the call.  There is no log
         to be skipped: what is not in an index yet is searched without one.
         """
         try:
-            ReadLevel(read_level)
+            if type(read_level) is not ReadLevel:
+                ReadLevel(read_level)
         except ValueError as error:
             levels = ", ".join(repr(level.value) for level in ReadLevel)
             raise InvalidArgumentError(
                 f"read_level must be one of {levels}, got {read_level!r}"
             ) from error
         with self._using(collection_id, "Error getting collection: ") as collection:
-            return _search.run(collection.engine, payloads, collection.indexes)
+            indexes = collection.indexes
+            read = [_search_plain.read(payload, indexes) for payload in payloads]
+            return _search.run(collection.engine, read)

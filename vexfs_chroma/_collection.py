@@ -36,7 +36,7 @@ from chromadb.api.types import (
 )
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma import _expiry, _filters, _nested, _options, _plain
+from vexfs_chroma import _expiry, _filters, _nested, _options, _plain, _search_plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
@@ -288,7 +288,17 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             searches: A Search, or several; the result has a list for each.
             read_level: As in Chroma; every level sees all records here.
         """
-        found = super().search(searches, read_level)
+        listed = searches if type(searches) is list else [searches]
+        if all(map(_search_plain.is_embedded, listed)):
+            found = self._client._search(
+                collection_id=self.id,
+                searches=cast("list[Search]", listed),
+                tenant=self.tenant,
+                database=self.database,
+                read_level=read_level,
+            )
+        else:
+            found = super().search(searches, read_level)
         self._nest(found)
         return found
 

@@ -252,15 +252,17 @@ class ExpiringCollection(_engine.Collection):
         return super().query(queries, k, filter=self._living(filter), **options)
 
     @override
-    def search(self, searches: Sequence[_engine.RankedSearch]) -> list[_engine.Rows]:
+    def search(self, searches: Sequence[_engine.RankedSearch]) -> list[_engine.RankedRows]:
         weighs = self._takes_writes and any(search.weighs_words() for search in searches)
         if weighs and self._expires_first() <= now():
             self._sweep()  # how rare a word is would count them
-        living = [
-            msgspec.structs.replace(search, filter=self._living(search.filter))
-            for search in searches
-        ]
-        return super().search(living)
+        living = self._alive()
+        if living is not None:
+            searches = [
+                msgspec.structs.replace(search, filter=_both(search.filter, living))
+                for search in searches
+            ]
+        return super().search(searches)
 
     # -- which records are meant ------------------------------------------------------------------
 
@@ -269,19 +271,20 @@ class ExpiringCollection(_engine.Collection):
 
     def _living(self, filter: Filter | None) -> Filter | None:
         """The filter, for records that have not expired."""
+        living = self._alive()
+        return filter if living is None else _both(filter, living)
+
+    def _alive(self) -> Filter | None:
+        """The filter for records that have not expired; None where all have not."""
         if self._expires_first() > now():
-            return filter
+            return None
         self._sweep_sometimes()
         key = self.expiry.key
-        living = [
-            _engine.F_OR,
-            [[_engine.F_NOT_EXISTS, key], [_engine.F_GT, key, now()]],
-        ]
-        return living if filter is None else [_engine.F_AND, [filter, living]]
+        return [_engine.F_OR, [[_engine.F_NOT_EXISTS, key], [_engine.F_GT, key, now()]]]
 
     def _expires_first(self) -> float:
         """When the first of all records expires; it is looked up after every change."""
-        lsn = self.info().lsn
+        lsn = self.lsn()
         seen, earliest = self._earliest
         if seen != lsn:
             (times,) = super().aggregate("range", [self.expiry.key])
@@ -300,3 +303,7 @@ class ExpiringCollection(_engine.Collection):
         # Locked by another process, full, closed meanwhile: somebody will do it later.
         with contextlib.suppress(ChromaError):
             self.expire()
+
+
+def _both(filter: Filter | None, living: Filter) -> Filter:
+    return living if filter is None else [_engine.F_AND, [filter, living]]

@@ -8,14 +8,12 @@ checks it: the same JSON may come over HTTP.  A rank expression becomes steps of
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from chromadb.api.types import SearchResult
 from chromadb.base_types import SparseVector
 from chromadb.errors import InvalidArgumentError
-from chromadb.execution.expression.operator import Knn, Rank, Rrf
-from chromadb.execution.expression.plan import Search
 
 from vexfs_chroma import _engine, _records
 from vexfs_chroma._engine import _ranked
@@ -29,26 +27,49 @@ if TYPE_CHECKING:
 
 ID, DOCUMENT, EMBEDDING, METADATA, SCORE = "#id", "#document", "#embedding", "#metadata", "#score"
 _SPECIAL = (DOCUMENT, EMBEDDING, METADATA, SCORE)
-_UINT32_MAX = 2**32 - 1
-_FLOAT_MAX = float(np.finfo(np.float32).max)
+UINT32_MAX = 2**32 - 1
+FLOAT_MAX = float(np.finfo(np.float32).max)
 
 # Operators of any number of operands: what they begin with, and what joins the next operand.
-_FOLDS = {
+FOLDS = {
     "$sum": (0.0, _ranked.R_ADD),
     "$mul": (1.0, _ranked.R_MUL),
-    "$max": (-_FLOAT_MAX, _ranked.R_MAX),
-    "$min": (_FLOAT_MAX, _ranked.R_MIN),
+    "$max": (-FLOAT_MAX, _ranked.R_MAX),
+    "$min": (FLOAT_MAX, _ranked.R_MIN),
 }
-_PAIRS = {"$sub": _ranked.R_SUB, "$div": _ranked.R_DIV}
-_FUNCTIONS = {"$abs": _ranked.R_ABS, "$exp": _ranked.R_EXP, "$log": _ranked.R_LOG}
+PAIRS = {"$sub": _ranked.R_SUB, "$div": _ranked.R_DIV}
+FUNCTIONS = {"$abs": _ranked.R_ABS, "$exp": _ranked.R_EXP, "$log": _ranked.R_LOG}
 
 
-class Payload:
-    """One search, ready to be run, and what its result should show."""
+class Shown:
+    """What the result of a search shows of its records."""
 
-    __slots__ = ("request", "select")
+    __slots__ = ("fields", "include", "keys", "metadata", "score")
 
-    def __init__(self, payload: Any, indexes: IndexView) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
+        """Of the selected names."""
+        wanted = set(names)
+        self.fields = sorted(wanted.difference(_SPECIAL))
+        """The fields of metadata that are selected one by one."""
+        self.keys = [key for key in _SPECIAL if key in wanted] + self.fields
+        """All of them, in the order of Chroma's results."""
+        self.metadata = METADATA in wanted
+        self.score = SCORE in wanted
+        self.include = _ranked.include(
+            documents=DOCUMENT in wanted,
+            metadatas=self.metadata or bool(self.fields),
+            vectors=EMBEDDING in wanted,
+        )
+
+
+class Payload(NamedTuple):
+    """One search, ready to be run."""
+
+    request: _ranked.RankedSearch
+    shown: Shown
+
+    @classmethod
+    def read(cls, payload: Any, indexes: IndexView) -> Payload:
         """Raises InvalidArgumentError for what Chroma's server refuses."""
         if not isinstance(payload, dict):
             raise _invalid(f"a search must be an object, got {type(payload).__name__}")
@@ -57,53 +78,40 @@ class Payload:
             raise _invalid(f"a search has no field {min(map(str, unknown))!r}")
         rank = payload.get("rank")
         offset, limit = _read_limit(payload.get("limit"))
-        self.select = _read_select(payload.get("select"))
-        self.request = _ranked.RankedSearch(
+        shown = _read_select(payload.get("select"))
+        request = _ranked.RankedSearch(
             ids=None,
-            filter=_read_filter(payload.get("filter"), indexes),
-            program=None if rank is None else _compile(rank, indexes),
-            group=_read_group(payload.get("group_by"), rank),
+            filter=read_filter(payload.get("filter"), indexes),
+            program=None if rank is None else compile_rank(rank, indexes),
+            group=read_group(payload.get("group_by"), rank),
             offset=offset,
             limit=limit,
-            include=_ranked.include(
-                documents=DOCUMENT in self.select,
-                metadatas=METADATA in self.select or bool(self.fields()),
-                vectors=EMBEDDING in self.select,
-            ),
+            include=shown.include,
         )
-
-    def fields(self) -> list[str]:
-        """The fields of metadata that are selected one by one."""
-        return [key for key in self.select if key not in _SPECIAL]
+        return cls(request, shown)
 
 
-def run(engine: _engine.Collection, payloads: Iterable[Any], indexes: IndexView) -> SearchResult:
+def run(engine: _engine.Collection, payloads: Sequence[Payload]) -> SearchResult:
     """Do the searches, all on one state of the collection."""
-    searches = [Payload(payload, indexes) for payload in payloads]
-    found = engine.search([search.request for search in searches])
+    found = engine.search([payload.request for payload in payloads])
+    pairs = [(rows, payload.shown) for rows, payload in zip(found, payloads, strict=True)]
     return SearchResult(
         ids=[rows.ids for rows in found],
         documents=[rows.documents for rows in found],
         embeddings=[None if r.vectors is None else r.vectors.tolist() for r in found],
-        metadatas=[
-            _shown_metadatas(engine, rows, search)
-            for rows, search in zip(found, searches, strict=True)
-        ],
-        scores=[
-            rows.distances.tolist() if SCORE in search.select else None  # type: ignore[union-attr]
-            for rows, search in zip(found, searches, strict=True)
-        ],
-        select=[search.select for search in searches],
+        metadatas=[_shown_metadatas(engine, rows.metadatas, shown) for rows, shown in pairs],
+        scores=[rows.scores if shown.score else None for rows, shown in pairs],
+        select=[shown.keys.copy() for _, shown in pairs],
     )
 
 
 def _shown_metadatas(
-    engine: _engine.Collection, rows: _engine.Rows, search: Payload
+    engine: _engine.Collection, found: list[dict[str, Any] | None] | None, shown: Shown
 ) -> list[dict[str, Any] | None] | None:
-    metadatas = _records.visible_metadatas(engine, rows.metadatas)
-    if metadatas is None or METADATA in search.select:
+    metadatas = _records.visible_metadatas(engine, found)
+    if metadatas is None or shown.metadata:
         return metadatas
-    fields = search.fields()
+    fields = shown.fields
     return [
         ({key: metadata[key] for key in fields if key in metadata} or None) if metadata else None
         for metadata in metadatas
@@ -132,7 +140,7 @@ class _SearchClause(Clause):
         return super()._compare(key, op_name, operand)
 
 
-def _read_filter(where: Any, indexes: IndexView) -> Filter | None:
+def read_filter(where: Any, indexes: IndexView) -> Filter | None:
     if not where:
         return None
     clause = _SearchClause(where, None)
@@ -153,18 +161,16 @@ def _read_limit(given: Any) -> tuple[int, int]:
     )
 
 
-def _read_select(given: Any) -> list[str]:
-    """The selected keys in the order of Chroma's results."""
-    if given is None:
-        return []
-    keys = given.get("keys", []) if isinstance(given, dict) else None
+def _read_select(given: Any) -> Shown:
+    keys: Any = []
+    if given is not None:
+        keys = given.get("keys", []) if isinstance(given, dict) else None
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise _invalid('select must be an object with "keys", a list of strings')
-    wanted = set(keys)
-    return [key for key in _SPECIAL if key in wanted] + sorted(wanted.difference(_SPECIAL))
+    return Shown(keys)
 
 
-def _read_group(given: Any, rank: Any) -> list[Any] | None:
+def read_group(given: Any, rank: Any) -> list[Any] | None:
     if not given:
         return None
     if not isinstance(given, dict):
@@ -213,15 +219,15 @@ def _are_names(keys: Any) -> bool:
 
 
 def _read_count(name: str, value: Any, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _UINT32_MAX:
-        raise _invalid(f"{name} must be an integer of {least} to {_UINT32_MAX}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= UINT32_MAX:
+        raise _invalid(f"{name} must be an integer of {least} to {UINT32_MAX}, got {value!r}")
     return int(value)
 
 
 # -- rank expressions ----------------------------------------------------------------------------
 
 
-def _compile(rank: Any, indexes: IndexView) -> list[_ranked.Step]:
+def compile_rank(rank: Any, indexes: IndexView) -> list[_ranked.Step]:
     """The steps of an expression, operands before operators."""
     steps: list[_ranked.Step] = []
     left: list[tuple[bool, Any]] = [(False, rank)]  # (a finished step?, it or an expression)
@@ -233,19 +239,19 @@ def _compile(rank: Any, indexes: IndexView) -> list[_ranked.Step]:
         if not isinstance(node, dict) or len(node) != 1:
             raise _invalid("a rank expression must be an object with exactly one operator")
         ((op, operand),) = node.items()
-        if op in _FOLDS:
-            start, join = _FOLDS[op]
+        if op in FOLDS:
+            start, join = FOLDS[op]
             if not isinstance(operand, list) or not operand:
                 raise _invalid(f"{op} needs a list of rank expressions")
             steps.append(_ranked.constant(start))
             for part in reversed(operand):
                 left += [(True, [join]), (False, part)]
-        elif op in _PAIRS:
+        elif op in PAIRS:
             if not isinstance(operand, dict) or set(operand) != {"left", "right"}:
                 raise _invalid(f'{op} needs an object with "left" and "right"')
-            left += [(True, [_PAIRS[op]]), (False, operand["right"]), (False, operand["left"])]
-        elif op in _FUNCTIONS:
-            left += [(True, [_FUNCTIONS[op]]), (False, operand)]
+            left += [(True, [PAIRS[op]]), (False, operand["right"]), (False, operand["left"])]
+        elif op in FUNCTIONS:
+            left += [(True, [FUNCTIONS[op]]), (False, operand)]
         elif op == "$val":
             steps.append(_ranked.constant(_read_number("$val", operand)))
         elif op == "$knn":
@@ -265,7 +271,7 @@ def _compile_bm25(given: Any, indexes: IndexView) -> _ranked.Step:
     indexes.check_fts()
     k1 = _read_number("$bm25 k1", given.get("k1", 1.2))
     b = _read_number("$bm25 b", given.get("b", 0.75))
-    if not (0 <= k1 <= _FLOAT_MAX and 0 <= b <= 1):
+    if not (0 <= k1 <= FLOAT_MAX and 0 <= b <= 1):
         raise _invalid(f"$bm25 needs k1 >= 0 and b between 0 and 1, got {k1} and {b}")
     limit, default, by_rank = _read_leaf("$bm25", given)
     return _ranked.best_text(query, k1, b, limit, default, by_rank=by_rank)
@@ -297,7 +303,7 @@ def _compile_knn(given: Any, indexes: IndexView) -> _ranked.Step:
         )
     if isinstance(query, str):
         raise _invalid("$knn query must be embedded, got text")
-    return _ranked.nearest(_read_vector(query), limit, default, by_rank=by_rank)
+    return _ranked.nearest(read_vector(query), limit, default, by_rank=by_rank)
 
 
 def _read_leaf(op: str, given: dict[str, Any]) -> tuple[int, float | None, bool]:
@@ -326,7 +332,7 @@ def _read_sparse(query: dict[str, Any]) -> SparseVector:
         raise _invalid(f"Invalid sparse vector in KNN query: {error}") from error
 
 
-def _read_vector(query: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+def read_vector(query: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
         with np.errstate(over="ignore"):
             vector = np.asarray(query, dtype=np.float32)
@@ -345,44 +351,9 @@ def _invalid(text: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"Invalid search: {text}")
 
 
-def to_payloads(searches: Sequence[Any]) -> list[Any]:
-    """Search objects as the JSON that a server would be sent, but that arrays stay arrays."""
+def to_json(search: Any) -> Any:
+    """A search as the JSON that a server would be sent."""
     try:
-        return [_to_payload(search) for search in searches]
+        return search.to_dict()
     except RecursionError as error:
         raise _invalid("an expression is nested too deeply") from error
-
-
-def _to_payload(search: Any) -> Any:
-    if type(search) is not Search or type(search._rank) not in (Knn, Rrf):
-        return search.to_dict()
-    return _copied(search, _rank=_keep_arrays(search._rank)).to_dict()
-
-
-def _copied(given: Any, **changes: Any) -> Any:
-    """The same with other attributes; copy and dataclasses take several times as long."""
-    made = object.__new__(type(given))
-    made.__dict__.update(given.__dict__, **changes)
-    return made
-
-
-def _keep_arrays(rank: Any) -> Any:
-    """The same rank, whose vectors are not made lists of numbers, to be made vectors again."""
-    if type(rank) is Knn and isinstance(rank.query, np.ndarray) and rank.query.dtype.kind in "fiu":
-        return _WithArray(rank)
-    if type(rank) is Rrf:
-        ranks = [_keep_arrays(part) for part in rank.ranks]
-        return Rrf(ranks=ranks, k=rank.k, weights=rank.weights, normalize=rank.normalize)
-    return rank
-
-
-class _WithArray(Rank):
-    """A Knn whose JSON form has the array itself."""
-
-    def __init__(self, knn: Knn) -> None:
-        self._knn = knn
-
-    def to_dict(self) -> dict[str, Any]:
-        form: dict[str, Any] = _copied(self._knn, query=[]).to_dict()
-        form["$knn"]["query"] = self._knn.query
-        return form

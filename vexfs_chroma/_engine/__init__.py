@@ -25,6 +25,7 @@ from vexfs_chroma._engine._results import (
     Memory,
     Plan,
     PlanCell,
+    RankedRows,
     Rows,
     Usage,
 )
@@ -128,6 +129,7 @@ __all__ = [
     "Memory",
     "Plan",
     "PlanCell",
+    "RankedRows",
     "RankedSearch",
     "RawLoss",
     "Rows",

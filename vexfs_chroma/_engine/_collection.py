@@ -24,9 +24,10 @@ from vexfs_chroma._engine._results import (
     Memory,
     Plan,
     PlanCell,
+    RankedRows,
     Rows,
     Usage,
-    copy_rows,
+    copy_ranked,
     read_memory,
     take_rows,
 )
@@ -55,6 +56,7 @@ _WRITES: dict[str, int] = {
     "upsert": lib.VEX_WRITE_UPSERT,
 }
 _UINT32_MAX = 0xFFFFFFFF
+_RESULTS = ffi.typeof("vex_result *[]")
 
 AGGREGATES: dict[str, int] = {
     "keys": lib.VEX_AGGREGATE_KEYS,
@@ -323,17 +325,24 @@ class Collection:
             check(lib.vex_collection_count_forks(collection, out))
         return int(out[0])
 
-    def search(self, searches: Sequence[RankedSearch]) -> list[Rows]:
-        """Do these searches, on one state of the collection; scores are the distances."""
-        lent = ffi.from_buffer("uint8_t[]", _wire.encode(searches))
-        out = ffi.new("vex_result *[]", len(searches))
+    def search(self, searches: Sequence[RankedSearch]) -> list[RankedRows]:
+        """Do these searches, on one state of the collection."""
+        lent = _wire.encode(searches)
+        out = ffi.new(_RESULTS, len(searches))
         with self._handle as collection:
             check(lib.vex_search_ranked(collection, lent, len(lent), len(searches), out))
         try:
-            return [copy_rows(result) for result in out]
+            return [copy_ranked(result) for result in out]
         finally:
             for result in out:
                 lib.vex_result_free(result)
+
+    def lsn(self) -> int:
+        """A number that every change of the collection raises: one of those that info() tells."""
+        out = ffi.new("vex_collection_info *")
+        with self._handle as collection:
+            check(lib.vex_collection_get_info(collection, out))
+        return int(out.lsn)
 
     def info(self) -> CollectionInfo:
         """Counters of the collection as it is now."""

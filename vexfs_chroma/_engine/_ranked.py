@@ -24,6 +24,9 @@ R_ABS: int = lib.VEX_R_ABS
 R_EXP: int = lib.VEX_R_EXP
 R_LOG: int = lib.VEX_R_LOG
 
+_OF_WORDS = frozenset({lib.VEX_R_TEXT, lib.VEX_R_SPARSE})
+_FLOAT = np.dtype("<f4")
+
 Step = list[Any]
 """One step of a rank expression, [operator, operand, ...]."""
 
@@ -41,7 +44,7 @@ class RankedSearch(msgspec.Struct, array_like=True):
 
     def weighs_words(self) -> bool:
         """Whether a score depends on how many records have a word, found or not."""
-        return any(step[0] in {lib.VEX_R_TEXT, lib.VEX_R_SPARSE} for step in self.program or ())
+        return any(step[0] in _OF_WORDS for step in self.program or ())
 
 
 def constant(value: float) -> Step:
@@ -53,7 +56,7 @@ def nearest(
     vector: NDArray[np.float32], limit: int, default: float | None, *, by_rank: bool
 ) -> Step:
     """The nearest records, with their distances."""
-    return [lib.VEX_R_NEAREST, vector.astype("<f4").tobytes(), limit, default, by_rank]
+    return [lib.VEX_R_NEAREST, np.asarray(vector, _FLOAT).tobytes(), limit, default, by_rank]
 
 
 def nearest_sparse(

@@ -45,6 +45,16 @@ class Rows(msgspec.Struct):
     distances: NDArray[np.float32] | None
 
 
+class RankedRows(msgspec.Struct):
+    """Records found by a ranked search, best first.  What was not asked for is None."""
+
+    ids: list[str]
+    documents: list[str | None] | None
+    metadatas: list[dict[str, Any] | None] | None
+    vectors: NDArray[np.float32] | None
+    scores: list[float]
+
+
 class KeyValues(msgspec.Struct, frozen=True, array_like=True):
     """What records have under one metadata key; see vex_aggregate."""
 
@@ -182,14 +192,27 @@ def copy_rows(result: Any) -> Rows:
     ids, documents, metadatas, uris = _wire.decode_records(
         ffi.buffer(result.records, result.records_len)
     )
-    vectors = distances = None
-    if include & lib.VEX_INCLUDE_VECTORS:
-        flat = _copy_floats(result.vectors, n * result.dimension)
-        vectors = flat.reshape(n, result.dimension)
+    vectors, distances = _copy_vectors(result, n, include), None
     if result.distances != ffi.NULL:
         distances = _copy_floats(result.distances, n)
     counts = ffi.unpack(result.row_counts, result.n_queries) if result.n_queries else []
     return Rows(counts, ids, documents, metadatas, uris, vectors, distances)
+
+
+def copy_ranked(result: Any) -> RankedRows:
+    """The content of a vex_result of vex_search_ranked."""
+    n = result.n_rows
+    ids, documents, metadatas, _ = _wire.decode_records(
+        ffi.buffer(result.records, result.records_len)
+    )
+    scores = ffi.unpack(result.distances, n) if n else []
+    return RankedRows(ids, documents, metadatas, _copy_vectors(result, n, result.include), scores)
+
+
+def _copy_vectors(result: Any, n: int, include: int) -> NDArray[np.float32] | None:
+    if not include & lib.VEX_INCLUDE_VECTORS:
+        return None
+    return _copy_floats(result.vectors, n * result.dimension).reshape(n, result.dimension)
 
 
 def _copy_floats(source: Any, n: int) -> NDArray[np.float32]:

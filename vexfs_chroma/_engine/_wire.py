@@ -11,7 +11,9 @@ then the MessagePack array of its n labels if it has any.
 
 from __future__ import annotations
 
+import contextlib
 import operator
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeVar
@@ -27,6 +29,8 @@ from vexfs_chroma._errors import CorruptionError
 T = TypeVar("T")
 
 SPARSE_VECTOR = 1
+_FLOAT = np.dtype("<f4")
+_INTEGER, _NUMBERS = frozenset({int}), frozenset({int, float})
 _INT64_MAX = 2**63 - 1
 
 Metadata = Mapping[str, Any]
@@ -105,6 +109,9 @@ def _value_on_wire(value: object) -> object:
 
 def sparse_as_ext(value: SparseVector) -> msgspec.msgpack.Ext:
     """A sparse vector as the engine reads it."""
+    packed = _packed(value.indices, value.values) if value.labels is None else None
+    if packed is not None:
+        return msgspec.msgpack.Ext(SPARSE_VECTOR, packed)
     try:
         indices = np.asarray(value.indices, dtype=np.int64)
         with np.errstate(over="ignore"):  # the engine refuses the infinity
@@ -119,6 +126,24 @@ def sparse_as_ext(value: SparseVector) -> msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(SPARSE_VECTOR, data)
 
 
+def _packed(indices: object, values: object) -> bytes | None:
+    """The bytes of lists of exact numbers; None for all else, and for what does not fit.
+
+    A few dozen entries, as there usually are, take a tenth of the time that arrays need for them.
+    """
+    if (
+        type(indices) is list
+        and type(values) is list
+        and len(indices) == len(values)
+        and _INTEGER.issuperset(map(type, indices))
+        and _NUMBERS.issuperset(map(type, values))
+    ):
+        n = len(indices)
+        with contextlib.suppress(struct.error, OverflowError):
+            return struct.pack(f"<I{n}I{n}f", n, *indices, *values)
+    return None
+
+
 def _ext_as_sparse(code: int, data: memoryview) -> SparseVector:
     if code != SPARSE_VECTOR or len(data) < 4:
         raise ValueError(f"extension type {code} of {len(data)} bytes")
@@ -126,12 +151,18 @@ def _ext_as_sparse(code: int, data: memoryview) -> SparseVector:
     end = 4 + 8 * n
     if len(data) < end:
         raise ValueError(f"sparse vector of {n} entries in {len(data)} bytes")
-    indices = np.frombuffer(data, "<u4", n, 4).tolist()
+    indices = list(struct.unpack_from(f"<{n}I", data, 4))
     # As over HTTP, 0.1 comes back as 0.1: the shortest number that is the same in single precision.
-    numbers = np.frombuffer(data, "<f4", n, 4 + 4 * n).astype(np.float32)
+    numbers = np.frombuffer(data, _FLOAT, n, 4 + 4 * n).astype(np.float32)
     values = orjson.loads(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY))
-    labels = _decoder.decode(data[end:]) if len(data) > end else None
-    return SparseVector(indices=indices, values=values, labels=labels)
+    if len(data) > end:
+        return SparseVector(indices, values, _decoder.decode(data[end:]))
+    if None in values or indices != sorted(set(indices)):  # NaN, infinity: nothing that was stored
+        return SparseVector(indices, values)  # raises
+    # What SparseVector() asks of every entry, in Python, has been asked of all of them.
+    made = object.__new__(SparseVector)
+    made.indices, made.values, made.labels = indices, values, None
+    return made
 
 
 def _encode_other(value: object) -> object:

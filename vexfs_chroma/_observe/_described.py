@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from chromadb.execution.expression.plan import Search
 
 from vexfs_chroma._observe._observer import watched
 from vexfs_chroma._observe._slow import shape
@@ -151,10 +152,17 @@ def query(
     return found
 
 
+def _as_json(payload: Any) -> dict[str, Any]:
+    """What of a search is described."""
+    if isinstance(payload, dict):
+        return payload
+    if isinstance(payload, Search):
+        return {"filter": None if payload._where is None else payload._where.to_dict()}
+    return {}
+
+
 def search(api: Any, collection_id: UUID, payloads: Any, *_: Any, **__: Any) -> dict[str, Any]:
     """Of search: filters alone, since rank expressions have values everywhere."""
-    filters = [
-        shape(one["filter"]) for one in payloads if isinstance(one, dict) and "filter" in one
-    ]
+    filters = [shape(one["filter"]) for one in map(_as_json, payloads) if "filter" in one]
     found = _collection(api, collection_id) | {"searches": len(payloads)}
     return found | {"where": filters[:4]} if filters else found
