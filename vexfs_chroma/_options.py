@@ -33,6 +33,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,7 +42,7 @@ from chromadb.errors import InvalidArgumentError
 from vexfs_chroma import _engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from chromadb.config import Settings
 
@@ -102,7 +103,7 @@ def current(settings: Settings) -> Options:
 
     Given, else by Chroma's settings, else from the environment.
     """
-    options = Options(**{**_from_environment(), **_from_settings(settings), **_given.get()})
+    options = Options(**{**from_environment(), **_from_settings(settings), **_given.get()})
     _check(options)
     return options
 
@@ -122,29 +123,38 @@ def inherited(running: Options, where: str) -> Options:
 
 
 def _check(options: Options) -> None:
+    """Raise InvalidArgumentError for the first value that an option cannot have."""
+    for problem in problems_of(options):
+        raise InvalidArgumentError(problem)
+
+
+def problems_of(options: Options) -> Iterator[str]:
+    """Every value that an option cannot have, in words."""
     if options.durability not in _DURABILITIES:
-        raise InvalidArgumentError(
-            f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
-        )
-    if not isinstance(options.read_only, bool):
-        raise InvalidArgumentError(f"read_only must be True or False, got {options.read_only!r}")
+        yield f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
+    read_only: object = options.read_only  # nobody checked types
+    if not isinstance(read_only, bool):
+        yield f"read_only must be True or False, got {read_only!r}"
     if options.quantization not in tuple(_engine.QUANTIZATIONS):  # it may be unhashable
-        raise InvalidArgumentError(
+        yield (
             f"quantization must be one of {', '.join(_engine.QUANTIZATIONS)}, "
             f"got {options.quantization!r}"
         )
-    check_seconds("busy_timeout", options.busy_timeout)
+    if not _is_seconds(options.busy_timeout):
+        yield f"busy_timeout must be a number of seconds, got {options.busy_timeout!r}"
     limit = options.memory_limit
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63:
-        raise InvalidArgumentError(
-            f"memory_limit must be a number of bytes, 0 for no limit, got {limit!r}"
-        )
+        yield f"memory_limit must be a number of bytes, 0 for no limit, got {limit!r}"
 
 
 def check_seconds(name: str, value: object) -> None:
     """Raise InvalidArgumentError unless the value of argument `name` is a length of time."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if not _is_seconds(value):
         raise InvalidArgumentError(f"{name} must be a number of seconds, got {value!r}")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _from_settings(settings: Settings) -> dict[str, Any]:
@@ -155,37 +165,71 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
     return {}
 
 
-def _from_environment() -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if durability := os.environ.get("VEXFS_DURABILITY"):
-        found["durability"] = durability
-    if read_only := os.environ.get("VEXFS_READ_ONLY"):
-        if read_only.lower() not in {"0", "1", "false", "true", "no", "yes"}:
-            raise InvalidArgumentError(f"VEXFS_READ_ONLY must be 0 or 1, got {read_only!r}")
-        found["read_only"] = read_only.lower() in {"1", "true", "yes"}
-    if quantization := os.environ.get("VEXFS_QUANTIZATION"):
-        found["quantization"] = quantization
-    for name, least in (("memtable_rows", 1), ("index_rows", 0)):
-        variable = f"VEXFS_{name.upper()}"
-        if rows := os.environ.get(variable):
-            if not (rows.isascii() and rows.isdigit() and least <= int(rows) < 2**31):
-                raise InvalidArgumentError(
-                    f"{variable} must be a number of rows, {least} or more, got {rows!r}"
-                )
-            found[name] = int(rows)
-    if limit := os.environ.get("VEXFS_MEMORY_LIMIT"):
-        if not (limit.isascii() and limit.isdigit() and int(limit) < 2**63):
-            raise InvalidArgumentError(
-                f"VEXFS_MEMORY_LIMIT must be a number of bytes, got {limit!r}"
-            )
-        found["memory_limit"] = int(limit)
-    if found.get("index_rows") == 0:
-        found["index_rows"] = _engine.NO_INDEX
-    if timeout := os.environ.get("VEXFS_BUSY_TIMEOUT"):
-        try:
-            found["busy_timeout"] = float(timeout)
-        except ValueError as error:
-            raise InvalidArgumentError(
-                f"VEXFS_BUSY_TIMEOUT must be a number of seconds, got {timeout!r}"
-            ) from error
-    return found
+def from_environment() -> dict[str, Any]:
+    """The options that variables give.  Raises InvalidArgumentError for what is none."""
+    return {
+        name: read(variable, os.environ[variable])
+        for variable, (name, read) in VARIABLES.items()
+        if os.environ.get(variable)
+    }
+
+
+def environment_problems(environment: Mapping[str, str]) -> Iterator[str]:
+    """Every variable of an option that has a value which the option cannot have."""
+    for variable, (name, read) in VARIABLES.items():
+        if text := environment.get(variable):
+            try:
+                options = Options(**{name: read(variable, text)})
+            except InvalidArgumentError as error:
+                yield str(error)
+            else:
+                yield from (f"{variable}: {problem}" for problem in problems_of(options))
+
+
+def _read_text(_: str, text: str) -> str:
+    return text
+
+
+def _read_bool(variable: str, text: str) -> bool:
+    if text.lower() not in {"0", "1", "false", "true", "no", "yes"}:
+        raise InvalidArgumentError(f"{variable} must be 0 or 1, got {text!r}")
+    return text.lower() in {"1", "true", "yes"}
+
+
+def _read_seconds(variable: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"{variable} must be a number of seconds, got {text!r}"
+        ) from error
+
+
+def _read_bytes(variable: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise InvalidArgumentError(f"{variable} must be a number of bytes, got {text!r}")
+    return int(text)
+
+
+def _read_rows(variable: str, text: str, *, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) < 2**31):
+        raise InvalidArgumentError(
+            f"{variable} must be a number of rows, {least} or more, got {text!r}"
+        )
+    return int(text)
+
+
+def _read_index_rows(variable: str, text: str) -> int:
+    return _read_rows(variable, text, least=0) or _engine.NO_INDEX
+
+
+VARIABLES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "VEXFS_DURABILITY": ("durability", _read_text),
+    "VEXFS_READ_ONLY": ("read_only", _read_bool),
+    "VEXFS_BUSY_TIMEOUT": ("busy_timeout", _read_seconds),
+    "VEXFS_QUANTIZATION": ("quantization", _read_text),
+    "VEXFS_MEMORY_LIMIT": ("memory_limit", _read_bytes),
+    "VEXFS_MEMTABLE_ROWS": ("memtable_rows", partial(_read_rows, least=1)),
+    "VEXFS_INDEX_ROWS": ("index_rows", _read_index_rows),
+}
+"""The variable of each option, with what reads its text; an empty one does not count."""

@@ -30,10 +30,13 @@ _ROLE = typer.Option("write", "--role", callback=_checked, help="read, write or 
 @app.command()
 def show(file: Path | None = _FILE, as_json: bool = _JSON) -> None:
     """Print what the server would be told, defaults and environment included; without hashes."""
-    from vexfs_chroma._server._config import load, shown
+    from vexfs_chroma._server._config import ConfigError, read, shown
 
     with explained():
-        found = shown(load(file))
+        config, problems = read(file)
+        if problems:
+            raise ConfigError(problems)
+        found = shown(config)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

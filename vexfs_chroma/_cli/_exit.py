@@ -34,11 +34,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Say in one line why the job in this block could not be done, and exit with FAILED."""
+    """Say why the job in this block could not be done, a line a reason, and exit with FAILED."""
     try:
         yield
     except (ChromaError, OSError, ValueError, ImportError) as error:
-        err.print(f"vexctl: {_text(error)}", markup=False)
+        for text in getattr(error, "problems", None) or [_text(error)]:
+            err.print(f"vexctl: {text}", markup=False)
         code = NOT_REACHABLE if isinstance(error, ConnectionError) else FAILED
         raise typer.Exit(code) from error
     except KeyboardInterrupt as error:

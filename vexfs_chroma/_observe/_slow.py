@@ -37,9 +37,9 @@ _SHARED, _SHARED_BYTES = ".slow.jsonl", 1 << 20  # of each process of a server
 _NEVER_NS = 1 << 62
 
 
-def threshold_ns() -> int:
+def threshold_ns(environment: Mapping[str, str] = os.environ) -> int:
     """What VEXFS_SLOW_MS says, in nanoseconds."""
-    text = os.environ.get(MILLISECONDS, "").strip().lower()
+    text = environment.get(MILLISECONDS, "").strip().lower()
     if text == "off":
         return _NEVER_NS
     try:

@@ -1,23 +1,24 @@
 """vexfs.toml: what the server is told.  docs/server.md documents every key.
 
-A key comes from the command line, else from the environment, else from the file, else it has its
-default.  The variable of a key is VEXFS_<SECTION>_<KEY>; the keys of [database] are options of the
-database, whose variables are VEXFS_<KEY> everywhere.
+A key comes from the command line, else from the environment (`_variables.py`), else from the file,
+else it has its default.  Mistakes are collected, not raised one by one: those of names and types
+here, those of values in `_config_values.py`, those that files, packages and the engine show in
+`_surroundings.py`.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 
-from vexfs_chroma._server._auth import Credential, check_hash
-from vexfs_chroma._server._hosts import is_loopback
+from vexfs_chroma import _options
+from vexfs_chroma._server._auth import Credential
+from vexfs_chroma._server._config_values import wrong_values
+from vexfs_chroma._server._variables import from_environment, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -173,9 +174,29 @@ def load(
     given: Mapping[str, Mapping[str, Any]] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> ServerConfig:
+    """The configuration of a server that can start with it: as read() has it.
+
+    Raises ConfigError with all mistakes, those that only its surroundings show among them.
+    """
+    from vexfs_chroma._server._surroundings import problems_around
+
+    environment = os.environ if environment is None else environment
+    config, problems = read(file, given, environment)
+    problems += problems_around(config, environment)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read(
+    file: Path | None = None,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[ServerConfig, list[str]]:
     """The configuration: `given` over the environment over the file over the defaults.
 
-    Without `file` it is ./vexfs.toml, if that exists.  Raises ConfigError with all mistakes.
+    Without `file` it is ./vexfs.toml, if that exists.  What is wrong has its default, and a line
+    among the problems; nothing but the file is looked at.
     """
     problems: list[str] = []
     if file is None and Path(FILE_NAME).is_file():
@@ -184,7 +205,7 @@ def load(
     from_file = {} if file is None else _from_file(file, problems)
     layers = [
         from_file or {},
-        _from_environment(environment, problems),
+        from_environment(_SECTIONS, environment, problems),
         {s: {k: v for k, v in d.items() if v is not None} for s, d in (given or {}).items()},
     ]
     merged: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
@@ -192,16 +213,14 @@ def load(
         for section, values in layer.items():
             merged[section].update(values)
     for key in list(merged["database"]):  # what opens the database reads the variable
-        if f"VEXFS_{key}".upper() in environment:
+        if environment.get(f"VEXFS_{key}".upper()):
             del merged["database"][key]
     sections, wrong = _converted(merged, problems)
     if from_file is None:  # whatever it says
         wrong = set(_SECTIONS)
     config = ServerConfig(**sections)
-    problems += _mistakes(config, wrong)
-    if problems:
-        raise ConfigError(problems)
-    return config
+    problems += wrong_values(config, wrong)
+    return config, problems
 
 
 def _converted(
@@ -277,7 +296,7 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]] | N
     found: dict[str, dict[str, Any]] = {}
     for section, values in document.items():
         if section not in _SECTIONS:
-            problems.append(f"{file}: unknown section [{section}]{_nearest(section, _SECTIONS)}")
+            problems.append(f"{file}: unknown section [{section}]{nearest(section, _SECTIONS)}")
         elif not isinstance(values, dict):
             problems.append(f"{file}: {section} is a section: write [{section}]")
         else:
@@ -302,148 +321,19 @@ def _known(
     """The values whose keys are known; about the others there are problems."""
     fields = kind.__struct_fields__
     problems += [
-        f"{where}: unknown key {key}{_nearest(key, fields)}" for key in values if key not in fields
+        f"{where}: unknown key {key}{nearest(key, fields)}" for key in values if key not in fields
     ]
     return {key: value for key, value in values.items() if key in fields}
 
 
-def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-
-
-def _variables() -> dict[str, tuple[str, str]]:
-    """The variables, each with its section and key."""
-    return {
-        f"VEXFS_{key if section == 'database' else f'{section}_{key}'}".upper(): (section, key)
-        for section, kind in _SECTIONS.items()
-        for key in kind.__struct_fields__
-        if section != "auth"  # hashes belong into a file
-    }
-
-
-def _from_environment(
-    environment: Mapping[str, str], problems: list[str]
-) -> dict[str, dict[str, Any]]:
-    known = _variables()
-    found: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
-    prefixes = tuple(f"VEXFS_{section.upper()}_" for section in _SECTIONS)
-    for variable, text in environment.items():
-        if variable in known:
-            section, key = known[variable]
-            if section == "database":  # those are read where databases are opened
-                continue
-            try:
-                found[section][key] = _typed(text, _SECTIONS[section], key)
-            except msgspec.ValidationError as error:
-                problems.append(f"{variable}={text!r}: {error}")
-        elif variable.startswith(prefixes):
-            problems.append(f"unknown variable {variable}{_nearest(variable, known)}")
-    return found
-
-
-def _typed(text: str, kind: type[msgspec.Struct], key: str) -> Any:
-    hint = get_type_hints(kind)[key]
-    value: Any = text.split(",") if hint == tuple[str, ...] else text
-    return msgspec.convert(value, hint, strict=False)
-
-
-_LEAST: dict[str, dict[str, float]] = {
-    "server": {
-        "port": 0,
-        "workers": 1,
-        "threads": 1,
-        "recall_samples": 0,
-        "shutdown_seconds": 0,
-    },
-    "limits": {
-        "body_bytes": 1024,
-        "buffered_bytes": 1024,
-        "head_bytes": 1024,
-        "connections": 1,
-        "waiting": 1,
-        "rows": 1,
-        "dimension": 1,
-        "results": 1,
-        "keys": 1,
-        "recall_queries": 1,
-        "filter_depth": 1,
-        "regex_chars": 1,
-        "request_seconds": 0.1,
-        "read_seconds": 0.1,
-        "idle_seconds": 0.1,
-    },
-    "log": {"sample": 0},
-    "otel": {"sample": 0},
-}
-
-
-_MOST: dict[str, dict[str, float]] = {
-    "server": {"port": 65535, "recall_samples": 60_000},
-    "log": {"sample": 1},
-    "otel": {"sample": 1},
-}
-
-
-def _mistakes(config: ServerConfig, wrong: set[str]) -> Iterator[str]:
-    """Values out of range, and values that do not go together.
-
-    Nothing is concluded from sections that are `wrong` already.
-    """
-    yield from _out_of_range(config)
-    if config.limits.buffered_bytes < config.limits.body_bytes and "limits" not in wrong:
-        yield "[limits] buffered_bytes must not be less than body_bytes"
-    yield from _wrong_credentials(config.auth)
-    if "tls" not in wrong:
-        if (config.tls.certificate is None) != (config.tls.key is None):
-            yield "[tls] certificate and key go together"
-        if config.tls.client_ca is not None and config.tls.certificate is None:
-            yield "[tls] client_ca needs certificate and key"
-    if config.otel.endpoint is not None and not _is_url(config.otel.endpoint):
-        yield f"[otel] endpoint must be http://HOST:PORT or https://..., not {config.otel.endpoint}"
-    is_open = not config.auth.tokens and not config.auth.users and "auth" not in wrong
-    if is_open and not config.server.allow_open_network and not is_loopback(config.server.host):
-        yield (
-            f"[server] host = {config.server.host!r} is reachable from other machines and nobody "
-            "need authenticate; add [[auth.tokens]] (see `vexctl config token`), or set "
-            "allow_open_network = true if the network is closed"
-        )
-
-
-def _out_of_range(config: ServerConfig) -> Iterator[str]:
-    for section, keys in _LEAST.items():
-        for key, least in keys.items():
-            value = getattr(getattr(config, section), key)
-            most = _MOST.get(section, {}).get(key)
-            if not least <= value < 2**53:
-                yield f"[{section}] {key} must be at least {least:g}, got {value}"
-            elif most is not None and value > most:
-                yield f"[{section}] {key} must be at most {most:g}, got {value}"
-
-
-def _wrong_credentials(auth: AuthSection) -> Iterator[str]:
-    for kind, entries in (("token", auth.tokens), ("user", auth.users)):
-        names = [entry.name for entry in entries]
-        for entry in entries:
-            if not entry.name or names.count(entry.name) > 1:
-                yield f"[[auth.{kind}s]] names must be there and differ: {entry.name!r}"
-            try:
-                check_hash("token" if kind == "token" else "user", entry.hash)
-            except ValueError as error:
-                yield f"[[auth.{kind}s]] {entry.name}: {error}"
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
-        return False
-
-
 def shown(config: ServerConfig) -> dict[str, Any]:
-    """The configuration as plain data, without hashes."""
+    """The configuration as plain data, without hashes.
+
+    Options of the database that the environment decides are those of this process.
+    """
     document: dict[str, Any] = msgspec.to_builtins(config)
+    given = _options.from_environment()
+    document["database"] |= {k: v for k, v in given.items() if k in document["database"]}
     for kind in ("tokens", "users"):
         for entry in document["auth"][kind]:
             entry["hash"] = entry["hash"].partition(":")[0] + ":..."

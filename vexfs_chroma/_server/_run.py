@@ -12,7 +12,6 @@ import gc
 import logging
 import signal
 import socket
-import ssl
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,9 +22,11 @@ from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import ConfigError
 from vexfs_chroma._server._connection import Connections
 from vexfs_chroma._server._dispatch import Arrivals
+from vexfs_chroma._server._tls import context_of
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from vexfs_chroma._server._config import ServerConfig
@@ -137,26 +138,9 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:
-    tls = config.tls
-    if tls.certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-    except OSError as error:  # ssl.SSLError, too
-        what = f"[tls] certificate = {tls.certificate!r}, key = {tls.key!r}: {error}"
-        raise ConfigError(
-            [f"{what}; both must be PEM files that may be read, and belong together"]
-        ) from error
-    if tls.client_ca is not None:
-        try:
-            context.load_verify_locations(tls.client_ca)
-        except OSError as error:
-            raise ConfigError(
-                [f"[tls] client_ca = {tls.client_ca!r}: {error}; it must be a readable PEM file"]
-            ) from error
-        context.verify_mode = ssl.CERT_REQUIRED
+    context, problems = context_of(config.tls)
+    if problems:
+        raise ConfigError(problems)
     return context
 
 
