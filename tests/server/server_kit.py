@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +118,35 @@ def run_server(
             yield Server(found[1], int(found[2]), process)
         finally:
             stop(process)
+
+
+@contextlib.contextmanager
+def running(app: Any) -> Iterator[int]:
+    """The port of an application (App) in a thread of this process."""
+    from vexfs_chroma._server._connection import Connections
+
+    loop, stop = asyncio.new_event_loop(), threading.Event()
+    sock = socket.create_server(("127.0.0.1", 0))
+
+    async def serve() -> None:
+        connections = Connections(app)
+        server = await loop.create_server(connections.make, sock=sock)
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+            connections.sweep()
+        server.close()
+        connections.abort()
+        await asyncio.sleep(0)
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        yield sock.getsockname()[1]
+    finally:
+        stop.set()
+        thread.join(10)
+        loop.close()
+        app.close()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -11,46 +10,17 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_kit import API, DEFAULT, Server, run_server, workers_of
+from server_kit import API, DEFAULT, Server, run_server, running, workers_of
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
-from vexfs_chroma._server._connection import Connections
 from vexfs_chroma._server._request import Request, Response
 from vexfs_chroma._server._routes import ROUTES, Route, Router
 from vexfs_chroma._server._run import listen
-
-
-@contextlib.contextmanager
-def running(app: App) -> Iterator[int]:
-    """The port of an application in a thread."""
-    loop, stop = asyncio.new_event_loop(), threading.Event()
-    sock = socket.create_server(("127.0.0.1", 0))
-
-    async def serve() -> None:
-        connections = Connections(app)
-        server = await loop.create_server(connections.make, sock=sock)
-        while not stop.is_set():
-            await asyncio.sleep(0.02)
-            connections.sweep()
-        server.close()
-        connections.abort()
-        await asyncio.sleep(0)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        stop.set()
-        thread.join(10)
-        loop.close()
-        app.close()
 
 
 def call(port: int, path: str) -> Any:
@@ -102,6 +72,44 @@ def test_observers() -> None:
         (None, 404),
     ]
     assert all(seconds > 0 for _, _, seconds, _ in seen)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "error"),
+    [
+        (b"this is not HTTP\r\n\r\n", 400, "InvalidArgumentError"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 2000, 431, "InvalidArgumentError"),
+        (b"", 503, "InternalError"),
+    ],
+)
+def test_what_is_refused_unread_has_an_id(sent: bytes, status: int, error: str) -> None:
+    """And observers, that is log and counters, are told of it."""
+    connections = 1 if status == 503 else 8
+    limits = {"head_bytes": 1024, "connections": connections}
+    app = App(None, load(given={"limits": limits}, environment={}))  # type: ignore[arg-type]
+    seen: list[tuple[str, int, str | None, str | None]] = []
+    app.observers.append(
+        lambda request, response, _: seen.append(
+            (request.id, response.status, request.error, request.client)
+        )
+    )
+    with running(app) as port, contextlib.ExitStack() as opened:
+        if status == 503:  # the one that there may be
+            first = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            first.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert first.recv(4096).startswith(b"HTTP/1.1 200")
+            seen.clear()
+        sock = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        sock.sendall(sent)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := sock.recv(65536):
+                answer += chunk
+    head = answer.partition(b"\r\n\r\n")[0].decode()
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    (id,) = re.findall(r"^x-request-id: (\S+)\r?$", head, re.MULTILINE)
+    assert "connection: close" in head
+    assert seen == [(id, status, error, "127.0.0.1")]
 
 
 def test_the_router_knows_every_route() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,38 +37,98 @@ def group(text: str) -> typer.Typer:
 def fetch(url: str, path: str) -> bytes:
     """What a server answers at a path.  VEXFS_TOKEN is sent, if it is set.
 
-    Raises ConnectionError when nobody answers, ValueError for another answer than 200.
+    Raises ConnectionError when nobody answers, PermissionError when whoever asks may not know,
+    ValueError for another answer than 200, typer.BadParameter for what is no URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise typer.BadParameter(f"--url must be http://HOST:PORT, not {url!r}")
-    secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    token = os.environ.get("VEXFS_TOKEN")
-    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    connection, base = _connection(url)
+    token = _token()
+    headers = {} if token is None else {"x-chroma-token": token}
     with contextlib.closing(connection):
         try:
-            connection.request("GET", path, headers={"x-chroma-token": token} if token else {})
+            connection.request("GET", base + path, headers=headers)
             response = connection.getresponse()
             status, body = response.status, response.read()
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectionError(
+                f"the certificate of {url} is not trusted: {error.verify_message}; name the "
+                "certificates to trust by SSL_CERT_FILE"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise ConnectionError(f"no server answers at {url}: {error}") from error
     if status in (401, 403):
-        raise PermissionError(f"{url} wants a token with the role read: set VEXFS_TOKEN")
+        raise PermissionError(_refusal(url, path, status, _message(body), token))
     if status != 200:
-        raise ValueError(f"{url}{path} answers {status}: is it a server of vexfs_chroma?")
+        told = _message(body)
+        raise ValueError(
+            f"{url}{path} answers {status}: {told}"
+            if told
+            else f"{url}{path} answers {status}: is it a server of vexfs_chroma?"
+        )
     return body
+
+
+def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """A connection to a server, and the path below which it is."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # the port is no number, or too large
+        host, port = None, None
+    if host is None or parts.scheme not in ("http", "https"):
+        raise typer.BadParameter(f"--url must be http://HOST:PORT or https://..., not {url!r}")
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    return kind(host, port, timeout=_TIMEOUT_S), parts.path.rstrip("/")
+
+
+def _token() -> str | None:
+    token = os.environ.get("VEXFS_TOKEN", "").strip()
+    if not token.isascii() or not token.isprintable():  # http.client would show it
+        raise ValueError("VEXFS_TOKEN is no token: it has characters that cannot be sent")
+    return token or None
+
+
+def _message(body: bytes) -> str | None:
+    """What our server says about an error; None where it says nothing."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _refusal(url: str, path: str, status: int, told: str | None, token: str | None) -> str:
+    """Why a server does not tell: no token, a wrong one, or one without the right."""
+    because = "" if told is None else f" ({told})"
+    if status == 401 and token is None:
+        return f"{url} wants a token: set VEXFS_TOKEN to one of its [[auth.tokens]]{because}"
+    if status == 401:
+        return f"{url} does not know the token in VEXFS_TOKEN{because}; see its [[auth.tokens]]"
+    if token is None:
+        return f"{url} refuses{because or ' to answer'}"
+    return (
+        f"the token in VEXFS_TOKEN has no right to {path} of {url}{because}; it takes one with the "
+        "role read that is not limited to a tenant or to databases"
+    )
 
 
 def ask(url: str, path: str) -> Any:
     """The JSON at a path of a server; raises as fetch() does."""
-    return json.loads(fetch(url, path))
+    try:
+        return json.loads(fetch(url, path))
+    except json.JSONDecodeError as error:
+        raise _no_server_of_ours(url, path) from error
+
+
+def _no_server_of_ours(url: str, path: str) -> ValueError:
+    return ValueError(f"{url}{path} tells something else: is it a server of vexfs_chroma?")
 
 
 def facts_of(url: str) -> dict[str, Any]:
     """What a server tells about itself."""
     with busy(f"asking {url}"):
-        found: dict[str, Any] = ask(url, "/vexfs/facts")
+        found = ask(url, "/vexfs/facts")
+    if not isinstance(found, dict) or not {"counters", "database", "processes"} <= found.keys():
+        raise _no_server_of_ours(url, "/vexfs/facts")
     return found
 
 

@@ -26,9 +26,10 @@ FAILED = 3
 NOT_REACHABLE = 4
 INTERRUPTED = 130
 
-out = Console(highlight=False, soft_wrap=True)
+# Names of the database are shown, also in tables, and may have brackets: nothing is markup.
+out = Console(highlight=False, soft_wrap=True, markup=False)
 """For results."""
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 """For everything else: progress, warnings, errors."""
 
 

@@ -15,7 +15,6 @@ from rich.live import Live
 from vexfs_chroma._cli._asking import (
     AS_JSON,
     URL,
-    ask,
     facts_of,
     fetch,
     figures_of,
@@ -79,10 +78,10 @@ def _looks(url: str, every: float, count: int) -> Iterator[dict[str, Any]]:
     """What was done between two looks, `count` times."""
     from vexfs_chroma._observe import _figures
 
-    before, done = ask(url, "/vexfs/facts"), 0
+    before, done = facts_of(url), 0
     while not count or done < count:
         time.sleep(every)
-        now = ask(url, "/vexfs/facts")
+        now = facts_of(url)
         counted = _figures.difference(before["counters"], now["counters"])
         database = now["database"]
         yield {

@@ -134,11 +134,7 @@ class Connection(asyncio.Protocol):
         self._client = peer[0] if isinstance(peer, tuple) else None
         everybody = self._all.open
         if len(everybody) >= self._limits.connections:
-            refused = self._app.failed(
-                Request("", "", "", {}), unavailable("the server has too many connections")
-            )
-            self._send(refused, None)
-            self._close()
+            self._refuse(unavailable("the server has too many connections"))
             return
         everybody.add(self)
         self.deadline = self._all.loop.time() + self._limits.read_seconds
@@ -342,7 +338,7 @@ class Connection(asyncio.Protocol):
         else:
             self._be_idle()
 
-    def _send(self, response: Response, request: Request | None) -> None:
+    def _send(self, response: Response, request: Request) -> None:
         transport = self._transport
         if transport is None:
             return
@@ -356,13 +352,12 @@ class Connection(asyncio.Protocol):
             head.append(b"content-type: " + response.kind + b"\r\n")
         for name, value in response.headers:
             head.append(f"{name}: {value}\r\n".encode("latin-1"))
-        if request is None or not request.keep_alive:
+        if not request.keep_alive:
             head.append(b"connection: close\r\n")
-        if request is not None:
-            head.append(f"x-request-id: {request.id}\r\n".encode("ascii"))
-            self._add_cors(request, head)
+        head.append(f"x-request-id: {request.id}\r\n".encode("ascii"))
+        self._add_cors(request, head)
         head.append(b"\r\n")
-        if request is not None and request.method == "HEAD":
+        if request.method == "HEAD":
             body = b""
         if len(body) <= _ONE_WRITE_BYTES:
             head.append(body)
@@ -381,10 +376,16 @@ class Connection(asyncio.Protocol):
             head.append(f"access-control-allow-origin: {allowed}\r\n".encode("latin-1"))
 
     def _refuse(self, error: HttpError) -> None:
-        """Answer what cannot be read on, and close."""
-        if self._running is None and not self._queue:
-            self._send(self._app.failed(Request("", "", "", {}), error), None)
-        self._close()
+        """Answer what cannot be read (on), under an id of its own, and close."""
+        if self._running is not None or self._queue:
+            self._close()
+            return
+        request = Request("", "", "", {})
+        request.started = time.perf_counter()
+        request.id = self._all.request_id(None)
+        request.client = self._client
+        request.keep_alive = False
+        self._respond(request, self._app.failed(request, error))
 
     # -- the end -----------------------------------------------------------------------------------
 
