@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgspec
 import numpy as np
-from chromadb.errors import ChromaError, InvalidArgumentError
+from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 from typing_extensions import override
 
 from vexfs_chroma import _engine
@@ -246,10 +246,18 @@ class ExpiringCollection(_engine.Collection):
         queries: NDArray[np.float32],
         k: int,
         *,
+        ids: Sequence[str] | None = None,
         filter: Filter | None = None,
         **options: Any,
     ) -> _engine.Rows:
-        return super().query(queries, k, filter=self._living(filter), **options)
+        living = self._living(filter)
+        rows = super().query(queries, k, ids=ids, filter=living, **options)
+        # Without a filter, an id that is not there is an error; with ours the engine raises none.
+        if ids and filter is None and living is not None:
+            missing = len(set(ids)) - super().count(ids, living)
+            if missing > 0:
+                raise NotFoundError(f"{missing} of the given ids do not exist")
+        return rows
 
     @override
     def search(self, searches: Sequence[_engine.RankedSearch]) -> list[_engine.RankedRows]:

@@ -16,6 +16,8 @@ HOSTILE = [
     "{{constructor.constructor('window.pwned=6')()}}",
     "\u202e<b>gnp.exe</b> \u0000-free & \"quoted\" 'text'",
 ]
+ODD_IDS = ["a", "a, b", " a", "b", "two\nlines", "two"]
+"""Ids that are parts of each other, with commas, blanks and a line break."""
 TOPICS = ("travel", "home", "work")
 ROWS = 60
 GRAPH_ROWS = 3000
@@ -53,6 +55,8 @@ def fill_server(server: Server) -> dict[str, str]:
         "metadatas": [{text: text} for text in HOSTILE],
     }
     add(server, ids["hostile"], hostile)
+    ids["odd"] = make(server, "odd")
+    add(server, ids["odd"], {"ids": ODD_IDS, "embeddings": vectors(len(ODD_IDS), 4, 7)})
     ids["empty"] = make(server, "empty")
     assert server.call("POST", API + "/tenants", {"name": HOSTILE[1]}).status == 200
     assert server.call("POST", API + "/tenants", {"name": "acme"}).status == 200

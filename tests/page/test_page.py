@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from browser_kit import Page
-from page_data import BIG, GRAPH_ROWS, HOSTILE, ROWS
+from page_data import BIG, GRAPH_ROWS, HOSTILE, ODD_IDS, ROWS
 from server_kit import DEFAULT, Server
 
 Filled = tuple[Server, dict[str, Any]]
@@ -44,7 +44,10 @@ def search(page: Page, way: str, text: str) -> None:
     page.js("document.querySelector('.pager [role=status]').innerText = ''")
     page.choose(".search select", way)
     page.type("#find-text", text)
-    page.press("Enter")
+    if way == "ids":  # Enter ends a line
+        page.click("button[type=submit]", "Search")
+    else:
+        page.press("Enter")
     page.wait(
         "document.querySelector('.pager [role=status]').innerText.includes(' in ')"
         " || document.querySelector('.notice.error')"
@@ -153,7 +156,7 @@ def test_searches(page: Page, filled: Filled) -> None:
     search(page, "words", "dragons travel")
     found = shown_ids(page)
     assert set(found[:1]) <= {"note-27"}  # the only one that has both words
-    search(page, "ids", "note-03, note-44")
+    search(page, "ids", "note-03\nnote-44\n")
     assert shown_ids(page) == ["note-03", "note-44"]
     search(page, "similar", "note-05")
     path = f"{DEFAULT}/collections/{ids['notes']}"
@@ -166,6 +169,32 @@ def test_searches(page: Page, filled: Filled) -> None:
     page.wait(f"{CELLS}.length === 25 && {CELLS}[0] === 'note-00'")
     page.click(".actions button", "More like this")
     page.wait("document.querySelector('#find-text').value === 'note-00'")
+
+
+def test_ids_are_exact(page: Page, filled: Filled) -> None:
+    """Commas, blanks and line breaks are parts of ids; of several ids each has a line."""
+    browse(page, filled, "odd")
+    cells = "[...document.querySelectorAll('.results td.id')].map((cell) => cell.textContent)"
+    for text, found in (
+        ("a, b", ["a, b"]),
+        (" a", [" a"]),
+        ("a", ["a"]),
+        ("b\na, b\nb\n\nnobody", ["a, b", "b"]),
+        ("a ", []),
+        ("two\nlines", ["two"]),
+        ("\n", ODD_IDS),
+    ):
+        search(page, "ids", text)
+        assert page.js(cells) == found, text
+    assert "One id in each line" in page.text("#find-hint")
+    page.js(
+        "[...document.querySelectorAll('.actions button')].find((button) =>"
+        " button.ariaLabel === 'Records like two\\nlines').click()"
+    )
+    page.wait(f"{cells}[0] === 'two\\nlines'")  # nearest to itself
+    assert page.js("document.querySelector('#find-text').value") == "two\nlines"
+    search(page, "similar", " a")
+    assert page.js(cells)[0] == " a"
 
 
 def test_filters(page: Page, filled: Filled) -> None:

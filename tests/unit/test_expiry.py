@@ -5,14 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from chromadb.errors import InvalidArgumentError
+from chromadb.errors import ChromaError, InternalError, InvalidArgumentError
 from chromadb.execution.expression import Knn, Search
 
 import vexfs_chroma
@@ -280,11 +281,53 @@ def test_processes_see_what_others_wrote(tmp_path: Path, clock: Clock) -> None:
             assert pool.apply(_count_in_child, (str(tmp_path), clock.time + 2)) == (2, 2)
 
 
+def told(ask: Callable[[], Any]) -> Any:
+    """What a call gives, or how it fails."""
+    try:
+        return ask()
+    except ChromaError as error:
+        return type(error), str(error)
+
+
+@pytest.mark.usefixtures("no_sweeps")
+def test_ids_that_a_query_names_and_that_have_expired(client: Any, clock: Clock) -> None:
+    """As those that were never there: an error without a filter, nothing with one."""
+    collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
+    put(collection, "abc", [None, clock.time + 1, None])
+    clock.time += 1
+    plain = client.create_collection("plain", embedding_function=None)
+    put(plain, "ac", [None, None])
+    for ids in ("a", "ca", "aa", "b", "ab", "x", "ax", ""):
+        for more in (
+            {},
+            {"where": {"n": {"$gt": 0}}},
+            {"where_document": {"$contains": "text"}},
+            {"query_embeddings": [[1.0, 2.0, 3.0]]},  # the error of the dimension comes first
+        ):
+            asked: dict[str, Any] = {"query_embeddings": [vector(0)], "ids": list(ids), **more}
+            one, other = (
+                told(partial(of.query, include=["documents"], **asked))
+                for of in (collection, plain)
+            )
+            assert one == other, (ids, more)
+    with pytest.raises(InternalError, match="Error finding id"):
+        collection.query(query_embeddings=[vector(0)], ids=["b"])
+    with pytest.raises(InternalError, match="Error finding id"):
+        collection.explain(query_embeddings=[vector(0)], ids=["a", "b"])
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_writes_agree_with_a_model(client: Any, clock: Clock, seed: int) -> None:
-    """A dict of id -> (time or None), without what has expired, after every step."""
+    """A dict of id -> (time or None), without what has expired, after every step.
+
+    What queries that name ids give is compared with a collection that has the living alone.
+    """
     rng = random.Random(seed)
     collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
+    plain = client.create_collection("plain", embedding_function=None)
+    for one in (collection, plain):  # both have a dimension from the beginning
+        put(one, "z", [None])
+        one.delete(ids=["z"])
     model: dict[str, float | None] = {}
     for _ in range(60):
         clock.time += rng.choice([0, 0, 0.25, 1, 4])
@@ -317,3 +360,17 @@ def test_random_writes_agree_with_a_model(client: Any, clock: Clock, seed: int) 
         assert collection.count() == len(living), f"seed {seed}"
         found = collection.query(query_embeddings=np.array([vector(0)]), n_results=20)
         assert found["ids"][0] == living, f"seed {seed}"  # nearer to 0, the earlier its letter
+        plain.delete(ids=list("abcdefghij"))
+        if living:
+            put(plain, "".join(living), [None] * len(living), "upsert")
+        named = rng.sample("abcdefghijx", rng.randint(1, 3))
+        for more in ({}, {"where": {"n": {"$gte": 0}}}):
+            asked = {
+                "query_embeddings": [vector(0)],
+                "ids": named,
+                "include": ["documents"],
+                **more,
+            }
+            assert told(partial(collection.query, **asked)) == told(
+                partial(plain.query, **asked)
+            ), f"seed {seed}: {named}"

@@ -5,7 +5,7 @@ import { field, fill, h, notice, panel, select } from "./dom.js";
 import { Filters, unknownOperators } from "./filters.js";
 import * as format from "./format.js";
 import { CollectionList, PlacePicker, sidePanel } from "./picker.js";
-import { counts, metadataKeys, page, recordsTable, requests, WAYS } from "./records.js";
+import { counts, HINTS, metadataKeys, page, recordsTable, requests, wanted, WAYS } from "./records.js";
 
 class Records {
   constructor(place, model) {
@@ -13,8 +13,10 @@ class Records {
     this.model = model;
     this.offset = 0;
     this.cursors = [];
-    this.text = h("input", { type: "search", placeholder: "all records", autocomplete: "off" });
-    this.way = select(WAYS, "contains", {});
+    this.text = null;
+    this.textField = h("div", { class: "field grow" });
+    this.way = select(WAYS, "contains", { onchange: () => this.useWay() });
+    this.useWay();
     this.size = select(["10", "25", "50", "100"], "25", { onchange: () => this.ask(0) });
     this.order = select([["", "insertion"]], "", { onchange: () => this.ask(0) });
     this.filters = new Filters();
@@ -31,7 +33,7 @@ class Records {
         "div",
         { class: "row" },
         field("Find", this.way),
-        h("div", { class: "field grow" }, h("label", { htmlFor: "find-text" }, "Text"), this.text),
+        this.textField,
         field("Order", this.order),
         field("Per page", this.size),
         h("button", { type: "submit", class: "primary" }, "Search"),
@@ -39,7 +41,6 @@ class Records {
       ),
       this.filters.element,
     );
-    this.text.id = "find-text";
     this.trouble = h("div");
     this.results = h("div", { class: "results" });
     this.sent = h("div");
@@ -61,9 +62,35 @@ class Records {
     return Number(this.size.value);
   }
 
+  /** The control for the text, as the chosen way needs it: an input would drop line breaks. */
+  useWay() {
+    const way = this.way.value;
+    const hint = HINTS[way];
+    const about = { id: "find-text", placeholder: "all records", autocomplete: "off", value: this.text?.value ?? "" };
+    this.text = hint
+      ? h("textarea", { ...about, rows: way === "ids" ? 3 : 1, spellcheck: false, onkeydown: (event) => this.submitBy(event) })
+      : h("input", { ...about, type: "search" });
+    if (hint) this.text.setAttribute("aria-describedby", "find-hint");
+    fill(
+      this.textField,
+      h("label", { htmlFor: "find-text" }, "Text"),
+      this.text,
+      hint && h("small", { class: "muted", id: "find-hint" }, hint),
+    );
+  }
+
+  /** Enter ends a line where there may be several; else it searches, as in an input. */
+  submitBy(event) {
+    const isMeant = this.way.value === "ids" ? event.ctrlKey || event.metaKey : !event.shiftKey;
+    if (event.key !== "Enter" || !isMeant) return;
+    event.preventDefault();
+    this.form.requestSubmit();
+  }
+
   clear() {
-    this.text.value = "";
     this.way.value = "contains";
+    this.useWay();
+    this.text.value = "";
     this.order.value = "";
     this.filters.clear();
     this.ask(0);
@@ -71,6 +98,7 @@ class Records {
 
   similarTo(id) {
     this.way.value = "similar";
+    this.useWay();
     this.text.value = id;
     this.ask(0);
     this.form.scrollIntoView({ block: "start" });
@@ -132,8 +160,9 @@ class Records {
     fill(this.results, recordsTable(this.place, found, asked.way, (id) => this.similarTo(id)));
     fill(this.sent, requests(found.sent));
     const [first, last] = [asked.offset + 1, asked.offset + found.ids.length];
-    const isAll = !asked.text.trim() && !asked.where;
-    const isRanked = asked.text.trim() && (asked.way === "words" || asked.way === "similar");
+    const isAsked = wanted(asked) !== null;
+    const isAll = !isAsked && !asked.where;
+    const isRanked = isAsked && (asked.way === "words" || asked.way === "similar");
     const range = found.ids.length ? `${format.count(first)} to ${format.count(last)}` : "none";
     const known = isRanked ? null : isAll ? rows : selected;
     const of = known === null ? (found.more ? ", and more" : "") : ` of ${format.count(known)}`;

@@ -14,6 +14,12 @@ export const WAYS = [
   ["similar", "nearest to id"],
 ];
 
+/** What is to be known about the text of some ways; those are texts of several lines. */
+export const HINTS = {
+  ids: "One id in each line, exactly as it is; Ctrl+Enter searches",
+  similar: "All of the text is the id, exactly as it is",
+};
+
 /**
  * One page: { ids, documents, metadatas, numbers, more, sent }.  `numbers` are distances or scores,
  * `sent` the requests that it took: [path, body].
@@ -29,12 +35,23 @@ export async function page(place, asked, signal) {
   return { ...found, sent };
 }
 
+/**
+ * What is looked for: null where that is nothing.  Ids are taken as they are, blanks and commas
+ * too: of several one in each line, of one, whose neighbours are wanted, the whole text.
+ */
+export function wanted({ way, text }) {
+  if (way === "similar") return text || null;
+  if (way !== "ids") return text.trim() || null;
+  const lines = [...new Set(text.split("\n"))].filter((line) => line !== "");
+  return lines.length ? lines : null;
+}
+
 function find(path, asked, send) {
-  const text = asked.text.trim();
+  const text = wanted(asked);
   if (text && asked.way === "words") return byWords(path, { ...asked, text }, send);
-  if (text && asked.way === "similar") return similar(path, { ...asked, text }, send);
+  if (text && asked.way === "similar") return similar(path, asked, send);
   const body = { limit: asked.limit + 1, offset: asked.offset, include: ["documents", "metadatas"], ...filters(asked) };
-  if (text && asked.way === "ids") body.ids = text.split(/[\s,]+/);
+  if (text && asked.way === "ids") body.ids = text;
   if (asked.order) return ordered(path, asked, body, send);
   return send(`${path}/get`, body).then((answer) => cut(answer, asked.limit));
 }
