@@ -172,8 +172,10 @@ faults: build/.c-tools ## power failures and failing calls at every place of som
 	VEXFS_FAULTS=1 build/c/test_vexfs --filter t_faults_ $(C_TEST_ARGS)
 
 # Each file is the work of one process: what its tests share is made once, and they stay in order.
+# Files are handed out in that order, too, where the many small ones of tests/unit are last: the
+# processes end at about the same time.
 test-py: $(EXTENSION) $(TEST_DEPENDENCIES) ## Python tests (ARGS="-k query"; ARGS=tests/unit WORKERS=4)
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 asan: asan-c asan-py ## C and Python tests under AddressSanitizer and UBSan
 
