@@ -273,7 +273,7 @@ def test_details_of_a_record(page: Page, filled: Filled) -> None:
 def test_other_tenants_and_empty_collections(page: Page, filled: Filled) -> None:
     server, ids = filled
     page.open(server.url + "/#/collections")
-    page.wait("document.querySelectorAll('.choice').length === 4")
+    page.wait("document.querySelectorAll('.choice').length === 5")
     page.choose(".place select", "acme")
     page.wait("document.querySelectorAll('.choice').length === 1")
     page.click(".choice")

@@ -77,7 +77,7 @@ def test_keyboard_alone(page: Page, filled: Filled) -> None:
     """Tab reaches every control in the order in which they are shown, and Enter uses them."""
     server, _ = filled
     page.open(server.url + "/#/collections")
-    page.wait("document.querySelectorAll('.choice').length === 4")
+    page.wait("document.querySelectorAll('.choice').length === 5")
     seen = []
     for _ in range(12):
         page.press("Tab")

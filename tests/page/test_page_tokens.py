@@ -58,9 +58,9 @@ def test_a_token_opens_it(page: Page, guarded: tuple[Server, Any]) -> None:
     assert sent
     assert page.js("document.cookie + JSON.stringify(localStorage)") == "{}"
     page.open(server.url + "/#/collections")  # the tab still knows it
-    page.wait("document.querySelectorAll('.choice').length === 4")
+    page.wait("document.querySelectorAll('.choice').length === 5")
     page.js("window.before = true; location.reload()")
-    page.wait("!window.before && document.querySelectorAll('.choice').length === 4")
+    page.wait("!window.before && document.querySelectorAll('.choice').length === 5")
     page.click("#sign-out")
     page.wait("document.querySelector('.sign-in')")
     assert page.js("sessionStorage.length") == 0
