@@ -27,7 +27,9 @@ def clients(
     if request.param == "ephemeral":
         ours = vexfs_chroma.EphemeralClient()
     else:
-        ours = vexfs_chroma.PersistentClient(path=tmp_path_factory.mktemp("contract"))
+        # Thousands of writes, none of which has to survive: they need not wait for the disk.
+        path = tmp_path_factory.mktemp("contract")
+        ours = vexfs_chroma.PersistentClient(path=path, durability="off")
     yield Pair(theirs, ours)
     theirs.close()
     ours.close()
