@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from chromadb.api.collection_configuration import CollectionConfiguration
+    from chromadb.api.types import CollectionMetadata, Schema
     from chromadb.config import Settings
 
 P = ParamSpec("P")
@@ -117,17 +119,22 @@ class AsyncCollection:
         return self.local.name
 
     @property
-    def metadata(self) -> Any:
+    def metadata(self) -> CollectionMetadata:
         """Its metadata."""
         return self.local.metadata
 
     @property
-    def configuration(self) -> Any:
+    def configuration(self) -> CollectionConfiguration:
         """Its configuration."""
         return self.local.configuration
 
     @property
-    def schema(self) -> Any:
+    def configuration_json(self) -> dict[str, Any]:
+        """The same, as JSON."""
+        return self.local.configuration_json
+
+    @property
+    def schema(self) -> Schema | None:
         """Its schema."""
         return self.local.schema
 

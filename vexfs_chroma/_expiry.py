@@ -261,8 +261,9 @@ class ExpiringCollection(_engine.Collection):
 
     @override
     def search(self, searches: Sequence[_engine.RankedSearch]) -> list[_engine.RankedRows]:
-        weighs = self._takes_writes and any(search.weighs_words() for search in searches)
-        if weighs and self._expires_first() <= now():
+        if self._expires_first() > now():
+            return super().search(searches)
+        if self._takes_writes and any(search.weighs_words() for search in searches):
             self._sweep()  # how rare a word is would count them
         living = self._alive()
         if living is not None:

@@ -11,6 +11,7 @@ Only exact types are plain: a subclass may do anything.
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +234,7 @@ def _is_sound(vector: SparseVector) -> bool:
         and _INTEGER.issuperset(map(type, indices))
         and _NUMBERS.issuperset(map(type, values))
         and (not indices or indices[0] >= 0)
-        and indices == sorted(set(indices))
+        and all(map(operator.lt, indices, indices[1:]))
     )
 
 

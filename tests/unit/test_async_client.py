@@ -41,6 +41,17 @@ def test_it_has_chromadbs_methods() -> None:
                 assert inspect.iscoroutinefunction(getattr(ours, name)) == expected, name
 
 
+def test_it_has_chromadbs_properties_with_their_types() -> None:
+    found = inspect.getmembers(TheirCollection, lambda member: isinstance(member, property))
+    names = [name for name, _ in found if not name.startswith("_")]
+    assert {"id", "metadata", "schema", "configuration_json"} <= set(names)
+    for name in names:
+        ours = inspect.getattr_static(AsyncCollection, name)
+        assert isinstance(ours, property), name
+        assert ours.fget is not None
+        assert ours.fget.__annotations__["return"] != "Any", name
+
+
 @pytest.mark.parametrize(
     ("ours", "local"), [(AsyncLocalClient, LocalClient), (AsyncCollection, LocalCollection)]
 )

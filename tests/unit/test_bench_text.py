@@ -67,7 +67,11 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             figure = report.figure(group, f"{mode} {limit}, p50 ms")
             assert [len(runs) for runs in figure.values.values()] == [2] * len(figure.values)
             assert figure.better == LOWER
+            core = report.figure(group, f"{mode} {limit}, core CPU ms").values
+            assert set(core) == {OURS}
+            assert all(0 < value < 1000 for runs in core.values() for value in runs)
     assert set(report.figure(WORDS, "disk, MB").values) == {OURS, "sqlite-fts5"}
+    assert report.median(WORDS, "BM25 10, results of ours", OURS) == 1
     assert report.median(WORDS, "BM25 10, results of ours", "sqlite-fts5") == pytest.approx(
         1, abs=0.3
     )
@@ -92,9 +96,17 @@ def test_libraries_find_the_document_that_they_are_asked_for(name: str, tmp_path
     index.finish()  # type: ignore[attr-defined]
     query = index.prepare(Asked("name7", rows.vectors[7], sparse[7]))  # type: ignore[arg-type]
     for mode in kind.modes:  # type: ignore[attr-defined]
-        found = index.rows_of(index.search(mode, query, 10))
+        answer = index.search(mode, query, 10)
+        found = index.rows_of(answer)
         assert found[0] == 7, mode
         assert mode == TEXT or len(found) == 10, mode
+        core = index.core(mode, query, 10)
+        assert (core is not None) == (name in {OURS, "tantivy", "bm25s"})
+        if core is not None:
+            core()
+        if name == OURS:
+            assert len(answer["scores"][0]) == len(found)
+            assert answer["documents"] == answer["metadatas"] == [None]
     assert kind.version()
     index.close()
 

@@ -10,6 +10,8 @@ from chromadb.errors import InvalidArgumentError
 from chromadb.utils.embedding_functions import ChromaBm25EmbeddingFunction
 
 import vexfs_chroma
+from vexfs_chroma._engine import _wire
+from vexfs_chroma._errors import CorruptionError
 
 A = SparseVector([0, 7, 2**32 - 1], [0.5, -2.0, 3.0])
 B = SparseVector([3], [1.0], labels=["drei"])
@@ -176,3 +178,31 @@ def test_counts_of_a_key_with_sparse_vectors(client):
         assert collection.get(where={"s": {"$exists": True}})["ids"] == ["a", "b", "c"]
         assert collection.distinct("s") == [1]
         assert collection.get(order_by="s")["ids"]
+
+
+def test_plain_lists_are_packed_as_arrays_are():
+    for indices, values in (([], []), ([0, 7, 2**32 - 1], [0.1, -2.5, 3]), ([5], [2**53 + 1])):
+        plain = _wire.sparse_as_ext(SparseVector(indices, values))
+        odd = SparseVector(indices, values)
+        odd.indices = list(map(np.int64, indices))  # goes by arrays
+        assert plain.data == _wire.sparse_as_ext(odd).data
+        assert len(plain.data) == 4 + 8 * len(indices)
+    with pytest.raises(InvalidArgumentError, match="between 0 and 4294967295"):
+        _wire.sparse_as_ext(SparseVector([2**32], [1.0]))
+
+
+@pytest.mark.parametrize(
+    ("indices", "values", "text"),
+    [
+        ([2, 1], [1.0, 2.0], "strictly ascending"),
+        ([1, 1], [1.0, 2.0], "strictly ascending"),
+        ([1, 2], [1.0, float("nan")], "must be numbers"),
+        ([1, 2], [float("inf"), 1.0], "must be numbers"),
+    ],
+)
+def test_what_was_never_stored_is_not_read(indices, values, text):
+    wrong = SparseVector([], [])
+    wrong.indices, wrong.values = indices, values
+    stored = _wire.encode((["a"], None, [{"s": _wire.sparse_as_ext(wrong)}], None))
+    with pytest.raises(CorruptionError, match=text):
+        _wire.decode_records(stored)

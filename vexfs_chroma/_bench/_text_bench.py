@@ -51,10 +51,12 @@ _WORDS_MOST = 6
 
 NOTES = (
     "queries: one to six words of a random gloss, any of which may match, and a gloss's vector;",
-    "  the best 10 (or 100), ids alone; the time of the library's call from Python",
+    "  the best 10 (or 100): the numbers that rows were added with, and scores, nothing else; the",
+    "  time from Python, with making the query (parsing, tokenizing) and reading these numbers",
     "all libraries are asked in turn, in processes of their own, each on one CPU with one thread;",
     "  percentiles of a round over all queries, medians of the rounds; before the first, all are",
-    "  asked once; slow libraries get fewer queries; CPU: of all threads, mean of a query",
+    "  asked once; slow libraries get fewer queries; CPU: of all threads, mean of a query;",
+    "  core CPU: of the compiled part alone, the query made before and what was found not read",
     "hybrid 10: the best 10 by reciprocal rank fusion of 10 + 10 results; hybrid 100: of 100 + 100",
     "full text: documents alone (where a vector is needed: one of one element, without a graph);",
     "  full text and vectors: documents, vectors by a graph, and sparse ones if a library has them",
@@ -200,11 +202,12 @@ class _Group:
                     self._add(peer, f"{mode} {limit}", found, ours)
 
     def _add(self, peer: str, asked: str, found: dict[str, Any], ours: list[list[int]]) -> None:
-        for figure in ("p50", "p95", "CPU"):
+        for figure in ("p50", "p95", "CPU", "core CPU"):
+            if figure not in found:
+                continue
             self.report.add(self.name, f"{asked}, {figure} ms", "", LOWER, peer, found[figure])
         shared = [
-            len(set(a) & set(b)) / max(len(a), 1)
-            for a, b in zip(ours, found["found"], strict=False)
+            len(set(a) & set(b)) / len(a) for a, b in zip(ours, found["found"], strict=False) if a
         ]
         if shared:
             name = f"{asked}, results of ours"

@@ -52,3 +52,12 @@ class Searcher:
         finally:
             lib.vex_result_free(result)
         return ids, distances
+
+    def ranked(self, search: bytes) -> None:
+        """Do a list of one RankedSearch, as MessagePack, and free what it found unread.
+
+        Errors are those of Collection.search.
+        """
+        out = self._out
+        check(lib.vex_search_ranked(self._collection, search, len(search), 1, out))
+        lib.vex_result_free(out[0])

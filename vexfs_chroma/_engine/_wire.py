@@ -157,7 +157,8 @@ def _ext_as_sparse(code: int, data: memoryview) -> SparseVector:
     values = orjson.loads(orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY))
     if len(data) > end:
         return SparseVector(indices, values, _decoder.decode(data[end:]))
-    if None in values or indices != sorted(set(indices)):  # NaN, infinity: nothing that was stored
+    ascends = all(map(operator.lt, indices, indices[1:]))
+    if None in values or not ascends:  # NaN, infinity: nothing that was stored
         return SparseVector(indices, values)  # raises
     # What SparseVector() asks of every entry, in Python, has been asked of all of them.
     made = object.__new__(SparseVector)

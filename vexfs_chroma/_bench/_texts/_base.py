@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 TEXT, DENSE, SPARSE, HYBRID = "BM25", "dense", "sparse", "hybrid"
 K1, B, RRF_K = 1.2, 0.75, 60
@@ -75,7 +75,18 @@ class TextIndex(abc.ABC):
 
     @abc.abstractmethod
     def search(self, mode: str, query: Any, limit: int) -> Any:
-        """One query: the best `limit`; of HYBRID the best ten of what is fused of so many."""
+        """One query: the best `limit`; of HYBRID the best ten of what is fused of so many.
+
+        The answer has the numbers that the rows were added with, and their scores.
+        """
+
+    def core(self, mode: str, query: Any, limit: int) -> Callable[[], object] | None:
+        """A call of the compiled part of the library alone, for the same query.
+
+        What it is asked is made before, and what it finds is not read.  None: that cannot be told
+        apart.
+        """
+        return None
 
     @abc.abstractmethod
     def rows_of(self, answer: Any) -> Sequence[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from vexfs_chroma import _search_plain
 from vexfs_chroma._bench._texts._base import (
     BATCH,
     DENSE,
@@ -23,9 +25,13 @@ from vexfs_chroma._bench._texts._base import (
     M,
     TextIndex,
 )
+from vexfs_chroma._engine import _wire
+from vexfs_chroma._engine._searcher import Searcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from chromadb import Search
 
 _KEY = "words"
 
@@ -42,6 +48,7 @@ class Vexfs(TextIndex):
         from vexfs_chroma import Schema, SparseVectorIndexConfig
 
         super().__init__(folder, given)
+        self._searcher: Searcher | None = None
         self._client = vexfs_chroma.PersistentClient(self.folder / "database")
         if given.sparse is None:
             graph = {"space": "cosine", "max_neighbors": M, "ef_construction": EF_CONSTRUCTION}
@@ -93,7 +100,19 @@ class Vexfs(TextIndex):
 
     def search(self, mode: str, query: Any, limit: int) -> Any:
         """One Search, its expression made within the time."""
-        from vexfs_chroma import Bm25, Knn, Rrf, Search
+        return self._collection.search(self._asked(mode, query, limit))
+
+    def core(self, mode: str, query: Any, limit: int) -> Callable[[], object]:
+        """The call of C, its program made before and its results freed unread."""
+        api: Any = self._client._server
+        collection = api._open(self._collection.id)
+        read = _search_plain.read(self._asked(mode, query, limit), collection.indexes)
+        if self._searcher is None:
+            self._searcher = Searcher(collection.engine).__enter__()
+        return partial(self._searcher.ranked, _wire.encode([read.request]))
+
+    def _asked(self, mode: str, query: Any, limit: int) -> Search:
+        from vexfs_chroma import Bm25, K, Knn, Rrf, Search
 
         text, vector, sparse = query
         if mode == TEXT:
@@ -112,7 +131,7 @@ class Vexfs(TextIndex):
                 k=RRF_K,
             )
         found = RESULTS if mode == HYBRID else limit
-        return self._collection.search(Search(rank=rank).limit(found))
+        return Search(rank=rank).limit(found).select(K.SCORE)
 
     def rows_of(self, answer: Any) -> Sequence[int]:
         """Ids are numbers."""
@@ -130,4 +149,6 @@ class Vexfs(TextIndex):
 
     def close(self) -> None:
         """Close the client."""
+        if self._searcher is not None:
+            self._searcher.__exit__()
         self._client.close()

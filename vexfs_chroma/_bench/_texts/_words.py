@@ -5,26 +5,27 @@ from __future__ import annotations
 import importlib
 import re
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vexfs_chroma._bench._texts._base import K1, Asked, B, Given, TextIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Tantivy(TextIndex):
     """tantivy."""
 
     distribution = "tantivy"
-    note = "one writer thread, texts not stored; on stable storage after the one commit at the end"
+    note = "one writer thread, numbers as a fast field; on stable storage after the one commit"
 
     def __init__(self, folder: str, given: Given) -> None:
         super().__init__(folder, given)
         tantivy = self._tantivy = importlib.import_module("tantivy")
         builder = tantivy.SchemaBuilder()
         builder.add_text_field("body", stored=False)
-        builder.add_integer_field("id", stored=True)
+        builder.add_integer_field("id", fast=True)
         path = self.folder / "index"
         path.mkdir()
         self._index = tantivy.Index(builder.build(), path=str(path))
@@ -43,13 +44,20 @@ class Tantivy(TextIndex):
         self._searcher = self._index.searcher()
 
     def search(self, mode: str, query: Asked, limit: int) -> Any:
-        """Parse and search."""
+        """Parse, search, and read the numbers of what was found: hits have addresses only."""
         parsed = self._index.parse_query(query.text, ["body"])
-        return self._searcher.search(parsed, limit, count=False).hits
+        hits = self._searcher.search(parsed, limit, count=False).hits
+        return hits, self._searcher.fast_field_values("id", [address for _, address in hits])
+
+    def core(self, mode: str, query: Asked, limit: int) -> Callable[[], object]:
+        """The search, parsed before; its hits are objects of Python already."""
+        parsed = self._index.parse_query(query.text, ["body"])
+        return partial(self._searcher.search, parsed, limit, count=False)
 
     def rows_of(self, answer: Any) -> Sequence[int]:
-        """Stored numbers."""
-        return [self._searcher.doc(address)["id"][0] for _, address in answer]
+        """The numbers that were read."""
+        rows: list[int] = answer[1]
+        return rows
 
 
 class Bm25s(TextIndex):
@@ -69,6 +77,11 @@ class Bm25s(TextIndex):
         """Tokenize and score."""
         tokens = self._bm25s.tokenize([query.text], stopwords=None, show_progress=False)
         return self._index.retrieve(tokens, k=limit, show_progress=False)
+
+    def core(self, mode: str, query: Asked, limit: int) -> Callable[[], object]:
+        """Scoring, in numpy for the most part; tokenized before."""
+        tokens = self._bm25s.tokenize([query.text], stopwords=None, show_progress=False)
+        return partial(self._index.retrieve, tokens, k=limit, show_progress=False)
 
     def rows_of(self, answer: Any) -> Sequence[int]:
         """An array of numbers."""
@@ -109,12 +122,12 @@ class Fts5(TextIndex):
     def search(self, mode: str, query: Asked, limit: int) -> Any:
         """Any of the words, by its bm25()."""
         words = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", query.text))
-        sql = "SELECT rowid FROM t WHERE t MATCH ? ORDER BY rank LIMIT ?"
+        sql = "SELECT rowid, rank FROM t WHERE t MATCH ? ORDER BY rank LIMIT ?"
         return self._connection.execute(sql, (words, limit)).fetchall()
 
     def rows_of(self, answer: Any) -> Sequence[int]:
         """Row ids are numbers."""
-        return [row for (row,) in answer]
+        return [row for row, _ in answer]
 
     def close(self) -> None:
         """Close the connection."""
