@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from vexfs_chroma._bench._results import LOWER, Report
-from vexfs_chroma._cli import _loads
+from vexfs_chroma._cli import _load_options
 from vexfs_chroma._cli._app import app
 from vexfs_chroma._load import _report
 from vexfs_chroma._load._result import Result
@@ -113,6 +115,23 @@ def test_what_the_command_line_may_not_say(place: Path) -> None:
     assert not (place / "never").exists()
 
 
+def test_options_of_one_name_are_one(place: Path) -> None:
+    """In all three commands: type, default, help; but for what stress-test runs by itself."""
+    groups = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found: dict[str, dict[str, Any]] = {}
+    facts = ("default", "required", "metavar", "help", "name", "opts")
+    for group in ("load-test", "stress-test", "regression-test"):
+        for parameter in groups[group].commands["run"].params:
+            about = {name: repr(getattr(parameter, name, None)) for name in facts}
+            found.setdefault(parameter.opts[0], {})[group] = about
+    assert found.pop("--scenario")["stress-test"]["default"] == "'ramp,fault'"
+    assert found["--baseline"]["regression-test"]["required"] == "True"
+    for name, declared in found.items():
+        first, *others = declared.values()
+        assert all(other == first for other in others), name
+    assert len(found["--seed"]) == len(found["--json"]) == 3
+
+
 def test_the_list_of_scenarios() -> None:
     code, out, _ = run("load-test", "list", "--json")
     found = json.loads(out)
@@ -127,8 +146,8 @@ def test_the_list_of_scenarios() -> None:
 
 def test_durations() -> None:
     for text, seconds in (("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("2.5", 2.5)):
-        assert _loads.seconds_of(text) == seconds
-    assert _loads.seconds_of(None) is None
+        assert _load_options.seconds_of(text) == seconds
+    assert _load_options.seconds_of(None) is None
 
 
 def test_a_page_with_everything_in_it(tmp_path: Path) -> None:

@@ -3,48 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import typer
 
 from vexfs_chroma._cli._exit import explained, finish, out
-from vexfs_chroma._cli._loads import (
-    AS_JSON,
-    DATA,
-    OUTPUT,
-    RUNS,
-    SAVE,
-    SCALE,
-    SCENARIO,
-    SEED,
-    SLO,
-    TARGET,
-    TIME,
-    console,
-    plan_of,
-    run,
-)
+from vexfs_chroma._cli._load_options import LoadOptions, taking
+from vexfs_chroma._cli._loads import console, run
 
 app = typer.Typer(no_args_is_help=True, help="Load tests beside earlier ones.")
 
-_BASELINE = typer.Option(..., "--baseline", metavar="FILE", help="What --save-baseline wrote.")
-
 
 @app.command("run")
-def run_regression(
-    baseline: Path = _BASELINE,
-    scenario: str = SCENARIO,
-    target: str = TARGET,
-    scale: float = SCALE,
-    time: str | None = TIME,
-    seed: int = SEED,
-    runs: int = RUNS,
-    slo: Path | None = SLO,
-    output: Path = OUTPUT,
-    data: Path | None = DATA,
-    save_baseline: Path | None = SAVE,
-    as_json: bool = AS_JSON,
-) -> None:
+@taking("baseline scenario target scale time seed runs slo output data save_baseline")
+def run_regression(asked: LoadOptions) -> None:
     """Run scenarios as load-test does, and compare with an earlier run.
 
     A figure counts as worse beyond what runs differ among themselves (5 % at least; 15 % of a
@@ -56,20 +27,19 @@ def run_regression(
     from vexfs_chroma._bench._results import Report
     from vexfs_chroma._load._compare import as_report
 
+    assert asked.baseline is not None
     with explained():
-        before = Report.load(baseline)
-    plan = plan_of(
-        scenario, target, scale, time, None, None, seed, runs, 1, None, slo, output, data
-    )
-    results = run(plan, as_json=False, quiet=as_json)
+        before = Report.load(asked.baseline)
+    plan = asked.plan()
+    results = run(plan, as_json=False, quiet=asked.as_json)
     with explained():
         report = as_report(results)
         changes = _baseline.compare(report, before, [*plan.targets])
-        if save_baseline is not None:
-            report.save(save_baseline)
+        if asked.save_baseline is not None:
+            report.save(asked.save_baseline)
     worse = [change for change in changes if change.verdict == _baseline.REGRESSION]
     ok = not worse and all(result.ok for result in results)
-    if as_json:
+    if asked.as_json:
         found = [dataclasses.asdict(change) | {"verdict": change.verdict} for change in changes]
         plain = {"ok": ok, "changes": found, "results": [result.as_json() for result in results]}
         typer.echo(json.dumps(plain, indent=2))
