@@ -79,7 +79,8 @@ def check_directory(path: Path, *, read_only: bool) -> None:
             "from a backup, or have `vexctl repair` make a new one"
         )
     if read_only:
-        raise NotFoundError(f"{path} holds no database, and it was to be opened read-only")
+        what = "holds no database" if path.exists() else "does not exist"
+        raise NotFoundError(f"{path} {what}, and none is made, as it was to be only read")
 
 
 def most_open_collections(is_persistent: bool) -> int:

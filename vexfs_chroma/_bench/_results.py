@@ -162,8 +162,10 @@ class Report:
             report.figures = [_made(Figure, entry) for entry in plain["figures"]]
             report.curves = [_made(Curve, entry) for entry in plain["curves"]]
             report.checks = [_made(Check, entry) for entry in plain["checks"]]
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no result of vexctl bench: {error!r}") from error
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path} is no result of vexctl bench or load-test; --save-baseline writes one"
+            ) from error
         return report
 
 

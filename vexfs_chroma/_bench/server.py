@@ -498,8 +498,24 @@ def _show(bench: Bench, console: Console) -> None:
         console.print(f"query: p99 at most {max(tails):.2f} of Chroma's, wanted {_P99_MOST}: {met}")
 
 
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    return [_number(part.strip()) for part in text.split(",")]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -511,9 +527,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rows", type=_numbers, default=[10_000, 100_000])
     parser.add_argument("--connections", type=_numbers, default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--workers", type=int, default=1, help="of our server")
+    parser.add_argument("--rounds", type=_number, default=3)
+    parser.add_argument("--seconds", type=_seconds, default=3.0)
+    parser.add_argument("--workers", type=_number, default=1, help="of our server")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     return parser.parse_args(arguments)
 

@@ -19,11 +19,17 @@ def _checked(role: str) -> str:
     return role
 
 
+def _named(name: str) -> str:
+    if not name.strip():
+        raise typer.BadParameter("must not be empty", param_hint="NAME")
+    return name
+
+
 _FILE = typer.Argument(
     None, metavar="[FILE]", readable=False, help="The file (default ./vexfs.toml, if it exists)."
 )
 _JSON = typer.Option(False, "--json", help="Print a JSON object.")
-_NAME = typer.Argument(..., help="A name for it; logs and /auth/identity show it.")
+_NAME = typer.Argument(..., callback=_named, help="A name for it; logs and /auth/identity show it.")
 _ROLE = typer.Option("write", "--role", callback=_checked, help="read, write or admin.")
 
 
@@ -86,6 +92,8 @@ def password(name: str = _NAME, role: str = _ROLE, as_json: bool = _JSON) -> Non
     """Ask for a password, and print the entry for vexfs.toml, which has its hash alone."""
     from vexfs_chroma._server._auth import hash_password
 
+    if ":" in name:
+        raise typer.BadParameter("clients cannot send a colon", param_hint="NAME")
     given = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     entry = {"name": name, "hash": hash_password(given), "role": role}
     _entry("users", entry, as_json=as_json)

@@ -18,6 +18,8 @@ import typer
 from chromadb.errors import ChromaError
 from rich.console import Console
 
+from vexfs_chroma._errors import CorruptionError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,9 +51,14 @@ def explained() -> Iterator[None]:
 
 
 def _text(error: Exception) -> str:
+    text = str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         return "the disk is full where the output, or a copy, goes; make room and try again"
-    return str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"  # without the number
+    if isinstance(error, CorruptionError) and "vexctl" not in text:
+        text += ". `vexctl check` tells what is damaged, `vexctl repair` saves what can be read"
+    return text
 
 
 def finish(*, ok: bool) -> None:

@@ -97,8 +97,12 @@ def compare(
 def _operations_of(file: Path) -> dict[str, dict[str, Any]]:
     try:
         plain = json.loads(file.read_text("utf-8"))
-        if plain["format"] != _FORMAT:
-            raise ValueError(f"{file} has the format {plain['format']!r}, not {_FORMAT!r}")
-        return {one["operation"]: one for one in plain["operations"]}
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is no report of vexctl performance: {error!r}") from error
+        made_by = plain["format"]
+        found = {one["operation"]: one for one in plain["operations"]}
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{file} is no report; `vexctl performance report --output FILE` writes one"
+        ) from error
+    if made_by != _FORMAT:
+        raise ValueError(f"{file} has the format {made_by!r}, not {_FORMAT!r}")
+    return found

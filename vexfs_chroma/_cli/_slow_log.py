@@ -31,6 +31,8 @@ def analyze_slow(
         if file is not None and not file.is_file():
             raise FileNotFoundError(f"{file} is no file")
         found = ask(url, "/vexfs/slow-log") if file is None else slowest_in([file])
+        if file is not None and not found and file.stat().st_size:
+            raise ValueError(f"{file} has no line of a slow log, which VEXFS_SLOW_LOG={file} makes")
         if as_json:
             typer.echo(json.dumps(found[:limit], indent=2, default=str))
             return

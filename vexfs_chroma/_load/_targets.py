@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -40,8 +41,16 @@ class NotReachableError(ConnectionError):
 
 def check_target(target: str) -> None:
     """Raise ValueError unless it is a target."""
-    if target not in (VEXFS, CHROMA, INPROC) and "://" not in target:
+    if target not in (VEXFS, CHROMA, INPROC) and not _is_url(target):
         raise ValueError(f"no target {target!r}: {VEXFS}, {CHROMA}, {INPROC}, or http://HOST:PORT")
+
+
+def _is_url(target: str) -> bool:
+    try:
+        parts = urlsplit(target)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
 
 
 class Server:

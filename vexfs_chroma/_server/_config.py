@@ -291,7 +291,8 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]] | N
         problems.append(f"{file} is not TOML: {error}")
         return None
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{file} cannot be read: {error}")
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        problems.append(f"{file} cannot be read: {reason}")
         return None
     found: dict[str, dict[str, Any]] = {}
     for section, values in document.items():
