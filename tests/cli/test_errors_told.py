@@ -88,6 +88,7 @@ def test_damage_leads_to_check_and_repair(place: Path) -> None:
         ("config show bytes", "bytes cannot be read: it is no UTF-8"),
         ("system resources --path nowhere", "nowhere: No such file or directory"),
         ("repair damaged --dry-run --report nowhere/lost", "nowhere/lost: No such file"),
+        ("serve --port 0 --open-network --host a.invalid", "cannot listen on a.invalid port 0"),
         ("load-test run --output file", "file/rag-vexfs: Not a directory"),
     ],
 )

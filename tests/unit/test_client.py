@@ -259,9 +259,12 @@ def test_read_only(tmp_path):
 
 
 def test_read_only_makes_nothing(tmp_path):
-    with pytest.raises(NotFoundError, match="holds no database"):
+    with pytest.raises(NotFoundError, match="does not exist, and none is made"):
         vexfs_chroma.PersistentClient(tmp_path / "new", read_only=True)
     assert not (tmp_path / "new").exists()
+    with pytest.raises(NotFoundError, match="holds no database, and none is made"):
+        vexfs_chroma.PersistentClient(tmp_path, read_only=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- directories that are none of ours -----------------------------------------------------------

@@ -54,8 +54,8 @@ def _text(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
         return "the disk is full where the output, or a copy, goes; make room and try again"
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"  # without the number
+    if isinstance(error, OSError) and error.strerror:  # without the number
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     if isinstance(error, CorruptionError) and "vexctl" not in text:
         text += ". `vexctl check` tells what is damaged, `vexctl repair` saves what can be read"
     return text
