@@ -96,11 +96,9 @@ def collection():
 
 # -- what searches are made of ---------------------------------------------------------------------
 
-odd = st.sampled_from(
-    [None, True, False, 0, -1, 2**32, 10**400, 1.5, "3", Text("sp"), "\ud800", b"x", [1], {}, ()]
-) | st.sampled_from(
-    [float("nan"), float("inf"), np.int64(3), np.float32(0.5), np.float64(2), K.SCORE, Key(5)]
-)
+ODD = [None, True, False, 0, -1, 2**32, 10**400, 1.5, "3", Text("sp"), "\ud800", b"x", [1], {}, ()]
+ODD += [float("nan"), float("inf"), np.int64(3), np.float32(0.5), np.float64(2), K.SCORE, Key(5)]
+odd = st.sampled_from(ODD)
 
 
 def mostly(usual, unusual=odd):
@@ -117,24 +115,16 @@ vectors = st.lists(element, min_size=3, max_size=3)
 arrays = st.builds(
     np.array, vectors, dtype=st.sampled_from(["f4", "f8", "f2", ">f4", "i8", "u1", "c8", "O", "?"])
 )
-odd_vectors = (
-    st.sampled_from(
-        [
-            [],
-            [1, True, 2],
-            ["1", 2, 3],
-            [[1, 2, 3]],
-            [1e300, 0, 0],
-            [1.0, 2.0],
-            (1, 2, 3),
-            [None] * 3,
-        ]
-    )
-    | st.sampled_from(
-        [np.zeros((1, 3), "f4"), np.zeros(0, "f4"), np.zeros(2, "f4"), np.zeros((3, 2), "f4")[:, 0]]
-    )
-    | st.sampled_from([np.float32([1, np.nan, 0]), [10**400, 0, 0], "a text"])
-)
+ODD_VECTORS = [[], [1, True, 2], ["1", 2, 3], [[1, 2, 3]], [1e300, 0, 0], [1.0, 2.0], (1, 2, 3)]
+ODD_VECTORS += [
+    [None] * 3,
+    np.float32([1, np.nan, 0]),
+    [10**400, 0, 0],
+    "a text",
+    np.zeros(0, "f4"),
+]
+ODD_VECTORS += [np.zeros((1, 3), "f4"), np.zeros(2, "f4"), np.zeros((3, 2), "f4")[:, 0]]
+odd_vectors = st.sampled_from(ODD_VECTORS)
 
 
 @st.composite
@@ -335,3 +325,75 @@ def test_deep_expressions_go_the_long_way(collection):
     assert outcome(lambda: collection.search(Search(rank=deep))) == outcome(
         lambda: the_long_way(collection, Search(rank=deep))
     )
+
+
+# -- one odd thing at a time -----------------------------------------------------------------------
+
+ODD_PLACES = {
+    Knn: ("query", "key", "limit", "default", "return_rank"),
+    Bm25: ("query", "limit", "default", "return_rank", "k1", "b"),
+    Rrf: ("ranks", "k", "weights", "normalize"),
+    SparseVector: ("indices", "values", "labels"),
+    Search: ("_rank", "_where", "_limit", "_select", "_group_by"),
+    Limit: ("offset", "limit"),
+    Val: ("value",),
+    Sum: ("ranks",),
+    Sub: ("left",),
+    Abs: ("rank",),
+    Select: ("keys",),
+    GroupBy: ("keys", "aggregate"),
+}
+
+
+def parts_of(kind):
+    """A whole search, and its part of this kind that is to be changed."""
+    sparse = SparseVector([1, 5], [1.0, 2.0])
+    if kind is SparseVector:
+        return Search(rank=Knn(query=sparse, key="sp"), select=["#score"]), sparse
+    if kind in {Search, Limit, Select, GroupBy}:
+        search = Search(rank=copy(DENSE), limit=5, select=["#score", "g"])
+        part = {Limit: search._limit, Select: search._select, GroupBy: search._group_by}
+        return search, part.get(kind, search)
+    part = {
+        Knn: copy(DENSE),
+        Bm25: copy(WORDS),
+        Rrf: Rrf([copy(DENSE), copy(WORDS)]),
+        Val: Val(1.0),
+        Sum: Sum([DENSE, WORDS]),
+        Sub: Sub(DENSE, WORDS),
+        Abs: Abs(DENSE),
+    }[kind]
+    return Search(rank=part, select=["#score"]), part
+
+
+@pytest.mark.parametrize("kind", ODD_PLACES, ids=lambda kind: kind.__name__)
+def test_each_odd_value_in_each_place(collection, kind):
+    values = [*ODD, *ODD_VECTORS, (DENSE, WORDS), [DENSE, None], [], [1.0], [1.0, -1], [0, 0]]
+    values += [[True, 1.0], [2, 1], [1, 1], [-1, 2], [1, 2**32], [1.0, float("nan")], [1e300, 1.0]]
+    values += [
+        {5},
+        {Text("g")},
+        {Key(5)},
+        {"g", None},
+        K("g") == 1,
+        Eq("$g", 1),
+        "#embedding",
+        "sp",
+    ]
+    values += [
+        OddKnn(query=[1.0, 0, 0]),
+        OddSum([DENSE]),
+        Knn(query="a text"),
+        Bm25("word1"),
+        "word",
+    ]
+    different = []
+    for place in ODD_PLACES[kind]:
+        for value in values:
+            search, part = parts_of(kind)
+            setattr(part, place, value)
+            expected = outcome(lambda search=search: the_long_way(collection, search))
+            found = outcome(lambda search=search: collection.search(search))
+            if found != expected:
+                different.append((place, value, found, expected))
+    assert not different
