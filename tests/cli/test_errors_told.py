@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,17 @@ def test_damage_leads_to_check_and_repair(place: Path) -> None:
         assert code == 3
         assert "the manifest is damaged" in err
         assert "`vexctl check` tells what is damaged, `vexctl repair` saves what can be" in err
+
+
+def test_files_that_are_gone(tmp_path: Path) -> None:
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        client.create_collection("things", embedding_function=None)
+    shutil.rmtree(tmp_path / "collections")
+    for command in ("stats", "storage analyze"):
+        code, out, _ = run(*command.split(), tmp_path)
+        assert (code, "things: the files of this collection are gone" in out) == (1, True)
+        code, out, _ = run(*command.split(), tmp_path, "--json")
+        assert (code, len(json.loads(out)["missing"])) == (1, 1)
 
 
 @pytest.mark.parametrize(

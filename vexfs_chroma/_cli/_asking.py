@@ -54,7 +54,8 @@ def fetch(url: str, path: str) -> bytes:
                 "certificates to trust by SSL_CERT_FILE"
             ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise ConnectionError(f"no server answers at {url}: {error}") from error
+            reason = getattr(error, "strerror", None) or error  # without the number
+            raise ConnectionError(f"no server answers at {url}: {reason}") from error
     if status in (401, 403):
         raise PermissionError(_refusal(url, path, status, _message(body), token))
     if status != 200:

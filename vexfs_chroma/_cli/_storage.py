@@ -25,7 +25,8 @@ _PATH = typer.Argument(..., metavar="PATH", readable=False, help="The database; 
 def analyze(path: Path = _PATH, as_json: bool = AS_JSON) -> None:
     """Tell where the bytes of a database are, and which could be had back.
 
-    Exit code 1 when more than a third of the rows in the files of a collection is dead.
+    Exit code 1 when more than a third of the rows in the files of a collection is dead, or the
+    files of a collection are gone.
     """
     from vexfs_chroma._stats import stats
 
@@ -34,13 +35,19 @@ def analyze(path: Path = _PATH, as_json: bool = AS_JSON) -> None:
             found = stats(path)
         lines = [_collection(one) for one in found.collections]
         if as_json:
-            plain = {"disk": found.as_dict()["disk"], "collections": lines}
+            plain = {
+                "disk": found.as_dict()["disk"],
+                "collections": lines,
+                "missing": found.missing,
+            }
             typer.echo(json.dumps(plain, indent=2))
         else:
             out.print(f"{found.path}: {decimal(found.disk.total)}", markup=False)
             for line in lines:
                 out.print(_text(line), markup=False)
-    finish(ok=not any(line["wasteful"] for line in lines))
+            for name in found.missing:
+                out.print(f"{name}: the files of this collection are gone", markup=False)
+    finish(ok=not found.missing and not any(line["wasteful"] for line in lines))
 
 
 def _collection(one: CollectionStats) -> dict[str, Any]:
