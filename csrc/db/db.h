@@ -50,7 +50,10 @@
 typedef struct vex_lock_file {
     pthread_mutex_t mutex;
     pthread_cond_t freed;
-    vex_file *file;            /* NULL until first needed in this process                         */
+    vex_file *file;            /* in a forked process NULL until it is needed                     */
+    bool is_known;             /* which file it is, that is, `device` and `inode`: told once, when
+                                  the database is opened, and true of forked processes, too         */
+    uint64_t device, inode;
     uint32_t holders;          /* threads of this process holding it                              */
     uint64_t since_ms;         /* when the flock was taken                                        */
     bool draining;             /* held too long, or wanted alone: newcomers wait until it was
@@ -168,6 +171,9 @@ static inline bool vex_db_syncs(const vex_db *db) {
 /* ---- lease.c ---- */
 void vex_lock_file_init(vex_lock_file *lock);
 void vex_lock_file_destroy(vex_db *db, vex_lock_file *lock);
+/* Open it, unless it is, and make it where there is none.  VEX_ERR_IO when another file has taken
+ * its place since the database was opened. */
+vex_status vex_lock_file_open(vex_db *db, vex_lock_file *lock, const char *path);
 /* After fork(): the inherited descriptor shares its flock with the parent; forget it. */
 void vex_lock_file_forked(vex_db *db, vex_lock_file *lock);
 /* The lease: many threads of this process hold it together.  VEX_ERR_BUSY when another process

@@ -3,7 +3,10 @@
  * change manifests).
  *
  * Both are flock() on files that are never written, renamed or removed, so the kernel frees
- * them when a holder dies, however it dies.  Within the process the lease is counted: the first
+ * them when a holder dies, however it dies.  Where somebody else did remove or replace one, or the
+ * whole directory, two processes could each have "the" lock, and files that are open would be mixed
+ * with others that are opened by path.  So whoever gets a lock looks whether its file is the one
+ * that was there when the database was opened.  Within the process the lease is counted: the first
  * thread takes the flock, the last gives it back.  Threads that keep overlapping would never let
  * another process in, nor a thread that wants it for itself; so after LEASE_MAX_MS, or while such a
  * thread waits, newcomers wait until it was given back once.
@@ -22,20 +25,71 @@ void vex_lock_file_init(vex_lock_file *lock) {
     pthread_cond_init(&lock->freed, NULL);
 }
 
-void vex_lock_file_destroy(vex_db *db, vex_lock_file *lock) {
+static void close_file(vex_db *db, vex_lock_file *lock) {
     if (lock->file != NULL) {
         db->vfs->file_close(db->vfs, lock->file);
+        lock->file = NULL;
     }
+}
+
+void vex_lock_file_destroy(vex_db *db, vex_lock_file *lock) {
+    close_file(db, lock);
     pthread_cond_destroy(&lock->freed);
     pthread_mutex_destroy(&lock->mutex);
 }
 
 void vex_lock_file_forked(vex_db *db, vex_lock_file *lock) {
     /* Closing our copy of the descriptor leaves the parent's lock alone; unlocking would not. */
-    if (lock->file != NULL) {
-        db->vfs->file_close(db->vfs, lock->file);
-    }
+    close_file(db, lock);
+    const vex_lock_file was = *lock;
     vex_lock_file_init(lock);
+    lock->is_known = was.is_known;
+    lock->device = was.device;
+    lock->inode = was.inode;
+}
+
+/* `there`: what is at the path now. */
+static vex_status check_identity(const vex_lock_file *lock, const vex_file_stat *there,
+                                 const char *path) {
+    if (lock->device == there->device && lock->inode == there->inode) {
+        return VEX_OK;
+    }
+    return VEX_FAIL_AT(VEX_ERR_IO, path, 0, 0,
+                       "the file was removed or replaced while the database was open, itself or "
+                       "its directory, so nothing is written; close all clients of it, then open "
+                       "it again");
+}
+
+vex_status vex_lock_file_open(vex_db *db, vex_lock_file *lock, const char *path) {
+    vex_vfs *vfs = db->vfs;
+    vex_file *file = NULL;
+    vex_file_stat stat;
+    if (lock->file != NULL) {
+        return VEX_OK;
+    }
+    VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_CREATE, &file));
+    vex_status status = vfs->file_stat(vfs, file, &stat);
+    if (status == VEX_OK && lock->is_known) {
+        status = check_identity(lock, &stat, path);
+    }
+    if (status != VEX_OK) {
+        vfs->file_close(vfs, file);
+        return status;
+    }
+    lock->is_known = true;
+    lock->device = stat.device;
+    lock->inode = stat.inode;
+    lock->file = file;
+    return VEX_OK;
+}
+
+static vex_status check_present(vex_vfs *vfs, const vex_lock_file *lock, const char *path) {
+    vex_file_stat there = {0};
+    vex_status status = vfs->path_stat(vfs, path, &there);
+    if (status != VEX_OK && status != VEX_ERR_NOT_FOUND) {
+        return status;
+    }
+    return check_identity(lock, &there, path);
 }
 
 static vex_status is_locked(vex_db *db, const char *path, uint32_t timeout_ms, bool explain) {
@@ -59,15 +113,17 @@ static vex_status take_flock(vex_db *db, vex_lock_file *lock, const char *name, 
     vex_vfs *vfs = db->vfs;
     char path[VEX_PATH_MAX];
     VEX_TRY(vex_path_join(path, db->path, name));
-    if (lock->file == NULL) {
-        VEX_TRY(vfs->file_open(vfs, path, VEX_FILE_CREATE, &lock->file));
-    }
+    VEX_TRY(vex_lock_file_open(db, lock, path));
     uint64_t start = vfs->clock_ms(vfs);
     for (uint32_t pause = POLL_MIN_MS;; pause = pause < POLL_MAX_MS ? pause * 2 : pause) {
         bool locked = false;
         VEX_TRY(vfs->file_try_lock(vfs, lock->file, &locked));
         if (locked) {
-            return VEX_OK;
+            vex_status status = check_present(vfs, lock, path);
+            if (status != VEX_OK) {
+                vfs->file_unlock(vfs, lock->file);
+            }
+            return status;
         }
         if (vfs->clock_ms(vfs) - start >= timeout_ms) {
             return is_locked(db, path, timeout_ms, explain);

@@ -354,15 +354,12 @@ static vex_status read_or_create(vex_db *db) {
     return VEX_OK;
 }
 
-static vex_status open_lock_file(vex_db *db, const char *name) {
+/* Whether it can be written, and which file it is.  It stays open, so that no other file gets the
+ * number of its inode when somebody removes it. */
+static vex_status probe_lock_file(vex_db *db, vex_lock_file *lock, const char *name) {
     char path[VEX_PATH_MAX];
-    vex_file *file = NULL;
     VEX_TRY(vex_path_join(path, db->path, name));
-    vex_status status = db->vfs->file_open(db->vfs, path, VEX_FILE_CREATE, &file);
-    if (status == VEX_OK) {
-        db->vfs->file_close(db->vfs, file);
-    }
-    return status;
+    return vex_lock_file_open(db, lock, path);
 }
 
 static void fall_back_to_reading(vex_db *db, const char *name, int sys_errno) {
@@ -376,7 +373,7 @@ static vex_status probe_writable(vex_db *db) {
     if (db->read_only || db->vfs->is_volatile) {
         return VEX_OK;
     }
-    vex_status status = open_lock_file(db, "LOCK");
+    vex_status status = probe_lock_file(db, &db->lease, "LOCK");
     if (status == VEX_ERR_PERMISSION) {
         int sys_errno = vex_last_error()->sys_errno;
         vex_superblock super;
@@ -394,7 +391,7 @@ static vex_status probe_writable(vex_db *db) {
  * permission may pass: whoever needs the file meets it again. */
 static void probe_maintenance(vex_db *db) {
     if (!db->read_only && !db->vfs->is_volatile &&
-        open_lock_file(db, "MAINT") == VEX_ERR_PERMISSION) {
+        probe_lock_file(db, &db->maintenance, "MAINT") == VEX_ERR_PERMISSION) {
         fall_back_to_reading(db, "MAINT", vex_last_error()->sys_errno);
     }
 }

@@ -407,3 +407,75 @@ TEST(db_swapped_directory_is_damage) {
     CHECK_STATUS(vex_collection_open(db, other, &collection), VEX_ERR_CORRUPT);
     CHECK_OK(vex_db_close(db));
 }
+
+/* ---- somebody else moves our files ---- */
+
+/* Put another file in the place of one of the locks, or none; and the right one back. */
+static void take_away(const char *name, bool replace) {
+    char path[1024], away[1040];
+    snprintf(path, sizeof path, "%s/%s", test_directory(), name);
+    snprintf(away, sizeof away, "%s.away", path);
+    CHECK(rename(path, away) == 0);
+    if (replace) {
+        FILE *file = fopen(path, "w");
+        CHECK(file != NULL && fclose(file) == 0);
+    }
+}
+
+static void give_back_file(const char *name) {
+    char path[1024], away[1040];
+    snprintf(path, sizeof path, "%s/%s", test_directory(), name);
+    snprintf(away, sizeof away, "%s.away", path);
+    CHECK(rename(away, path) == 0);
+}
+
+static void child_is_refused(vex_collection *collection) {
+    const row one[] = {{"child", 7, 7, "from the child", 1}};
+    if (write_rows(collection, VEX_WRITE_ADD, one, 1, true) != VEX_ERR_IO) {
+        _exit(3);
+    }
+}
+
+static void without_lease(bool written_before, bool replace) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    if (!written_before) { /* the lock was told apart when the database was opened */
+        CHECK_OK(vex_collection_close(collection));
+        CHECK_OK(vex_db_close(db));
+        db = open_db(test_directory(), 0);
+        CHECK_OK(vex_collection_open(db, uuid, &collection));
+    }
+    uint64_t before = count(collection);
+    take_away("LOCK", replace);
+    CHECK_STATUS(write_rows(collection, VEX_WRITE_UPSERT, three, 3, true), VEX_ERR_IO);
+    CHECK(strstr(vex_last_error()->message, "was removed or replaced while") != NULL);
+    in_child(child_is_refused, collection);
+    CHECK_EQ(count(collection), before);
+    give_back_file("LOCK");
+    CHECK_OK(write_rows(collection, VEX_WRITE_UPSERT, three, 3, true));
+    check_ids(collection, NULL, "a,b,c");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+TEST(db_writes_nothing_when_its_lock_is_another_file) {
+    for (unsigned i = 0; i < 4; i++) {
+        without_lease(i & 1, i & 2);
+    }
+}
+
+TEST(db_flushes_nothing_when_its_lock_is_another_file) {
+    vex_db *db = open_db(test_directory(), 0);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    CHECK_OK(write_rows(collection, VEX_WRITE_ADD, three, 3, true));
+    take_away("MAINT", true);
+    CHECK_STATUS(vex_collection_flush(collection), VEX_ERR_IO);
+    vex_collection_info info = {0};
+    CHECK_OK(vex_collection_get_info(collection, &info));
+    CHECK_EQ(info.vector_files, 0);
+    give_back_file("MAINT");
+    CHECK_OK(vex_collection_flush(collection));
+    check_ids(collection, NULL, "a,b,c");
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}

@@ -429,7 +429,6 @@ def test_a_directory_that_goes_away_under_a_client(tmp_path, change):
     before = sorted(tmp_path.rglob("*"))
     for call in (
         lambda: collection.add(ids=["c"], embeddings=[[1, 1]]),
-        collection.count,
         lambda: collection.delete(ids=["a"]),
         client.list_collections,
         lambda: client.get_collection("abc"),
@@ -447,6 +446,50 @@ def test_a_directory_that_goes_away_under_a_client(tmp_path, change):
         names = [found.name for found in client.list_collections()]
         assert names == (["replaced"] if change == "replace" else [])
         fill(client)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_directory_that_is_replaced_by_a_copy(tmp_path, written):
+    """Nothing is written into either, whether the client had written before or had only read."""
+    path, old, copy = tmp_path / "db", tmp_path / "old", tmp_path / "copy"
+    client = vexfs_chroma.PersistentClient(path)
+    collection = fill(client)
+    if not written:
+        client.close()
+        client = vexfs_chroma.PersistentClient(path)
+        collection = client.get_collection("abc")
+    rows = collection.count()
+    shutil.copytree(path, copy)
+    path.rename(old)
+    copy.rename(path)
+    for call in (
+        lambda: collection.add(ids=["c"], embeddings=[[1, 1]]),
+        lambda: collection.delete(ids=["a"]),
+        client.vacuum,
+    ):
+        with pytest.raises(InternalError, match=r"removed or replaced.* close all"):
+            call()
+    client.close()
+    for place in (path, old):
+        assert vexfs_chroma.check(place, deep=True).ok
+        with vexfs_chroma.PersistentClient(place) as found:
+            assert found.get_collection("abc").count() == rows
+
+
+@pytest.mark.parametrize("name", ["LOCK", "MAINT"])
+def test_a_lock_that_somebody_removed(tmp_path, name):
+    """Two processes would have it at once."""
+    client = vexfs_chroma.PersistentClient(tmp_path)
+    collection = fill(client)
+    (tmp_path / name).unlink()
+    with vexfs_chroma.PersistentClient(tmp_path):  # the same engine
+        with pytest.raises(InternalError, match=rf"removed or replaced.*{name}"):
+            collection.add(ids=["c"], embeddings=[[1, 1]]) if name == "LOCK" else client.vacuum()
+    client.close()
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        client.get_collection("abc").add(ids=["c"], embeddings=[[1, 1]])
+        client.vacuum()
+    assert vexfs_chroma.check(tmp_path, deep=True).ok
 
 
 def test_the_batch_ceiling_is_advice():
