@@ -31,6 +31,7 @@ which its parent had at that moment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import operator
@@ -535,6 +536,10 @@ class CatalogFile:
         if "disk is full" in text:
             return StorageFullError(f"{where} could not grow: the disk is full")
         if "unable to open" in text:
+            if _files_are_used_up():
+                return InternalError(
+                    f"{where} cannot be opened: too many open files; raise the limit (ulimit -n)"
+                )
             return StoragePermissionError(f"{where} cannot be opened ({text})")
         if "I/O error" in text or isinstance(
             error, sqlite3.ProgrammingError | sqlite3.InterfaceError
@@ -542,6 +547,19 @@ class CatalogFile:
             return InternalError(f"{where}: {text}")
         # The statements are fixed, so nothing else can fail on a file that is as it was written.
         return self.damaged(text)
+
+
+def _files_are_used_up() -> bool:
+    """Whether this process can not open what SQLite needs for a change: database and journal."""
+    opened: list[int] = []
+    try:
+        opened += (os.open(os.devnull, os.O_RDONLY) for _ in range(2))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return False
 
 
 def _problems(db: sqlite3.Connection) -> list[str]:

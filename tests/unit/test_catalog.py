@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -479,3 +480,22 @@ def test_a_forked_child_has_its_own_connection(opened, engine, where):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert catalog.has_tenant("child") == (where == "disk")
     create(catalog, engine, "two")
+
+
+def test_descriptors_that_are_used_up_are_no_matter_of_permission(opened):
+    resource = pytest.importorskip("resource")
+    catalog = opened()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                descriptors.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(InternalError, match=r"too many open files; raise .*ulimit -n"):
+            catalog.create_tenant("ttt")
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    catalog.create_tenant("ttt")

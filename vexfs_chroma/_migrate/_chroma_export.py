@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, cast
 
-from chromadb.api.client import AdminClient, Client
+from chromadb.api.client import Client
 from chromadb.base_types import SparseVector
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
@@ -42,7 +42,7 @@ class ChromaWriter:
         )
         self._client = Client(settings=settings)
         self._api: Any = self._client._server
-        self._admin = AdminClient.from_system(self._client._system)
+        self._admin = self._client._admin_client  # one of our own would outlive close()
 
     def __enter__(self) -> Self:
         return self
