@@ -95,6 +95,11 @@ def kernels() -> str:
     return _engine.simd_level()
 
 
+def try_engine() -> None:
+    """Raise whatever opening any database would raise, because of a variable of the engine, say."""
+    _engine.Database(None).close()
+
+
 def facts(api: VexfsAPI) -> dict[str, Any]:
     """All of it, as plain values."""
     from vexfs_chroma._memory import memory_report

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from chromadb.errors import ChromaError
 
-from vexfs_chroma import _engine
-from vexfs_chroma._observe import _cells, _slow
+from vexfs_chroma._observe import _cells, _facts, _slow
 from vexfs_chroma._server import _tls
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ def _takes_lines(file: Path) -> bool:
 
 def _refused_by_the_engine() -> Iterator[str]:
     """What it says of VEXFS_SIMD and VEXFS_THREADS, in its own words."""
-    yield from _refusal(_engine.simd_level)
-    yield from _refusal(lambda: _engine.Database(None).close())
+    yield from _refusal(_facts.kernels)
+    yield from _refusal(_facts.try_engine)
 
 
 def _refusal(ask: Callable[[], object]) -> list[str]:
