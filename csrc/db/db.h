@@ -56,6 +56,8 @@ typedef struct vex_lock_file {
     uint64_t device, inode;
     uint32_t holders;          /* threads of this process holding it                              */
     uint64_t since_ms;         /* when the flock was taken                                        */
+    uint64_t released_ms;      /* when it was given back ...                                       */
+    bool was_long;             /* ... after a time that others should get a chance                 */
     bool draining;             /* held too long, or wanted alone: newcomers wait until it was
                                   given up once                                                   */
 } vex_lock_file;

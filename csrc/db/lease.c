@@ -9,7 +9,8 @@
  * that was there when the database was opened.  Within the process the lease is counted: the first
  * thread takes the flock, the last gives it back.  Threads that keep overlapping would never let
  * another process in, nor a thread that wants it for itself; so after LEASE_MAX_MS, or while such a
- * thread waits, newcomers wait until it was given back once.
+ * thread waits, newcomers wait until it was given back once.  Whoever waits in another process polls,
+ * so the flock then stays free for a moment: it would hardly ever be met in the instant in between.
  */
 #include "db/db.h"
 
@@ -17,7 +18,9 @@
 
 #define LEASE_MAX_MS 20
 #define POLL_MIN_MS 1
-#define POLL_MAX_MS 10
+#define POLL_MAX_MS 5
+/* More than half of the longest pause of who polls, and little beside LEASE_MAX_MS. */
+#define LEAVE_FREE_MS 3
 
 void vex_lock_file_init(vex_lock_file *lock) {
     *lock = (vex_lock_file){0};
@@ -147,6 +150,16 @@ static vex_status is_read_only(const vex_db *db) {
                        db->not_writable_errno == EROFS ? ", which is on read-only media" : "");
 }
 
+/* For other processes, after this one had it for long. */
+static void leave_free(vex_vfs *vfs, vex_lock_file *lock) {
+    if (lock->was_long) {
+        lock->was_long = false;
+        if (vfs->clock_ms(vfs) - lock->released_ms < LEAVE_FREE_MS) {
+            vfs->sleep_ms(vfs, LEAVE_FREE_MS);
+        }
+    }
+}
+
 /* `only_try`: do not wait for threads of this process either. */
 static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, bool shared,
                           uint32_t timeout_ms, bool only_try) {
@@ -169,6 +182,9 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
         pthread_cond_wait(&lock->freed, &lock->mutex);
     }
     if (lock->holders == 0 && !vfs->is_volatile) {
+        if (!only_try) {
+            leave_free(vfs, lock);
+        }
         status = take_flock(db, lock, name, timeout_ms, !only_try);
         lock->since_ms = vfs->clock_ms(vfs);
     }
@@ -186,6 +202,8 @@ static void release(vex_db *db, vex_lock_file *lock) {
     if (--lock->holders == 0) {
         lock->draining = false;
         if (lock->file != NULL) {
+            lock->released_ms = db->vfs->clock_ms(db->vfs);
+            lock->was_long = lock->released_ms - lock->since_ms > LEASE_MAX_MS;
             db->vfs->file_unlock(db->vfs, lock->file);
         }
         pthread_cond_broadcast(&lock->freed);

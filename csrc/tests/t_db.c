@@ -1,6 +1,7 @@
 /*
  * t_db.c - the engine through its public functions: writes, reads, reopening, sealing.
  */
+#include "db/db.h"
 #include "tests/db_kit.h"
 
 #include <dirent.h>
@@ -477,5 +478,53 @@ TEST(db_flushes_nothing_when_its_lock_is_another_file) {
     CHECK_OK(vex_collection_flush(collection));
     check_ids(collection, NULL, "a,b,c");
     CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+/* ---- the lease is left free for others ---- */
+
+static uint64_t told_ms, slept_ms;
+
+static uint64_t tell_ms(vex_vfs *vfs) {
+    (void)vfs;
+    return told_ms;
+}
+
+static void sleep_told(vex_vfs *vfs, uint32_t ms) {
+    (void)vfs;
+    told_ms += ms;
+    slept_ms += ms;
+}
+
+/* Have the lease for `held` milliseconds, then take it again `pause` later: how long that waits. */
+static uint64_t wait_after(vex_db *db, uint64_t held, uint64_t pause) {
+    CHECK_OK(vex_lease_acquire(db));
+    told_ms += held;
+    vex_lease_release(db);
+    told_ms += pause;
+    slept_ms = 0;
+    CHECK_OK(vex_lease_acquire(db));
+    vex_lease_release(db);
+    return slept_ms;
+}
+
+TEST(db_lease_is_left_free_after_it_was_held_for_long) {
+    vex_vfs files = *vex_vfs_posix();
+    files.clock_ms = tell_ms;
+    files.sleep_ms = sleep_told;
+    vex_db_test_files = &files;
+    vex_db *db = open_db(test_directory(), 0);
+    vex_db_test_files = NULL;
+    CHECK_EQ(wait_after(db, 5, 0), 0);
+    CHECK_EQ(wait_after(db, 40, 0), 3);
+    CHECK_EQ(wait_after(db, 5, 0), 0);  /* once */
+    CHECK_EQ(wait_after(db, 40, 4), 0); /* it was free meanwhile */
+    CHECK_OK(vex_lease_acquire(db));
+    told_ms += 40;
+    vex_lease_release(db);
+    slept_ms = 0;
+    CHECK_OK(vex_lease_try(db)); /* waits for nothing */
+    vex_lease_release(db);
+    CHECK_EQ(slept_ms, 0);
     CHECK_OK(vex_db_close(db));
 }
