@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromadb.api.shared_system_client import SharedSystemClient
 from hypothesis import HealthCheck, settings
 from tally import TALLY
 
@@ -28,6 +29,15 @@ _quiet = {
 settings.register_profile("fast", max_examples=50, **_quiet)
 settings.register_profile("slow", max_examples=2000, **_quiet)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ephemeral_client_of_another_file() -> None:
+    """One that was left open would be shared, and refuse other settings."""
+    for identifier in list(SharedSystemClient._identifier_to_system):
+        if identifier.endswith("ephemeral"):
+            SharedSystemClient._identifier_to_refcount.pop(identifier, None)
+            SharedSystemClient._identifier_to_system.pop(identifier).stop()
 
 
 @pytest.fixture(params=["memory", "disk"])
