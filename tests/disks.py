@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,15 @@ def mounted(directory: Path, kind: str, size: int = 64 * MIB) -> Iterator[Path]:
 def free(disk: Path) -> int:
     status = os.statvfs(disk)
     return status.f_bavail * status.f_frsize
+
+
+def is_freed(disk: Path, least: int) -> bool:
+    """Whether there is so much room, soon: files that the background has open take theirs until
+    it closes them."""
+    end = time.monotonic() + 60
+    while free(disk) <= least and time.monotonic() < end:
+        time.sleep(0.01)
+    return free(disk) > least
 
 
 def fill_up(disk: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import random
@@ -139,6 +140,32 @@ def test_what_was_on_its_way_to_a_dead_worker_reaches_the_next(crowd: Crowd) -> 
     channel.workers_end.send(b"---")
     crowd.run()
     assert channel.connections == 0  # never below
+
+
+@pytest.mark.parametrize("crowd", [1], indirect=True)
+def test_without_descriptors_it_waits(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not ask again and again, and goes on when there are some."""
+    (channel,) = crowd.channels
+    channel.is_open = True
+    asked = []
+
+    class Short:
+        def __init__(self, listening: socket.socket) -> None:
+            self.fileno = listening.fileno
+
+        def accept(self) -> None:
+            asked.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    crowd.come(3)
+    monkeypatch.setattr(crowd.dispatcher, "_listening", Short(crowd.listening))
+    for _ in range(10):
+        crowd.dispatcher.run(0.001)
+    assert len(asked) == 5  # every other run waits
+    monkeypatch.setattr(crowd.dispatcher, "_listening", crowd.listening)
+    crowd.run()
+    assert channel.connections == 3
+    close_all(taken(channel))
 
 
 @pytest.mark.parametrize("crowd", [1], indirect=True)

@@ -84,10 +84,14 @@ class Dispatcher:
         for channel in channels:
             self._selector.register(channel.end, selectors.EVENT_READ, channel.hear)
         self._is_accepting = False
+        self._is_short = False
+        """Whether the system had no descriptor or memory left for another one."""
 
     def run(self, seconds: float) -> None:
         """Share out what comes in that time, or part of it."""
-        self._accept_if(any(channel.is_open for channel in self._channels) and self._settle())
+        was_short, self._is_short = self._is_short, False  # then nothing is accepted for a while
+        is_anybody = any(channel.is_open for channel in self._channels)
+        self._accept_if(is_anybody and self._settle() and not was_short)
         for key, _ in self._selector.select(seconds):
             key.data()
 
@@ -104,8 +108,7 @@ class Dispatcher:
             try:
                 self._held, _ = self._listening.accept()
             except OSError as error:
-                if error.errno in _SHORTAGES:
-                    self._accept_if(False)  # until the next run
+                self._is_short = error.errno in _SHORTAGES
                 return  # or nobody is there any more
             if not self._settle():
                 self._accept_if(False)
@@ -150,8 +153,11 @@ class Arrivals:
     def _take(self) -> None:
         for _ in range(_BURST):
             try:
-                _, descriptors, _, _ = socket.recv_fds(self._channel, len(_GIVEN), 1)
+                data, descriptors, _, _ = socket.recv_fds(self._channel, len(_GIVEN), 1)
             except OSError:
+                return
+            if not data:  # the parent is gone
+                self.close()
                 return
             if not descriptors:  # none is left to this process: the client sees it closed
                 self.lost()
