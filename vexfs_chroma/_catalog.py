@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
-from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
+from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Rows
+from vexfs_chroma._catalog_tables import Row
 from vexfs_chroma._errors import (
     CorruptionError,
     ForeignDatabaseError,

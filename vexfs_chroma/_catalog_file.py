@@ -1,15 +1,8 @@
-"""The file of the catalog: tables, checksums of rows, connections, transactions, errors.
+"""The file of the catalog: connections, transactions, errors.  `_catalog_tables` has the tables.
 
-    tenants      name
-    databases    id, tenant, name
-    collections  position, id, database_id, name, metadata (JSON), schema (JSON)
-    dropped      id
-    identity     id (which database the catalog belongs to)
-
-Damage.  SQLite does not notice a flipped bit in the content of a row, so every row ends with `crc`,
-the CRC-32 of all its columns (docs/format.md), which is verified on every read.  A row that an
-index does not find, or that fell out of its table, has no checksum that could tell; so the
-structure of the file and all rows are checked when it is opened.
+Damage.  The checksum of a row is verified on every read.  A row that an index does not find, or
+that fell out of its table, has no checksum that could tell; so the structure of the file and all
+rows are checked when it is opened.
 
 A damaged catalog is never written.  Reading goes on as far as it can be right: a row that is looked
 up by its key is found by walking the table without its indexes, and given out when its checksum is
@@ -32,22 +25,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import logging
-import operator
 import os
 import sqlite3
 import threading
 import weakref
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 from chromadb.errors import ChromaError, InternalError, VersionMismatchError
 
 from vexfs_chroma import _engine
+from vexfs_chroma._catalog_tables import (
+    APPLICATION_ID,
+    COLUMNS,
+    TABLES,
+    VERSION,
+    DamagedRowError,
+    Row,
+    Text,
+    Value,
+    checksum,
+    problems_of,
+    verified,
+)
 from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
@@ -58,113 +61,15 @@ from vexfs_chroma._errors import (
 from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "catalog.sqlite3"
 
-_APPLICATION_ID = 0x56455846  # "VEXF"
-_VERSION = 1
-_SCHEMA = (
-    """CREATE TABLE tenants (
-    name TEXT NOT NULL PRIMARY KEY,
-    crc INTEGER NOT NULL
-) WITHOUT ROWID""",
-    """CREATE TABLE databases (
-    id BLOB NOT NULL PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    name TEXT NOT NULL,
-    crc INTEGER NOT NULL,
-    UNIQUE (tenant, name)
-) WITHOUT ROWID""",
-    """CREATE TABLE collections (
-    position INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
-    database_id BLOB NOT NULL,
-    name TEXT NOT NULL,
-    metadata TEXT,
-    schema TEXT NOT NULL,
-    crc INTEGER NOT NULL,
-    UNIQUE (database_id, name)
-)""",
-    """CREATE TABLE dropped (
-    id BLOB NOT NULL PRIMARY KEY,
-    crc INTEGER NOT NULL
-) WITHOUT ROWID""",
-    """CREATE TABLE identity (
-    id BLOB NOT NULL PRIMARY KEY,
-    crc INTEGER NOT NULL
-) WITHOUT ROWID""",
-)
-_COLUMNS = {
-    "tenants": ("name",),
-    "databases": ("id", "tenant", "name"),
-    "collections": ("position", "id", "database_id", "name", "metadata", "schema"),
-    "dropped": ("id",),
-    "identity": ("id",),
-}
 # Deleting a collection took at most 62 KiB, among 1,000 with 20 KB of metadata each.
 _JOURNAL_BYTES = 128 * 1024
 _ORDER = {"databases": "name", "collections": "position"}
-_LONG_COLUMNS = ("metadata", "schema")  # not shown in messages
-
-Value = str | bytes | int | None
-Row = tuple[Any, ...]
-"""The values of a row in the order of its columns, without the checksum."""
-
-
-class _Text(bytes):
-    """Text as SQLite gives it: checked before it is decoded."""
-
-
-class _DamagedRowError(Exception):
-    """A row that does not have its checksum; the text says which."""
-
-
-def checksum(values: Iterable[object]) -> int:
-    """The CRC-32 of a row: of every value its type, its length where it has one, its bytes."""
-    crc = 0
-    for value in values:
-        if value is None:
-            data = b"N"
-        elif isinstance(value, str | _Text):
-            text = value.encode() if isinstance(value, str) else value
-            data = b"T" + len(text).to_bytes(8, "little") + text
-        elif isinstance(value, bytes):
-            data = b"B" + len(value).to_bytes(8, "little") + value
-        elif isinstance(value, int):
-            data = b"I" + value.to_bytes(8, "little", signed=True)
-        else:
-            return -1  # a type that nothing here writes
-        crc = zlib.crc32(data, crc)
-    return crc
-
-
-def _verified(table: str, stored: Row) -> Row:
-    """The values of a row as they were written.  Raises _DamagedRowError."""
-    problem = _damage_of(table, stored)
-    if problem is not None:
-        raise _DamagedRowError(problem)
-    return tuple(v.decode() if isinstance(v, _Text) else v for v in stored[:-1])
-
-
-def _damage_of(table: str, stored: Row) -> str | None:
-    *values, crc = stored
-    if crc == checksum((table, *values)):
-        return None
-    shown = ", ".join(
-        f"{column}={_shown(value)}"
-        for column, value in zip(_COLUMNS[table], values, strict=False)
-        if column not in _LONG_COLUMNS
-    )
-    return f"table {table}, row ({shown}): its checksum is wrong"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, _Text):
-        return repr(value.decode("utf-8", "backslashreplace")[:80])
-    return value[:32].hex() if isinstance(value, bytes) else repr(value)
 
 
 class _Session(msgspec.Struct, eq=False):
@@ -189,7 +94,7 @@ class Rows:
             found = self._select(table, key)
             return found[0] if found else None
         for row in self._walk(table):
-            if all(row[_COLUMNS[table].index(column)] == value for column, value in key.items()):
+            if all(row[COLUMNS[table].index(column)] == value for column, value in key.items()):
                 return row
         raise CorruptionError(self._file.damage)
 
@@ -206,9 +111,9 @@ class Rows:
         """The row with that id, found by an index, if it has its checksum: behind a damaged page
         `undamaged` does not come to it.
         """
-        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, _DamagedRowError):
+        with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, DamagedRowError):
             for stored in self._db.execute(f"SELECT * FROM {table} WHERE id = ?", (id,)):  # noqa: S608
-                return _verified(table, stored)
+                return verified(table, stored)
         return None
 
     def count(self, table: str, **equal: Value) -> int:
@@ -226,7 +131,7 @@ class Rows:
 
     def replace(self, table: str, old: Row, new: Row) -> None:
         """Change a row that was found.  Raises sqlite3.IntegrityError when its key exists."""
-        self.delete(table, **{_COLUMNS[table][0]: old[0]})
+        self.delete(table, **{COLUMNS[table][0]: old[0]})
         self.insert(table, *new)
 
     def delete(self, table: str, **equal: Value) -> None:
@@ -244,16 +149,16 @@ class Rows:
         sql = f"SELECT * FROM {table}{_where(equal)}{order} {page}"  # noqa: S608
         try:
             stored = self._db.execute(sql, tuple(equal.values())).fetchall()
-            return [_verified(table, row) for row in stored]
-        except _DamagedRowError as error:
+            return [verified(table, row) for row in stored]
+        except DamagedRowError as error:
             raise self._file.damaged(str(error)) from None
 
     def _walk(self, table: str) -> Iterator[Row]:
         """The undamaged rows of a damaged catalog, as far as they can be reached."""
         with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
             for stored in self._db.execute(f"SELECT * FROM {table} NOT INDEXED"):  # noqa: S608
-                with contextlib.suppress(_DamagedRowError):
-                    yield _verified(table, stored)
+                with contextlib.suppress(DamagedRowError):
+                    yield verified(table, stored)
 
 
 def _where(equal: dict[str, Value]) -> str:
@@ -371,12 +276,12 @@ class CatalogFile:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version > _VERSION and application == _APPLICATION_ID:
+        if version > VERSION and application == APPLICATION_ID:
             raise VersionMismatchError(
                 f"the catalog {self.path} was written by a later release (format {version}, this "
-                f"release knows {_VERSION}); upgrade vexfs_chroma"
+                f"release knows {VERSION}); upgrade vexfs_chroma"
             )
-        is_ours = application == _APPLICATION_ID and version == _VERSION
+        is_ours = application == APPLICATION_ID and version == VERSION
         is_new = application == 0 and version == 0 and tables == 0
         if not is_ours and not is_new:
             raise CorruptionError(
@@ -388,10 +293,10 @@ class CatalogFile:
     def make_tables(self) -> None:
         """Make the tables of a new file, within a `writing` block."""
         db = self._session.connection
-        for statement in _SCHEMA:
+        for statement in TABLES:
             db.execute(statement)
-        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION}")
 
     def reserve(self) -> None:
         """Give the journal its size.  On a disk that is full already, it goes without."""
@@ -416,7 +321,7 @@ class CatalogFile:
         """Everything that is wrong with the structure or with a row."""
         try:
             with self.reading():
-                return _problems(self._session.connection)
+                return problems_of(self._session.connection)
         except CorruptionError as error:  # so bad that SQLite gave up
             return [str(error)]
 
@@ -424,7 +329,7 @@ class CatalogFile:
         """Look for damage in the whole file.  What is found is in `damage` then, and in the log."""
         try:
             with self.reading():
-                problems = _problems(self._session.connection)
+                problems = problems_of(self._session.connection)
         except CorruptionError as error:  # so bad that SQLite gave up
             self.damage = str(error)
         else:
@@ -466,7 +371,7 @@ class CatalogFile:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            connection.text_factory = _Text
+            connection.text_factory = Text
             try:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA cell_size_check = ON")  # notice damage early
@@ -560,52 +465,6 @@ def _files_are_used_up() -> bool:
         for descriptor in opened:
             os.close(descriptor)
     return False
-
-
-def _problems(db: sqlite3.Connection) -> list[str]:
-    """What is wrong with the structure or with a row; [] when nothing is."""
-    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    text = found.decode("utf-8", "replace").removeprefix("*** in database main ***").strip()
-    problems = [] if text == "ok" else [f"its structure: {text}"]
-    found_schema = _schema_of(db)
-    if found_schema != _USUAL_SCHEMA and found_schema != _expected_schema():
-        problems.append("the definitions of its tables")
-    rows = [
-        problem
-        for table in _COLUMNS
-        for stored in db.execute(f"SELECT * FROM {table} NOT INDEXED")  # noqa: S608
-        if (problem := _damage_of(table, stored)) is not None
-    ]
-    return rows + problems  # a row is the best explanation of what follows from it
-
-
-def _schema_of(db: sqlite3.Connection) -> list[Row]:
-    sql = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
-    return db.execute(sql).fetchall()
-
-
-# Another SQLite may list other indexes of its own, or in another form; then it is asked.
-_USUAL_SCHEMA: list[Row] = sorted(
-    [(b"table", name, name, sql.encode()) for sql in _SCHEMA for name in [sql.split()[2].encode()]]
-    + [
-        (b"index", b"sqlite_autoindex_" + table + number, table, None)
-        for table, number in (
-            (b"collections", b"_1"),
-            (b"collections", b"_2"),
-            (b"databases", b"_2"),
-        )
-    ],
-    key=operator.itemgetter(1),
-)
-
-
-@functools.cache
-def _expected_schema() -> list[Row]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.text_factory = _Text
-        for statement in _SCHEMA:
-            db.execute(statement)
-        return _schema_of(db)
 
 
 def _close_session(session: _Session) -> None:

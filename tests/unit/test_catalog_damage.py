@@ -15,7 +15,8 @@ from chromadb.errors import VersionMismatchError
 import vexfs_chroma
 from vexfs_chroma import CorruptionError, ForeignDatabaseError
 from vexfs_chroma._catalog import Catalog
-from vexfs_chroma._catalog_file import FILE_NAME, checksum
+from vexfs_chroma._catalog_file import FILE_NAME
+from vexfs_chroma._catalog_tables import checksum
 from vexfs_chroma._config import build_schema
 
 HOME = ("default_tenant", "default_database")

@@ -17,7 +17,8 @@ from chromadb.errors import InternalError
 
 from vexfs_chroma import _config
 from vexfs_chroma._catalog import DEFAULT_DATABASE, DEFAULT_TENANT
-from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Row, Rows
+from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Rows
+from vexfs_chroma._catalog_tables import Row
 from vexfs_chroma._errors import CorruptionError, ReadOnlyError, StoragePermissionError
 
 if TYPE_CHECKING:
