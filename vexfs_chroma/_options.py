@@ -167,6 +167,8 @@ def _from_settings(settings: Settings) -> dict[str, Any]:
 
 def from_environment() -> dict[str, Any]:
     """The options that variables give.  Raises InvalidArgumentError for what is none."""
+    for problem in environment_problems(os.environ):
+        raise InvalidArgumentError(problem)
     return {
         name: read(variable, os.environ[variable])
         for variable, (name, read) in VARIABLES.items()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,28 @@ def test_a_path_without_a_database(place: Path, command: str) -> None:
         assert (code, out) == (3, "")
         assert err.startswith(f"vexctl: {path} {expected}")
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("config validate", 1), ("check {}", 0), ("stats {}", 3), ("backup {} {}-out", 3)],
+)
+def test_a_wrong_variable_of_the_engine_is_one_line(
+    place: Path, command: str, expected: int
+) -> None:
+    """The package can be imported; what opens no database does its work."""
+    arguments = command.replace("{}", str(place / "good")).split()
+    done = subprocess.run(
+        [sys.executable, "-m", "vexfs_chroma._cli", *arguments],
+        env=os.environ | {"VEXFS_CODEC": "gzip"},
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == expected, done.stderr
+    told = "vexctl: VEXFS_CODEC=gzip is no codec; set it to native, python or store, or unset it\n"
+    assert done.stderr == (told if expected else "")
 
 
 def test_damage_leads_to_check_and_repair(place: Path) -> None:

@@ -162,6 +162,21 @@ def test_options(tmp_path, monkeypatch):
     assert options(client).durability == "off"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("VEXFS_DURABILITY", "fast", "VEXFS_DURABILITY: durability must be one of full, normal"),
+        ("VEXFS_QUANTIZATION", "16", "VEXFS_QUANTIZATION: quantization must be one of auto, sq8"),
+        ("VEXFS_BUSY_TIMEOUT", "-1", "VEXFS_BUSY_TIMEOUT: busy_timeout must be a number of sec"),
+        ("VEXFS_READ_ONLY", "maybe", "VEXFS_READ_ONLY must be 0 or 1, got 'maybe'"),
+    ],
+)
+def test_a_wrong_variable_is_named(tmp_path, monkeypatch, variable, value, expected):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidArgumentError, match=expected):
+        vexfs_chroma.PersistentClient(tmp_path)
+
+
 def test_options_of_an_open_database_cannot_change(tmp_path):
     client = vexfs_chroma.PersistentClient(tmp_path, durability="normal")
     with pytest.raises(ValueError, match="already open in this process with durability='normal'"):

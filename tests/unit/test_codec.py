@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import zstandard
+from chromadb.errors import InvalidArgumentError
 from hypothesis import given
 from hypothesis import strategies as st
 from zstandard import _cffi as backend
 
+import vexfs_chroma
 from vexfs_chroma._engine import _codec
 from vexfs_chroma._engine._vexfs import ffi, lib
 
@@ -70,8 +72,31 @@ def test_default_falls_back_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEXFS_CODEC", "lz4")
-    with pytest.raises(ValueError, match="VEXFS_CODEC is 'lz4'; use native, python or store"):
+    with pytest.raises(InvalidArgumentError, match="VEXFS_CODEC=lz4 is no codec; set it to native"):
         _codec.register(ffi, lib)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backend", "expected"),
+    [
+        ("lz4", True, "VEXFS_CODEC=lz4 is no codec; set it to native, python or store, or unset"),
+        ("native", False, "VEXFS_CODEC=native cannot be had: .*; VEXFS_CODEC=python works without"),
+    ],
+)
+def test_a_codec_that_cannot_be_had_is_told_at_opening(
+    wanted: str, backend: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the import, which cannot say it in one line; no database is written otherwise."""
+    with monkeypatch.context() as patch:
+        patch.setenv("VEXFS_CODEC", wanted)
+        if not backend:
+            patch.setitem(sys.modules, "zstandard._cffi", None)
+        _codec.start(ffi, lib)
+        assert registered() == ("native" if backend else "python")
+        with pytest.raises(InvalidArgumentError, match=expected):
+            vexfs_chroma.EphemeralClient()
+    _codec.start(ffi, lib)
+    vexfs_chroma.EphemeralClient().close()
 
 
 class Backend:

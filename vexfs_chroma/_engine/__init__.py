@@ -11,8 +11,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from vexfs_chroma._engine import _regex_provider
-from vexfs_chroma._engine._codec import register as _register_codec
+from vexfs_chroma._engine import _codec, _regex_provider
 from vexfs_chroma._engine._collection import KEY_NUMBERS, KEY_STRING, TAIL_ROWS, Collection, Filter
 from vexfs_chroma._engine._database import NO_INDEX, QUANTIZATIONS, Copied, Database
 from vexfs_chroma._engine._handle import Handle
@@ -211,7 +210,7 @@ def lock_holder(path: str) -> str:
     return f"process {out.pid} ({name or 'of unknown name'})"
 
 
-_register_codec(ffi, lib)
+_codec.start(ffi, lib)
 _regex_provider.register()
 os.register_at_fork(
     before=lib.vex_fork_prepare,

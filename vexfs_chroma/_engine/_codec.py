@@ -7,7 +7,9 @@ Two providers write and read the same frames (RFC 8878):
             so its version and the C type of every function are checked first.
 ``python``  zstandard's public classes, called back by the engine.
 
-The environment variable VEXFS_CODEC forces one of them, or ``store``: compress nothing.
+The environment variable VEXFS_CODEC forces one of them, or ``store``: compress nothing.  A value
+that cannot be had is no reason why the package could not be imported: it is told where a database
+is opened, as wrong values of other variables are.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ import os
 from typing import Any
 
 import zstandard
+from chromadb.errors import InvalidArgumentError
 
+VARIABLE = "VEXFS_CODEC"
 CDEF = """
 extern "Python" {
     size_t vexfs_zstd_compress(void *, void *, size_t, const void *, size_t, const void *, size_t,
@@ -38,8 +42,12 @@ class CodecUnavailableError(ImportError):
 
 
 def register(ffi: Any, lib: Any) -> str:
-    """Register the process's codec and return its name."""
-    wanted = os.environ.get("VEXFS_CODEC", "")
+    """Register the process's codec and return its name.
+
+    Raises InvalidArgumentError for a variable that names none, CodecUnavailableError for one that
+    cannot be had.
+    """
+    wanted = os.environ.get(VARIABLE, "")
     if wanted == "store":
         _check(ffi, lib, "store", lib.vex_set_codec(ffi.NULL))
         return "store"
@@ -50,13 +58,44 @@ def register(ffi: Any, lib: Any) -> str:
         _register_python(ffi, lib)
         return "python"
     if wanted:
-        raise ValueError(f"VEXFS_CODEC is {wanted!r}; use native, python or store, or unset it")
+        raise InvalidArgumentError(
+            f"{VARIABLE}={wanted} is no codec; set it to native, python or store, or unset it"
+        )
+    return _register_usual(ffi, lib)
+
+
+def _register_usual(ffi: Any, lib: Any) -> str:
     try:
         _register_native(ffi, lib)
     except CodecUnavailableError:
         _register_python(ffi, lib)
         return "python"
     return "native"
+
+
+_refusals: list[str] = []
+"""Why the codec of the variable is not the registered one."""
+
+
+def start(ffi: Any, lib: Any) -> None:
+    """register(), and where it refuses, the usual codec, with which databases can be read."""
+    _refusals.clear()
+    try:
+        register(ffi, lib)
+    except InvalidArgumentError as error:
+        _refusals.append(str(error))
+        _register_usual(ffi, lib)
+    except CodecUnavailableError as error:
+        if not os.environ.get(VARIABLE):
+            raise
+        _refusals.append(f"{VARIABLE}={os.environ[VARIABLE]} cannot be had: {error}")
+        _register_usual(ffi, lib)
+
+
+def check_started() -> None:
+    """Raise InvalidArgumentError when the codec is not the one that the variable asks for."""
+    for refusal in _refusals:
+        raise InvalidArgumentError(refusal)
 
 
 def _check(ffi: Any, lib: Any, name: str, status: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from chromadb.errors import InvalidArgumentError
 
+from vexfs_chroma._engine._codec import check_started
 from vexfs_chroma._engine._collection import SPACES, Collection
 from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
@@ -81,6 +82,7 @@ class Database:
             )
         if not busy_timeout >= 0:  # refuses NaN, too
             raise InvalidArgumentError(f"busy_timeout must not be negative, got {busy_timeout}")
+        check_started()
         options = ffi.new("vex_db_options *")
         options.durability = DURABILITIES[durability]
         options.flags = (lib.VEX_OPEN_READ_ONLY if read_only else 0) | (

@@ -87,7 +87,7 @@ def _takes_lines(file: Path) -> bool:
 
 
 def _refused_by_the_engine() -> Iterator[str]:
-    """What it says of VEXFS_SIMD and VEXFS_THREADS, in its own words."""
+    """What it says of VEXFS_SIMD, VEXFS_THREADS and VEXFS_CODEC, in its own words."""
     yield from _refusal(_facts.kernels)
     yield from _refusal(_facts.try_engine)
 
