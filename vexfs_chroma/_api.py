@@ -404,6 +404,11 @@ class VexfsAPI(
         if change_schema is not None or new_metadata is not None:
             self._reopen(id)  # with the new parameters of its index, or another expiry
 
+    def take_name(self, id: UUID, name: str) -> None:
+        """Give a collection the name of another one, which is deleted in the same moment."""
+        check_name("name", name)
+        self._drop(self._catalog.take_name(id, name))
+
     @override
     def _model(
         self, entry: CatalogEntry, engine: _engine.Collection | None = None

@@ -404,6 +404,22 @@ class Catalog:
                     "UNIQUE constraint failed: collections.name, collections.database_id"
                 ) from error
 
+    def take_name(self, id: uuid.UUID, name: str) -> Removed:
+        """Give a collection the name of another one, which is deleted in the same moment.
+
+        Returns what is to drop: nothing if there is no other.
+        """
+        with self._file.writing() as rows:
+            old = rows.find("collections", id=id.bytes)
+            if old is None:
+                raise NotFoundError(f"Collection [{id}] does not exist")
+            other = rows.find("collections", database_id=old[2], name=name)
+            taken = [] if other is None or other[1] == id.bytes else [other]
+            for row in taken:
+                rows.delete("collections", id=row[1])
+            rows.replace("collections", old, (*old[:3], name, *old[4:]))
+            return _note_dropped(rows, [], taken)
+
     def delete_collection(self, name: str, tenant: str, database: str) -> Removed:
         """Delete a collection, whose directory is to drop."""
         with self._file.writing() as rows:

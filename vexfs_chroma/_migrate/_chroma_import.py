@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ from chromadb.errors import ChromaError, InvalidArgumentError
 from vexfs_chroma._migrate._chosen import check_chosen, check_outside
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport, ProblemFile
 from vexfs_chroma._migrate._source import ChromaSource, SourceCollection, SourceRecord, parameters
-from vexfs_chroma._migrate._target import CONFLICTS, Batch, ConflictError, Target, existing
+from vexfs_chroma._migrate._target import (
+    CONFLICTS,
+    TARGET_FAILS,
+    Batch,
+    ConflictError,
+    Target,
+    existing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection as CollectionOf
@@ -48,7 +56,8 @@ def import_chroma(
         databases: Only these databases.
         collections: Only collections of these names.
         on_conflict: What to do about collections that are in the target: "fail" before anything is
-            written, "skip" them, or "replace" them.
+            written, "skip" them, or "replace" them, each when its successor is whole.  An import
+            that was interrupted goes on with "skip".
         batch: How many records to read and write at a time.
         dry_run: Read everything, write nothing.
         report: A file to make, with a JSON object for every record that does not come over.
@@ -167,13 +176,11 @@ class _Import:
         for collection in self.collections:
             done = CollectionReport(collection.tenant, collection.database, collection.name)
             self.report.collections.append(done)
-            if (done.tenant, done.database, done.name) in there:
-                if on_conflict == "skip":
-                    done.skipped = True
-                    continue
-                assert target is not None
-                target.delete(done.tenant, done.database, done.name)
-            self._copy_collection(collection, records, target, done)
+            is_there = (done.tenant, done.database, done.name) in there
+            if is_there and on_conflict == "skip":
+                done.skipped = True
+                continue
+            self._copy_collection(collection, records, target, done, replaces=is_there)
             self.report.damage += self.source.take_damage()
 
     def _copy_collection(
@@ -182,21 +189,44 @@ class _Import:
         records: Records,
         target: Target | None,
         done: CollectionReport,
+        *,
+        replaces: bool,
     ) -> None:
         found = records.of(collection)
         try:
             done.rows = len(found)
             done.notes += found.notes
-            id = None
-            if target is not None:
-                id = self._create(collection, target, done)
-                if id is None:
-                    return
-            self._copy_records(found, target, id, done)
-            if target is not None and id is not None:
-                done.counted = target.count(id)
+            if target is None:
+                self._copy_records(found, None, None, done)
+            else:
+                self._fill(collection, found, target, done, replaces=replaces)
         finally:
             found.close()
+
+    def _fill(
+        self,
+        collection: SourceCollection,
+        found: CollectionRecords,
+        target: Target,
+        done: CollectionReport,
+        *,
+        replaces: bool,
+    ) -> None:
+        """Make the collection in the target: whole, or not under its name."""
+        id = self._create(collection, target, done)
+        if id is None:
+            return
+        home = (done.tenant, done.database, done.name)
+        try:
+            self._copy_records(found, target, id, done)
+            done.counted = target.count(id)
+            target.finish(id, home, replaces=replaces)
+        except BaseException as error:
+            with contextlib.suppress(ChromaError):  # else the next attempt does it
+                target.abandon(*home)
+            if not isinstance(error, ChromaError) or isinstance(error, TARGET_FAILS):
+                raise
+            done.copied, done.counted, done.error = 0, None, str(error)
 
     def _create(
         self, collection: SourceCollection, target: Target, done: CollectionReport
@@ -227,6 +257,8 @@ class _Import:
     ) -> UUID | None:
         try:
             id = target.create(*home, *attempt)
+        except TARGET_FAILS:
+            raise
         except (ChromaError, TypeError, ValueError, KeyError) as error:
             done.notes.append(f"its configuration was not accepted as it is: {error}")
             done.error = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,22 @@ from chromadb.errors import ChromaError, InvalidArgumentError
 from vexfs_chroma._migrate._files import FORMATS, MANIFEST
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
 from vexfs_chroma._migrate._sqlite import SourceError
-from vexfs_chroma._migrate._target import CONFLICTS, Batch, ConflictError, Target, existing
+from vexfs_chroma._migrate._target import (
+    CONFLICTS,
+    TARGET_FAILS,
+    Batch,
+    ConflictError,
+    Target,
+    existing,
+    unfinished,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
     from vexfs_chroma._migrate._files import FileFormat
+    from vexfs_chroma._migrate._pages import Page
     from vexfs_chroma._migrate._report import Progress
 
 BATCH = 1000
@@ -35,7 +48,8 @@ def import_files(
         source: The directory of the export, the one with manifest.json.
         target: The directory of the vexfs database; made if it does not exist.
         on_conflict: What to do about collections that are in the target: "fail" before anything is
-            written, "skip" them, or "replace" them.
+            written, "skip" them, or "replace" them, each when its successor is whole.  An import
+            that was interrupted goes on with "skip".
         batch: How many records to read and write at a time.
         progress: Called with the report of a collection and the records of it that are done.
 
@@ -63,45 +77,76 @@ def import_files(
         for entry, name in zip(entries, wanted, strict=True):
             done = CollectionReport(*name, rows=entry["rows"])
             report.collections.append(done)
-            if name in there:
-                if on_conflict == "skip":
-                    done.skipped = True
-                    continue
-                into.delete(*name)
-            _copy(directory, format, entry, into, done, batch, progress)
+            if name in there and on_conflict == "skip":
+                done.skipped = True
+                continue
+            job = _Copy(into, done, batch, progress, replaces=name in there)
+            job.run(format, directory / Path(entry["file"]).name, entry)
     return report
 
 
-def _copy(
-    directory: Path,
-    format: FileFormat,
-    entry: dict[str, Any],
-    into: Target,
-    done: CollectionReport,
-    batch: int,
-    progress: Progress | None,
-) -> None:
-    """Copy one collection; an error concerns this one only."""
-    try:
-        into.make_database(done.tenant, done.database)
-        id = into.create(
-            done.tenant, done.database, done.name, entry["metadata"], None, entry["schema"]
-        )
-        for page in format.pages(directory / Path(entry["file"]).name, batch):
+class _Copy:
+    """The copying of one collection."""
+
+    def __init__(
+        self,
+        into: Target,
+        done: CollectionReport,
+        batch: int,
+        progress: Progress | None,
+        *,
+        replaces: bool,
+    ) -> None:
+        self._into, self._done, self._batch, self._progress = into, done, batch, progress
+        self._replaces = replaces
+        self._home = (done.tenant, done.database, done.name)
+
+    def run(self, format: FileFormat, path: Path, entry: dict[str, Any]) -> None:
+        """Copy it; an error in its file concerns this one only."""
+        try:
+            self._into.make_database(*self._home[:2])
+            id = self._into.create(*self._home, entry["metadata"], None, entry["schema"])
+            self._fill(id, format.pages(path, self._batch))
+            self._done.counted = self._into.count(id)
+            self._into.finish(id, self._home, replaces=self._replaces)
+        except TARGET_FAILS:
+            self._abandon()
+            raise
+        except (ChromaError, OSError, ValueError, KeyError, TypeError) as error:
+            self._done.error = f"{path.name}: {error}"
+            self._leave()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _fill(self, id: UUID, pages: Iterator[Page]) -> None:
+        for page in pages:
             records = Batch()
             for row in zip(
                 page.ids, page.vectors, page.documents, page.uris, page.metadatas, strict=True
             ):
                 records.append(*row)
-            refused = list(into.write(id, records))
-            done.refused += len(refused)
-            done.notes += [f"{single.ids[0]}: {reason}" for single, reason in refused]
-            done.copied += len(page.ids) - len(refused)
-            if progress is not None:
-                progress(done, done.copied)
-        done.counted = into.count(id)
-    except (ChromaError, OSError, ValueError, KeyError, TypeError) as error:
-        done.error = f"{entry['file']}: {error}"
+            refused = list(self._into.write(id, records))
+            self._done.refused += len(refused)
+            self._done.notes += [f"{single.ids[0]}: {reason}" for single, reason in refused]
+            self._done.copied += len(page.ids) - len(refused)
+            if self._progress is not None:
+                self._progress(self._done, self._done.copied)
+
+    def _leave(self) -> None:
+        """What could be read of a damaged file is for the user to judge, and has another name."""
+        if self._done.copied == 0:
+            self._abandon()
+            return
+        self._done.notes.append(
+            f"the {self._done.copied} records before the error are in the collection "
+            f"{unfinished(self._done.name)}"
+        )
+        self._done.copied, self._done.counted = 0, None
+
+    def _abandon(self) -> None:
+        with contextlib.suppress(ChromaError):  # else the next attempt does it
+            self._into.abandon(*self._home)
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import abc
 import io
 import json
 import zipfile
+import zlib
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -127,6 +128,12 @@ class _Npz(FileFormat):
         return _NpzSink(path, rows, dimension)
 
     def pages(self, path: Path, size: int) -> Iterator[Page]:
+        try:
+            yield from self._pages(path, size)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(str(error) or "it ends too early") from error
+
+    def _pages(self, path: Path, size: int) -> Iterator[Page]:
         with zipfile.ZipFile(path) as archive, archive.open(_VECTORS) as vectors:
             rows, dimension = _read_npy_header(vectors)
             with archive.open(_RECORDS) as lines:

@@ -1,14 +1,28 @@
-"""The vexfs database that records are copied into."""
+"""The vexfs database that records are copied into.
+
+A collection is filled under a name of its own, UNFINISHED and the one that it is to have, and gets
+that one when it is whole.  So whatever ends the copying, no collection looks like one that is whole
+and is not; one that is to be replaced is there until then; and the next attempt begins anew.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
+from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
 from vexfs_chroma._client import PersistentClient
+from vexfs_chroma._errors import (
+    CorruptionError,
+    DatabaseLockedError,
+    ReadOnlyError,
+    StorageFullError,
+    StoragePermissionError,
+)
+from vexfs_chroma._names import check_name, check_str
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +35,17 @@ if TYPE_CHECKING:
     from vexfs_chroma._api import VexfsAPI
 
 CONFLICTS = ("fail", "skip", "replace")
+UNFINISHED = "unfinished-import-"
+_LONGEST = 400  # of the name behind it; a name has at most 512 characters
+
+TARGET_FAILS = (
+    CorruptionError,
+    DatabaseLockedError,
+    ReadOnlyError,
+    StorageFullError,
+    StoragePermissionError,
+)
+"""Errors that concern no collection, but the whole target."""
 
 
 class ConflictError(ValueError):
@@ -89,10 +114,6 @@ class Target:
             return False
         return True
 
-    def delete(self, tenant: str, database: str, name: str) -> None:
-        """Delete a collection."""
-        self._api.delete_collection(name, tenant, database)
-
     def make_tenant(self, tenant: str) -> None:
         """Make a tenant if it is not there."""
         try:
@@ -117,11 +138,15 @@ class Target:
         configuration: dict[str, Any] | None,
         schema: dict[str, Any] | None,
     ) -> UUID:
-        """Create a collection, by its schema if there is one."""
+        """Begin a collection that is to have this name, by its schema if there is one."""
+        check_str("name", name)
+        check_name("name", name)  # now, and not when all is copied
+        self.abandon(tenant, database, name)
+        begun = unfinished(name)
         if schema is not None:
-            return self._api.restore_collection(name, schema, metadata, tenant, database).id
+            return self._api.restore_collection(begun, schema, metadata, tenant, database).id
         return self._api.create_collection_from_json(
-            name,
+            begun,
             None,
             configuration,
             metadata,
@@ -129,6 +154,17 @@ class Target:
             tenant=tenant,
             database=database,
         ).id
+
+    def finish(self, id: UUID, home: tuple[str, str, str], *, replaces: bool) -> None:
+        """Give a collection that is whole its name, in the place of one that has it."""
+        if not replaces and self.has(*home):
+            raise InternalError(f"Collection [{home[2]}] already exists")
+        self._api.take_name(id, home[2])
+
+    def abandon(self, tenant: str, database: str, name: str) -> None:
+        """Remove what was begun of a collection, if anything was."""
+        with contextlib.suppress(NotFoundError):
+            self._api.delete_collection(unfinished(name), tenant, database)
 
     def write(self, collection: UUID, batch: Batch) -> Iterator[tuple[Batch, str]]:
         """Write a batch.  Yields the records that are refused, one by one, and why."""
@@ -159,6 +195,13 @@ class Target:
     def count(self, collection: UUID) -> int:
         """How many records the collection has."""
         return self._api._count(collection)
+
+
+def unfinished(name: str) -> str:
+    """The name of a collection until it is whole."""
+    if len(name) <= _LONGEST:
+        return UNFINISHED + name
+    return f"{UNFINISHED}{name[:_LONGEST]}x{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _reason(error: Exception) -> str:
