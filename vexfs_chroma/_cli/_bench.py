@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vexfs_chroma._cli._exit import PROBLEM, err, explained
+from vexfs_chroma._signals import as_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,7 +231,7 @@ def server(
 
     arguments = [f"--rows={rows}", f"--connections={connections}", f"--rounds={rounds}"]
     arguments += [f"--seconds={seconds}", f"--workers={workers}"]
-    with explained():
+    with explained(), as_interrupts():
         bench.main(arguments if json is None else [*arguments, f"--json={json}"])
 
 
@@ -282,7 +283,7 @@ def bench(command: str, outputs: Outputs) -> Iterator[tuple[Report, Path, Progre
 
     console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     report = Report(command, machine=_report.machine())
-    with explained():
+    with explained(), as_interrupts():
         before = outputs.check()
         with tempfile.TemporaryDirectory(prefix="vexfs-bench-") as name, Progress(err) as progress:
             yield report, Path(name), progress

@@ -5,7 +5,7 @@
 2    the command line is wrong
 3    the job could not be done: no such database, in use, not permitted, disk full, ...
 4    no server answers where one should be
-130  interrupted
+130  interrupted: Ctrl-C; of jobs that have processes of their own SIGTERM and SIGHUP, too
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def explained() -> Iterator[None]:
         code = NOT_REACHABLE if isinstance(error, ConnectionError) else FAILED
         raise typer.Exit(code) from error
     except KeyboardInterrupt as error:
-        err.print("vexctl: interrupted")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            err.print("vexctl: interrupted")
         raise typer.Exit(INTERRUPTED) from error
 
 

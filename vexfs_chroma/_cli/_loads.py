@@ -9,6 +9,7 @@ import typer
 
 from vexfs_chroma._cli._exit import err, explained
 from vexfs_chroma._cli._shown import StepProgress
+from vexfs_chroma._signals import as_interrupts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def run(plan: Plan, *, as_json: bool, quiet: bool = False) -> list[Result]:
     from vexfs_chroma._load import _run as runner
 
     screen, quiet = console(), quiet or as_json
-    with explained():
+    with explained(), as_interrupts():
         with StepProgress() as progress:
             results = runner.run(
                 plan,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vexfs_chroma._load import _gates, _scenarios, _shapes, _targets
 from vexfs_chroma._load._result import Result
 from vexfs_chroma._load._world import World
+from vexfs_chroma._signals import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -170,19 +171,28 @@ def _command(plan: Plan, scenario: Scenario, target: str, folder: Path) -> list[
 @contextlib.contextmanager
 def _locust(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with held():
+                process = subprocess.Popen(  # noqa: S603 - our own command
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
             yield process
         finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+            if process is not None:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, then see to it."""
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+    finally:
+        process.kill()  # one that has ended does not mind
+        process.wait()
 
 
 def _wait(

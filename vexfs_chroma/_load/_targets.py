@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from vexfs_chroma._load import _http
+from vexfs_chroma._signals import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,18 +76,24 @@ class Server:
         """Start it, and wait until it answers."""
         self._database.mkdir(parents=True, exist_ok=True)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                _command(self._kind, self._database, self.port),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that kill() gets its workers, too
-            )
+        try:
+            with self._log.open("ab") as log, held():
+                self._process = subprocess.Popen(  # noqa: S603 - our own command
+                    _command(self._kind, self._database, self.port),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # so that kill() gets its workers, too
+                )
+            self._wait(self._process)
+        except BaseException:  # an interruption, too: no signal of ours reaches its session
+            self.stop()
+            raise
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         end = time.monotonic() + _START_S
         while not answers(self.url):
-            if self._process.poll() is not None or time.monotonic() > end:
-                self.stop()
+            if process.poll() is not None or time.monotonic() > end:
                 raise NotReachableError(f"the server did not start; its last words: {self._tail()}")
             time.sleep(0.05)
 
@@ -101,11 +108,13 @@ class Server:
     def stop(self) -> None:
         """Ask it to end, and wait for that."""
         process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_S)
-        self.kill()
+        try:
+            if process is not None and process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_S)
+        finally:  # who interrupts the waiting does not want to wait
+            self.kill()
 
     def __enter__(self) -> Self:
         self.start()
