@@ -6,13 +6,17 @@ files: no record is read, and nothing but the answer comes to Python.
 
 from __future__ import annotations
 
+import contextlib
+import operator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.api.types import ReadLevel, validate_filter_set
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._api_records import as_count
+from vexfs_chroma._api_records import UINT32_MAX
+from vexfs_chroma._records import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +94,7 @@ class Aggregates(ChromaCollection):
             limit: At most so many, the first.
         """
         filters = self._checked_call("distinct", [key], where, where_document)
-        return self._api.distinct_values(self.id, key, *filters, as_count("limit", limit))
+        return self._api.distinct_values(self.id, key, *filters, _as_limit("distinct", limit))
 
     def facets(
         self,
@@ -111,9 +115,13 @@ class Aggregates(ChromaCollection):
             where_document: Only of records that meet this filter on documents.
             limit: At most so many values for each key.
         """
+        if not isinstance(keys, str | Iterable):
+            raise InvalidArgumentError(
+                f"Expected keys to be a metadata key or a list of them, got {keys!r} in facets."
+            )
         names = [keys] if isinstance(keys, str) else list(keys)
         filters = self._checked_call("facets", names, where, where_document)
-        return self._api.value_counts(self.id, names, *filters, as_count("limit", limit))
+        return self._api.value_counts(self.id, names, *filters, _as_limit("facets", limit))
 
     def min_max(
         self,
@@ -158,6 +166,15 @@ class Aggregates(ChromaCollection):
                 raise InvalidArgumentError(
                     f"Expected metadata key to be a str, got {key} in {call}."
                 )
+            if key[:1] in {"#", "$"}:  # Chroma takes no such key; nothing would be found
+                raise InvalidArgumentError(
+                    f"Expected a metadata key, which never begins with '#' or '$', got {key!r} "
+                    f"in {call}."
+                )
+            if not is_text(key):
+                raise InvalidArgumentError(
+                    f"Expected metadata key to be valid Unicode, got {key!r} in {call}."
+                )
         return self._checked_filters(call, where, where_document)
 
     def _checked_filters(self, call: str, where: Any, where_document: Any) -> tuple[Any, Any]:
@@ -170,3 +187,15 @@ class Aggregates(ChromaCollection):
         except ValueError as error:
             raise ValueError(f"{error} in {call}.") from error
         return ours
+
+
+def _as_limit(call: str, limit: Any) -> int | None:
+    """How many values are wanted; raises InvalidArgumentError for what is no number of them."""
+    if limit is None:
+        return None
+    with contextlib.suppress(TypeError):  # what is no integer
+        if not isinstance(limit, bool) and 0 <= operator.index(limit) <= UINT32_MAX:
+            return operator.index(limit)
+    raise InvalidArgumentError(
+        f"Expected limit to be None or an int from 0 to {UINT32_MAX}, got {limit!r} in {call}."
+    )

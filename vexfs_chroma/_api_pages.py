@@ -41,7 +41,9 @@ def read_order(order_by: Any, descending: Any, after: Any) -> Order:
     """The order that get() is asked for.  Raises InvalidArgumentError for what is none."""
     if not isinstance(descending, bool):
         raise InvalidArgumentError(f"descending must be True or False, got {descending!r}")
-    if order_by is not None and (not isinstance(order_by, str) or not order_by):
+    if order_by is not None and (
+        not isinstance(order_by, str) or not order_by or not _records.is_text(order_by)
+    ):
         raise InvalidArgumentError(
             f"order_by must be a metadata key or {INSERTION!r}, got {order_by!r}"
         )

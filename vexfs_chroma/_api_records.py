@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UINT32_MAX = 2**32 - 1
+UINT32_MAX = 2**32 - 1
 
 
 class OpenCollection:
@@ -398,7 +398,7 @@ class RecordOperations(ServerAPI):
             raise TypeError(f"argument 'ids': '{wrong}' object cannot be converted to 'PyString'")
         n_results = as_count("n_results", n_results) or 0
         clause = _clause(where, where_document)
-        queries = _records.as_matrix(query_embeddings)
+        queries = _records.as_matrix(query_embeddings, "query_embeddings")
         with self._using(collection_id, "Error getting collection: ") as collection:
             if clause is not None:
                 clause.check(collection.indexes)
@@ -471,6 +471,6 @@ def as_count(name: str, value: Any) -> int | None:
         number = operator.index(value)
     except TypeError as error:
         raise TypeError(f"argument '{name}': {error}") from error
-    if not 0 <= number <= _UINT32_MAX:
+    if not 0 <= number <= UINT32_MAX:
         raise OverflowError("out of range integral type conversion attempted")
     return number

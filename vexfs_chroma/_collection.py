@@ -32,9 +32,11 @@ from chromadb.api.types import (
     SearchResult,
     Where,
     WhereDocument,
+    maybe_cast_one_to_many,
     validate_filter_set,
 )
 from chromadb.errors import InvalidArgumentError
+from chromadb.execution.expression.plan import Search
 
 from vexfs_chroma import _expiry, _filters, _nested, _options, _plain, _search_plain
 from vexfs_chroma._aggregates import Aggregates
@@ -45,7 +47,6 @@ from vexfs_chroma._reindex import Reindexing
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from chromadb.execution.expression.plan import Search
     from typing_extensions import Self
 
     from vexfs_chroma._extensions import Extensions
@@ -288,11 +289,16 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
             searches: A Search, or several; the result has a list for each.
             read_level: As in Chroma; every level sees all records here.
         """
-        listed = searches if type(searches) is list else [searches]
+        listed = maybe_cast_one_to_many(searches) or []
+        for one in listed:
+            if not isinstance(one, Search):
+                raise InvalidArgumentError(
+                    f"searches must be a Search, or a list of them, got {one!r}"
+                )
         if all(map(_search_plain.is_embedded, listed)):
             found = self._client._search(
                 collection_id=self.id,
-                searches=cast("list[Search]", listed),
+                searches=listed,
                 tenant=self.tenant,
                 database=self.database,
                 read_level=read_level,

@@ -28,6 +28,7 @@ TEXT_TESTS = frozenset(
 DOCUMENT_TESTS = frozenset({"$icontains", "$not_icontains"})
 """Conditions on documents, in where_document and of the key #document."""
 
+_OURS = TEXT_TESTS | DOCUMENT_TESTS | {EXISTS}
 _DOCUMENT_KEY = "#document"
 _ORDERINGS = frozenset({"$gt", "$gte", "$lt", "$lte"})
 _LOGICAL = frozenset({"$and", "$or"})
@@ -81,6 +82,11 @@ def read_where(where: Filter, takes_text: Callable[[str], bool]) -> tuple[Filter
     if key in _LOGICAL and isinstance(condition, list):
         parts = [read_where(part, takes_text) for part in condition]
         return _joined(where, key, [part[0] for part in parts], [part[1] for part in parts])
+    if key in _OURS:
+        raise ValueError(  # as chromadb says it of its own operators
+            "Expected where key to be a metadata field name or a logical operator ($and, $or), "
+            f"got {key}"
+        )
     if not isinstance(condition, dict):
         stored = as_stored(condition)
         both = where if stored is condition else {key: stored}
@@ -115,6 +121,12 @@ def read_where_document(where: Filter) -> tuple[Filter, Filter]:
         parts = [read_where_document(part) for part in operand]
         return _joined(where, operator, [part[0] for part in parts], [part[1] for part in parts])
     if operator in DOCUMENT_TESTS:
+        if not isinstance(operand, str) or not operand:  # as chromadb says it of its own operators
+            kind = "str" if not isinstance(operand, str) else "non-empty str"
+            raise ValueError(
+                f"Expected where document operand value for operator {operator} to be a {kind}"
+                + (f", got {operand}" if kind == "str" else "")
+            )
         return {"$contains": operand}, where
     return where, where
 

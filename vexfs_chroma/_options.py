@@ -31,6 +31,7 @@ room for them, so what a client function was given waits here until the System s
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -154,7 +155,9 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= sys.float_info.max or value == float("inf")
 
 
 def _from_settings(settings: Settings) -> dict[str, Any]:

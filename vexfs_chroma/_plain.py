@@ -73,7 +73,7 @@ def plain_matrix(embeddings: Any) -> Matrix | None:
 
 
 def _from_array(array: NDArray[Any]) -> Matrix | None:
-    if array.dtype not in _DTYPES or not array.size or array.ndim > 2:
+    if array.dtype not in _DTYPES or not array.size or array.ndim not in {1, 2}:
         return None
     with np.errstate(over="ignore"):  # the engine refuses the infinity
         matrix: Matrix = np.ascontiguousarray(array, dtype=np.float32)

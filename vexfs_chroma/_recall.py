@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._extensions import Extensions
 
 _BLOCK = 1000
+_MOST = 2**32 - 1
 _TIE = 1e-5
 """Relative; kernels for one query and for many add up in another order."""
 
@@ -54,6 +55,8 @@ def check_arguments(n: object, k: object, seed: object) -> None:
     for name, value, least in (("n", n, 1), ("k", k, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidArgumentError(f"{name} must be an int of at least {least}, got {value!r}")
+        if value > _MOST:
+            raise InvalidArgumentError(f"{name} must be an int of at most {_MOST}, got {value!r}")
 
 
 def check_recall(api: RecordOperations, id: UUID, n: int, k: int, seed: int) -> RecallReport:
@@ -139,7 +142,7 @@ class RecallChecks(ChromaCollection):
             seed: Of the sample: the same gives the same records of the same collection.
 
         Raises:
-            InvalidArgumentError: n or k is less than 1, or seed less than 0.
+            InvalidArgumentError: n or k is less than 1, seed less than 0, or one above 2^32 - 1.
         """
         check_arguments(n, k, seed)
         return self._api.recall_check(self.id, n, k, seed)

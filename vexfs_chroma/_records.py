@@ -36,20 +36,29 @@ _MANY_ROWS = 32
 # -- embeddings ----------------------------------------------------------------------------------
 
 
-def as_matrix(embeddings: Any) -> NDArray[np.float32]:
+def as_matrix(embeddings: Any, argument: str = "embeddings") -> NDArray[np.float32]:
     """The embeddings as one C-contiguous float32 block.
 
     A list of rows is joined by one concatenation.  The rows of one 2-d array could be recognised
     and the array used uncopied, but looking at the address of every row takes longer than copying.
+    Rows that are no vectors raise Chroma's TypeError, which names the argument.
     """
-    if len(embeddings) == 1 and getattr(embeddings[0], "dtype", None) == np.float32:
-        return np.ascontiguousarray(embeddings[0]).reshape(1, -1)
+    first = embeddings[0] if len(embeddings) == 1 else None
+    if type(first) is np.ndarray and first.dtype == np.float32 and first.ndim == 1:
+        return np.ascontiguousarray(first).reshape(1, -1)
     with np.errstate(over="ignore"):  # the engine refuses the infinity
-        if isinstance(embeddings, np.ndarray) and embeddings.ndim == 2:
+        if type(embeddings) is np.ndarray and embeddings.ndim == 2:
             matrix: NDArray[np.float32] = np.ascontiguousarray(embeddings, dtype=np.float32)
         elif len(set(map(len, embeddings))) != 1:
             raise InvalidArgumentError("Inconsistent dimensions in provided embeddings")
         else:
+            if set(map(np.ndim, embeddings)) != {1}:
+                raise TypeError(
+                    f"argument '{argument}': only 0-dimensional arrays can be converted to Python "
+                    "scalars"
+                )
+            if any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, embeddings))):
+                embeddings = [np.ma.filled(row.astype(np.float32), np.nan) for row in embeddings]
             flat = np.concatenate(embeddings, dtype=np.float32, casting="unsafe")
             matrix = flat.reshape(len(embeddings), -1)
     if matrix.shape[1] == 0:

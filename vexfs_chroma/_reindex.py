@@ -16,7 +16,7 @@ _LIMITS = {"max_neighbors": (2, 1024), "ef_construction": (1, 65535)}
 
 def check_parameters(space: object, **parameters: object) -> None:
     """Raise InvalidArgumentError when the collection cannot have these; None: as it is."""
-    if space is not None and space not in SPACES:
+    if space is not None and not (isinstance(space, str) and space in SPACES):
         raise InvalidArgumentError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
     for name, value in parameters.items():
         least, most = _LIMITS[name]

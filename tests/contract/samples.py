@@ -120,6 +120,8 @@ EMBEDDINGS: list[Any] = [
     [[np.float32(1), np.float32(2)]],
     [[np.float64(1), np.float64(2)]], np.array([[[1, 2]]], dtype=np.float32),
     np.asfortranarray([[1.0, 2.0]]),
+    np.array(3), [np.array([[1, 2]])], [np.array([[1, 2]], dtype=np.float32)],
+    [np.array([[1, 2], [3, 4]])],
 ]  # fmt: skip
 
 METADATA: list[Any] = [

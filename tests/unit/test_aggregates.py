@@ -127,10 +127,20 @@ def test_errors(collection):
         collection.distinct(1)
     with pytest.raises(InvalidArgumentError, match="got None in facets"):
         collection.facets(["n", None])
-    with pytest.raises(OverflowError):
-        collection.distinct("n", limit=-1)
-    with pytest.raises(TypeError):
-        collection.facets("n", limit=1.5)
+    for keys in (None, 5, 1.5, object()):
+        with pytest.raises(InvalidArgumentError, match=r"^Expected keys to be a metadata key or"):
+            collection.facets(keys)
+    for call in (collection.distinct, collection.min_max, collection.facets):
+        for key in ("#document", "$n"):
+            with pytest.raises(InvalidArgumentError, match="which never begins with '#' or"):
+                call(key)
+        with pytest.raises(InvalidArgumentError, match="Expected metadata key to be valid Unicode"):
+            call("\ud800")
+    for limit in (-1, 2**32, 10**400, 1.5, "1", True, float("nan"), [1]):
+        for call in (collection.distinct, collection.facets):
+            with pytest.raises(InvalidArgumentError, match=r"^Expected limit to be None or an int"):
+                call("n", limit=limit)
+    assert collection.distinct("n", limit=np.int64(1)) == collection.distinct("n", limit=1)
     collection._client.delete_collection(collection.name, "default_tenant", "default_database")
     for call in (lambda: collection.distinct("n"), lambda: collection.count(where={"n": 1})):
         with pytest.raises(NotFoundError):

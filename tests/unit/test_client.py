@@ -230,6 +230,7 @@ def test_options_that_are_not_given_are_inherited(tmp_path, monkeypatch):
         {"busy_timeout": -1},
         {"busy_timeout": float("nan")},
         {"busy_timeout": "3"},
+        {"busy_timeout": 10**400},
         {"busy_timeout": True},
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 
 import numpy as np
 import pytest
@@ -87,6 +88,9 @@ def test_vectors(collection, api):
             "Validation error: embeddings: Embeddings must not contain NaN or Infinity values",
         ):
             collection.add(ids=["b"], embeddings=[[1, bad]])
+    with warnings.catch_warnings(), raises(errors.InvalidArgumentError, ".*NaN or Infinity values"):
+        warnings.simplefilter("ignore")  # numpy's, about masked elements
+        collection.add(ids=["b"], embeddings=np.ma.array([[1.0, 2.0]], mask=[[False, True]]))
     with raises(
         errors.InvalidArgumentError,
         "Validation error: embeddings: Each embedding must have at least 1 dimension",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import date, datetime, timedelta, timezone
 
@@ -101,7 +102,9 @@ def test_schemas_can_switch_them_off():
         ({"$or": [{"s": {"$ieq": "x"}}, {"s": {"$foo": "x"}}]}, "Expected where operator to be"),
         ({"$and": [{"s": {"$ieq": "x"}}]}, "Expected where value for $and or $or to be a list wi"),
         ({"s": {"$exists": True, "$ieq": "x"}}, "Expected operator expression to have exactly one"),
-        ({"$exists": True}, "Invalid where clause"),
+        ({"$exists": True}, "Expected where key to be a metadata field name or a logical operator"),
+        ({"$icontains": "x"}, "Expected where key to be a metadata field name or a logical"),
+        ({"$foo": "x"}, "Invalid where clause"),
         (
             {"n": {"$gt": "x"}},
             "Expected operand value to be an int or a float for operator $gt, go",
@@ -122,6 +125,15 @@ def test_errors_are_chromas(collection, where, text):
         with pytest.raises((ValueError, InvalidArgumentError)) as caught:
             call()
         assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize("operator", ["$icontains", "$not_icontains"])
+def test_errors_about_documents_name_the_operator(collection, operator):
+    add(collection, {"s": "x"})
+    for operand, text in ((5, "a str, got 5 in get"), ("", "a non-empty str in get")):
+        for where in ({operator: operand}, {"$and": [{"$contains": "x"}, {operator: operand}]}):
+            with pytest.raises(ValueError, match=re.escape(f"operator {operator} to be {text}")):
+                collection.get(where_document=where)
 
 
 def test_string_ranges_are_for_keys_that_have_strings(collection):

@@ -126,6 +126,7 @@ def test_pages_beside_writers(collection):
     [
         ({"order_by": 1}, "order_by must be a metadata key or '#insertion', got 1"),
         ({"order_by": ""}, "order_by must be a metadata key or '#insertion', got ''"),
+        ({"order_by": "\ud800"}, "order_by must be a metadata key or '#insertion', got '\\ud800'"),
         ({"order_by": "#document"}, "records can be ordered by a metadata key, not by '#document'"),
         ({"descending": 1}, "descending must be True or False, got 1"),
         ({"after": "a"}, "after must be the \"next\" of an earlier get(), got 'a'"),

@@ -100,6 +100,7 @@ def test_mistakes(client: Any) -> None:
     for wrong in (
         {"space": "l1"}, {"space": ""}, {"space": 1}, {"max_neighbors": 1},
         {"max_neighbors": 1025}, {"ef_construction": 0}, {"ef_construction": True},
+        {"space": np.array(["l2", "ip"])},
     ):  # fmt: skip
         with pytest.raises(InvalidArgumentError, match=f"{next(iter(wrong))} must be"):
             collection.reindex(**wrong)

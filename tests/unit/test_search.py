@@ -519,6 +519,14 @@ def test_a_read_level_that_there_is_not(collection):
     assert "read_level must be one of 'index_and_wal'" in text
 
 
+@pytest.mark.parametrize(
+    "searches", [5, "x", {}, {"rank": None}, Search, (Search(), Search()), [Search(), None], [[]]]
+)
+def test_what_is_no_search(collection, searches):
+    text = refused(collection.search, searches)
+    assert text.startswith("searches must be a Search, or a list of them, got ")
+
+
 def test_a_deleted_collection(client, collection):
     client.delete_collection("abc")
     with pytest.raises(NotFoundError, match="does not exist"):
