@@ -24,8 +24,9 @@ from vexfs_chroma import (
     DatabaseLockedError,
     ForeignDatabaseError,
     StorageFullError,
+    _partial,
 )
-from vexfs_chroma._backup import _copy, _partial
+from vexfs_chroma._backup import _copy
 from vexfs_chroma._cli._app import app
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -61,7 +61,7 @@ def everything(path: Path) -> dict[Any, Any]:
         for model in database.collections(database.databases(None, None), None):
             rows = [
                 (id, vector.tobytes(), document, uri, json.dumps(metadata, sort_keys=True))
-                for page in database.pages(model.id, 7)
+                for page in database.pages(model.id, database.ids(model.id), 7)
                 for id, vector, document, uri, metadata in zip(
                     page.ids, page.vectors, page.documents, page.uris, page.metadatas, strict=True
                 )

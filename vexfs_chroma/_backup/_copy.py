@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from chromadb.errors import InvalidArgumentError
 
-from vexfs_chroma._backup._partial import Partial, check_new, sync
 from vexfs_chroma._backup._verify import verify
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Rows
 from vexfs_chroma._errors import CorruptionError, StorageFullError
+from vexfs_chroma._partial import Partial, check_new, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable

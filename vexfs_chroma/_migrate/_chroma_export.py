@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any, cast
 
 from chromadb.api.client import Client
@@ -40,6 +41,7 @@ class ChromaWriter:
             persist_directory=str(path),
             anonymized_telemetry=False,
         )
+        self._path = path
         self._client = Client(settings=settings)
         self._api: Any = self._client._server
         self._admin = self._client._admin_client  # one of our own would outlive close()
@@ -62,7 +64,7 @@ class ChromaWriter:
 
     def collection(self, model: CollectionModel, rows: int) -> _Sink:
         """A new collection like this one."""
-        return _Sink(self._api, self._create(model), model)
+        return _Sink(self._path, self._api, self._create(model), model)
 
     def _create(self, model: CollectionModel) -> UUID:
         """Create it by its schema; or by its configuration, if Chroma then shows another one.
@@ -100,8 +102,8 @@ class ChromaWriter:
 class _Sink:
     """A collection that is being written."""
 
-    def __init__(self, api: Any, id: UUID, model: CollectionModel) -> None:
-        self._api, self._id = api, id
+    def __init__(self, path: Path, api: Any, id: UUID, model: CollectionModel) -> None:
+        self._path, self._api, self._id, self._name = path, api, id, model.name
         self._home = {"tenant": model.tenant, "database": model.database}
         self._most: int = api.get_max_batch_size()
         self.incomplete = 0
@@ -110,23 +112,39 @@ class _Sink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Nothing stays of a collection that could not be read to its end: nobody could tell."""
+        if kind is not None and issubclass(kind, ChromaError):
+            self._api.delete_collection(self._name, **self._home)
 
     def write(self, page: Page) -> None:
         """Append some records."""
         metadatas = [self._storable(metadata) for metadata in page.metadatas]
         for first in range(0, len(page.ids), self._most):
             part = slice(first, first + self._most)
-            self._api._add(
-                page.ids[part],
-                self._id,
-                list(page.vectors[part]),
-                metadatas[part],
-                page.documents[part],
-                page.uris[part],
-                **self._home,
-            )
+            try:
+                self._api._add(
+                    page.ids[part],
+                    self._id,
+                    list(page.vectors[part]),
+                    metadatas[part],
+                    page.documents[part],
+                    page.uris[part],
+                    **self._home,
+                )
+            except ChromaError as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: ChromaError) -> OSError:
+        """What failed in Chroma ends the export: it may hang when it is asked for anything more.
+
+        It does not always say that a disk is full.
+        """
+        free = shutil.disk_usage(self._path).free
+        return OSError(
+            f"nothing of the export was kept, as Chroma could not write collection {self._name}: "
+            f"{error} ({free >> 20} MiB are free where it goes)"
+        )
 
     def _storable(self, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
         kept = {k: v for k, v in (metadata or {}).items() if not isinstance(v, SparseVector)}

@@ -5,13 +5,17 @@
     parquet   one file per collection; needs pyarrow
     chroma    a directory of Chroma, written by chromadb itself
 
-All but the last have a manifest.json, which is written at the end: where there is none, the export
-did not finish.  Records go through a page at a time, whatever the size of a collection.
+All but the last have a manifest.json, which is written at the end.  A directory is made under
+another name, and gets its own when all of it is on the disk (_partial): it is whole or not there.
+
+Others may write meanwhile.  Which records a collection has is settled when its turn comes; they go
+through a page at a time, by their ids, so that none is passed over because another one is deleted.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,7 @@ from vexfs_chroma._migrate._chosen import check_chosen, check_outside
 from vexfs_chroma._migrate._files import FORMATS, MANIFEST, FileFormat
 from vexfs_chroma._migrate._pages import SourceDatabase
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
+from vexfs_chroma._partial import Partial, check_new, sync_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,22 +72,14 @@ def export_chroma(source: str | Path, target: str | Path, **options: Any) -> Mig
     """
     from vexfs_chroma._migrate._chroma_export import ChromaWriter
 
-    check_new_directory(Path(target))
-
-    def copy(job: Job) -> None:
-        with ChromaWriter(Path(target)) as writer:
+    def copy(job: Job, directory: Path) -> None:
+        with ChromaWriter(directory) as writer:
             for tenant, database in job.homes:
                 writer.make_database(tenant, database)
             for model, report in job.collections():
                 job.copy(model, report, writer)
 
     return _run(source, target, copy, **options)
-
-
-def check_new_directory(path: Path) -> None:
-    """Raise unless `path` does not exist, or is an empty directory."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InvalidArgumentError(f"{path} exists and is not empty; give a new directory")
 
 
 class Job:
@@ -122,14 +119,19 @@ class Job:
     def copy(self, model: CollectionModel, report: CollectionReport, writer: Any) -> None:
         """Copy the records of one collection; an error concerns this one only."""
         try:
-            report.rows = self.database.count(model.id)
-            with writer.collection(model, report.rows) as sink:
-                for page in self.database.pages(model.id, self.batch):
+            ids = self.database.ids(model.id)
+            report.rows = len(ids)
+            with writer.collection(self.database.newest(model), report.rows) as sink:
+                for page in self.database.pages(model.id, ids, self.batch):
                     sink.write(page)
                     report.copied += len(page.ids)
                     if self.progress is not None:
                         self.progress(report, report.copied)
             report.counted = sink.count()
+            if report.copied < report.rows:
+                gone = report.rows - report.copied
+                report.rows = report.copied
+                report.notes.append(f"{gone} records were deleted while it was exported")
             report.incomplete = getattr(sink, "incomplete", 0)
             if report.incomplete:
                 report.notes.append(
@@ -141,12 +143,23 @@ class Job:
 
 
 def _run(
-    source: str | Path, target: str | Path, copy: Callable[[Job], None], **options: Any
+    source: str | Path,
+    target: str | Path,
+    copy: Callable[[Job, Path], None],
+    **options: Any,
 ) -> MigrationReport:
     report = MigrationReport(str(source), str(target))
     check_outside(Path(source), Path(target))
+    made = Path(os.path.realpath(target))
+    check_new(made)
     with SourceDatabase(source) as database:
-        copy(Job(database, report, **options))
+        job = Job(database, report, **options)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with Partial(made) as partial:
+            partial.directory.mkdir()
+            copy(job, partial.directory)
+            sync_below(partial.directory)
+            partial.finish()
     return report
 
 
@@ -175,19 +188,24 @@ class _FileWriter:
         )
         return self._format.sink(self._directory / file, rows, model.dimension or 0)
 
+    def note_rows(self, report: CollectionReport) -> None:
+        """How many records the collection turned out to have; nothing if it could not be begun."""
+        home = (report.tenant, report.database, report.name)
+        for entry in self.entries[-1:]:
+            if (entry["tenant"], entry["database"], entry["name"]) == home:
+                entry["rows"] = report.rows
+
 
 def _export_files(
     source: str | Path, target: str | Path, kind: str, **options: Any
 ) -> MigrationReport:
-    directory = Path(target)
     format = FORMATS[kind]()
-    check_new_directory(directory)
 
-    def copy(job: Job) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+    def copy(job: Job, directory: Path) -> None:
         writer = _FileWriter(directory, format)
         for model, report in job.collections():
             job.copy(model, report, writer)
+            writer.note_rows(report)
         manifest = {
             "format": "vexfs-export",
             "version": 1,
@@ -196,8 +214,7 @@ def _export_files(
             "databases": [{"tenant": tenant, "name": name} for tenant, name in job.homes],
             "collections": writer.entries,
         }
-        partial = directory / (MANIFEST + ".tmp")
-        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.rename(directory / MANIFEST)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        (directory / MANIFEST).write_text(text, encoding="utf-8")
 
     return _run(source, target, copy, **options)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import io
 import json
+import shutil
 import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import numpy as np
-from chromadb.errors import InvalidArgumentError
+from chromadb.errors import ChromaError
 
 from vexfs_chroma._migrate._pages import Page, metadata_from_json
 
@@ -35,8 +37,11 @@ class Sink(abc.ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, ChromaError):  # what could be read is kept
+            self.close()
+            return
+        self.abandon()
 
     @abc.abstractmethod
     def write(self, page: Page) -> None:
@@ -45,6 +50,11 @@ class Sink(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Finish the file."""
+
+    def abandon(self) -> None:
+        """Close a file that nobody wants any more: the first error is the one to tell."""
+        with contextlib.suppress(Exception):
+            self.close()
 
     def count(self) -> int:
         """How many records the finished file has."""
@@ -159,30 +169,43 @@ class _NpzSink(Sink):
 
     def __init__(self, path: Path, rows: int, dimension: int) -> None:
         super().__init__()
-        self._promised, self._dimension = rows, dimension
+        self._path, self._promised, self._dimension = path, rows, dimension
         self._beside = path.with_suffix(".tmp")
         self._records = self._beside.open("w+b")
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
+        self._encoder = msgspec.json.Encoder()
+        self._begin(rows)
+
+    def _begin(self, rows: int) -> None:
+        self._archive = zipfile.ZipFile(self._path, "w", zipfile.ZIP_DEFLATED, allowZip64=True)
         self._vectors = self._archive.open(
             zipfile.ZipInfo(_VECTORS, (1980, 1, 1, 0, 0, 0)), "w", force_zip64=True
         )
         header = io.BytesIO()
-        shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimension)}
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, self._dimension)}
         np.lib.format.write_array_header_1_0(header, shape)
         self._vectors.write(header.getvalue())
-        self._encoder = msgspec.json.Encoder()
+
+    def _shorten(self) -> None:
+        """Records were deleted meanwhile: copy the vectors behind a header that says so."""
+        self._archive.close()
+        longer = self._path.with_suffix(".longer.tmp")
+        self._path.rename(longer)
+        with zipfile.ZipFile(longer) as archive, archive.open(_VECTORS) as vectors:
+            _read_npy_header(vectors)
+            self._begin(self._rows)
+            shutil.copyfileobj(vectors, self._vectors)
+        self._vectors.close()
+        longer.unlink()
 
     def write(self, page: Page) -> None:
-        if self._rows + len(page.ids) > self._promised:
-            raise InvalidArgumentError(
-                "records were added while the collection was exported; export it again"
-            )
         self._vectors.write(np.ascontiguousarray(page.vectors, "<f4").tobytes())
         self._records.write(self._encoder.encode_lines(list(page.content())))
         self._rows += len(page.ids)
 
     def close(self) -> None:
         self._vectors.close()
+        if self._rows < self._promised:
+            self._shorten()
         self._records.seek(0)
         entry = zipfile.ZipInfo(_RECORDS, (1980, 1, 1, 0, 0, 0))
         entry.compress_type = zipfile.ZIP_DEFLATED
@@ -193,8 +216,10 @@ class _NpzSink(Sink):
         self._records.close()
         self._beside.unlink()
 
-    def count(self) -> int:
-        return self._rows
+    def abandon(self) -> None:
+        for part in (self._vectors, self._archive, self._records):
+            with contextlib.suppress(Exception):
+                part.close()
 
 
 # -- parquet -------------------------------------------------------------------------------------

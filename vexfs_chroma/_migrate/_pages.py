@@ -108,30 +108,27 @@ class SourceDatabase:
             if not names or model.name in names
         ]
 
-    def count(self, collection: UUID) -> int:
-        """How many records the collection has."""
-        return self._api._count(collection)
+    def newest(self, model: CollectionModel) -> CollectionModel:
+        """What the collection is now; its dimension is known from the first record on."""
+        return self._api.get_collection_by_id(model.id, model.tenant, model.database)
 
-    def pages(self, collection: UUID, size: int) -> Iterator[Page]:
-        """All records in order of insertion, `size` at a time."""
-        offset = 0
-        while True:
+    def ids(self, collection: UUID) -> list[str]:
+        """The ids of all records, in order of insertion."""
+        return self._api._get(collection, include=[])["ids"]
+
+    def pages(self, collection: UUID, ids: list[str], size: int) -> Iterator[Page]:
+        """These records, `size` at a time, without those that were deleted meanwhile."""
+        for first in range(0, len(ids), size):
             got = self._api._get(
                 collection,
-                limit=size,
-                offset=offset,
+                ids=ids[first : first + size],
                 include=_EVERYTHING,  # type: ignore[arg-type]
             )
-            ids = got["ids"]
-            if not ids:
-                return
-            yield Page(
-                ids,
-                np.asarray(got["embeddings"], np.float32),
-                cast("list[str | None]", got["documents"]),
-                cast("list[str | None]", got["uris"]),
-                cast("list[dict[str, Any] | None]", got["metadatas"]),
-            )
-            if len(ids) < size:
-                return
-            offset += len(ids)
+            if got["ids"]:
+                yield Page(
+                    got["ids"],
+                    np.asarray(got["embeddings"], np.float32),
+                    cast("list[str | None]", got["documents"]),
+                    cast("list[str | None]", got["uris"]),
+                    cast("list[dict[str, Any] | None]", got["metadatas"]),
+                )

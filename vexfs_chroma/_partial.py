@@ -103,12 +103,25 @@ class Partial:
 
 
 def check_new(target: Path) -> None:
-    """Raise unless `target` does not exist, or is an empty directory."""
+    """Raise unless `target` does not exist, or is an empty directory that can be replaced."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidArgumentError(
             f"{target} exists and is not empty; give a new directory, or close whatever uses this "
             "one and move it away first"
         )
+    if target.is_mount():
+        raise InvalidArgumentError(
+            f"{target} is the root of a file system, whose name cannot be given to anything else; "
+            "give a directory in it"
+        )
+
+
+def sync_below(directory: Path) -> None:
+    """sync() of a directory and of everything in it."""
+    for place, _, files in os.walk(directory):
+        for file in files:
+            sync(Path(place, file))
+        sync(Path(place))
 
 
 def sync(path: Path) -> None:
