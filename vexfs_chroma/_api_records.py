@@ -147,6 +147,25 @@ class RecordOperations(ServerAPI):
         stored = _records.stored_metadatas(op, metadatas, uris)
         self._store(op, collection_id, ids, vectors, documents, stored, uris)
 
+    def check_columns(
+        self,
+        op: str,
+        collection_id: UUID,
+        ids: IDs,
+        vectors: Matrix | None,
+        metadatas: Sequence[Any] | None,
+        uris: Sequence[str | None] | None,
+    ) -> None:
+        """Raise what write_columns() would, for who writes records in parts: all of them or none.
+
+        `vectors` are those of any of the records.
+        """
+        stored = _records.stored_metadatas(op, metadatas, uris)
+        with self._using(collection_id, "Error getting collection: ") as collection:
+            _records.check_before(collection.engine, ids, vectors)
+            if isinstance(collection.engine, ExpiringCollection):
+                collection.engine.check_times(stored)
+
     def write_plain(
         self,
         op: str,

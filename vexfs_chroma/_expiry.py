@@ -161,14 +161,15 @@ class ExpiringCollection(_engine.Collection):
         *,
         plain: bool = False,
     ) -> int:
-        self._check_times(metadatas)
+        self.check_times(metadatas)
         expired = self._expired()
         if super().count(ids, expired):
             super().delete(ids, expired)
         self._sweep_sometimes()
         return super().write(op, ids, vectors, documents, metadatas, uris, plain=plain)
 
-    def _check_times(self, metadatas: Sequence[Mapping[str, Any] | None] | None) -> None:
+    def check_times(self, metadatas: Sequence[Mapping[str, Any] | None] | None) -> None:
+        """Raise when a record would expire at what is no time."""
         key = self.expiry.key
         for metadata in metadatas or ():
             value = metadata.get(key) if metadata else None

@@ -28,6 +28,7 @@ T = TypeVar("T")
 HIDDEN_PREFIX = "chroma:"
 """Metadata keys that Chroma keeps for itself: stored, compared, but never shown."""
 
+_ID_BYTES_MAX = 65_535  # of the engine
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # From this many rows on, one question to the engine is cheaper than looking at every key.
 _MANY_ROWS = 32
@@ -75,6 +76,23 @@ def why_refused(
     error: InvalidArgumentError,
 ) -> InvalidArgumentError:
     """The engine refused a call with these arguments: the same in Chroma's words, if it has any."""
+    return _refusal(collection, ids, vectors) or error
+
+
+def check_before(
+    collection: _engine.Collection, ids: Sequence[str], vectors: NDArray[np.float32] | None
+) -> None:
+    """Raise what writing these would."""
+    refusal = _refusal(collection, ids, vectors)
+    if refusal is not None:
+        raise refusal
+    if any(len(id.encode()) > _ID_BYTES_MAX for id in ids):
+        raise InvalidArgumentError(f"an id must have 1 to {_ID_BYTES_MAX} bytes")
+
+
+def _refusal(
+    collection: _engine.Collection, ids: Sequence[str], vectors: NDArray[np.float32] | None
+) -> InvalidArgumentError | None:
     if vectors is not None:
         if ids and not np.isfinite(vectors).all():
             return InvalidArgumentError(
@@ -88,7 +106,7 @@ def why_refused(
             )
     if "" in ids:
         return InvalidArgumentError("Empty ID, ID must have at least one character")
-    return error
+    return None
 
 
 def check_text(op: str, ids: Sequence[str], metadatas: Sequence[Any] | None) -> None:

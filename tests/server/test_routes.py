@@ -206,6 +206,40 @@ CALLS: list[tuple[Any, ...]] = [
     ("POST", "{C}/update", {"ids": ["a"], "documents": ["x", "y"]}),
     ("POST", "{C}/update", {"ids": ["a"], "embeddings": [[1, 2]]}),
     ("POST", "{C}/update", {"ids": []}),
+    ("POST", "{C}/update", {"ids": ["a"], "embeddings": []}),
+    # what is refused because of a later record, or because of one given twice, has done nothing
+    (
+        "POST",
+        "{C}/update",
+        {
+            "ids": ["a", "b"],
+            "embeddings": [[9, 9, 9], None],
+            "metadatas": [{"x": 1}, {"$x": 1}],
+        },
+    ),
+    (
+        "POST",
+        "{C}/upsert",
+        {"ids": ["a", "a"], "embeddings": [[9, 9, 9]] * 2, "metadatas": [{"x": 1}, {"$x": 1}]},
+    ),
+    ("POST", "{C}/update", {"ids": ["a", "a"], "documents": ["x", "y"], "embeddings": [None, [9]]}),
+    ("POST", "{C}/upsert", {"ids": ["a", "a", ""], "embeddings": [[9, 9, 9]] * 3}),
+    ("POST", "{C}/get", {"include": ["embeddings", "documents", "metadatas", "uris"]}),
+    # metadata without a key
+    *(
+        (
+            "POST",
+            "{C}/" + op,
+            {
+                "ids": [op + "0", op + "1", op + "2", "b"],
+                "embeddings": [[1, 2, 3]] * 4,
+                "metadatas": [{}, {"a": []}, {}, {}],
+                "uris": [None, None, "u", None],
+            },
+        )
+        for op in ("add", "upsert", "update")
+    ),
+    ("POST", "{C}/get", {"include": ["metadatas", "uris"]}),
     # get
     ("POST", "{C}/get", {}),
     ("POST", "{C}/get", {"ids": ["a", "y"], "include": ["embeddings", "uris"]}),

@@ -15,6 +15,7 @@ from msgspec import Meta, Raw, Struct, field
 
 from vexfs_chroma._server._errors import HttpError, invalid
 
+_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Include = Literal["distances", "documents", "embeddings", "metadatas", "uris"]
 
@@ -299,7 +300,8 @@ def as_metadatas(
 ) -> list[dict[str, Any] | None] | None:
     """Metadata as the API takes it: sparse vectors are chromadb's, lists hold one type.
 
-    An empty list is nothing, as in Chroma; `keep_none`: None stands for the removal of a key.
+    An empty list is nothing, and so is metadata without a key, as in Chroma; `keep_none`: None
+    stands for the removal of a key.
     """
     if metadatas is None:
         return None
@@ -318,6 +320,8 @@ def as_metadatas(
                 del metadata[key]  # type: ignore[union-attr]
             else:
                 raise unfit(f"null is no value of metadata - at `$.{field}[{i}].{key}`")
+        if not metadata:
+            metadatas[i] = None
     return metadatas
 
 
@@ -331,6 +335,8 @@ def _one_type(values: list[Any], place: str) -> list[Any]:
 
 
 def _as_sparse_vector(value: Sparse) -> SparseVector:
+    if any(abs(number) > _FLOAT32_MAX for number in value.values):
+        raise invalid("the values of a sparse vector must be finite float32 numbers")
     try:
         return SparseVector(indices=value.indices, values=value.values, labels=value.tokens)
     except ValueError as error:

@@ -63,7 +63,10 @@ def _write(app: App, request: Request, op: str) -> bytes:
         if body.ids:
             app.api.write_columns(op, id, body.ids, vectors, body.documents, metadatas, body.uris)
         return EMPTY
-    for rows in _unlike(body.ids, keep_first=op == "add"):
+    parts = list(_unlike(body.ids, keep_first=op == "add"))
+    if len(parts) > 1:  # what is refused has done nothing
+        app.api.check_columns(op, id, body.ids, vectors, metadatas, body.uris)
+    for rows in parts:
         part = _Part(rows)
         app.api.write_columns(
             op,
@@ -83,25 +86,30 @@ def update(app: App, request: Request) -> bytes:
     id, limits = collection_id(request), app.config.limits
     check_rows(len(body.ids), limits)
     present, vectors = _vectors.some_rows_of(body.embeddings, limits.dimension)
-    _check_lengths(body, len(present) if present else len(body.ids))
+    _check_lengths(body, len(body.ids) if present is None else len(present))
     metadatas = as_metadatas(body.metadatas, keep_none=True)
-    place = {row: i for i, row in enumerate(r for r, has in enumerate(present) if has)}
-    for rows in _unlike(body.ids):
-        for some in ([r for r in rows if r in place], [r for r in rows if r not in place]):
-            if not some:
-                continue
-            part, some_vectors = _Part(some), None
-            if vectors is not None and some[0] in place:
-                some_vectors = vectors[[place[row] for row in some]]
-            app.api.write_columns(
-                "update",
-                id,
-                part.of(body.ids),
-                some_vectors,
-                part.of(body.documents),
-                part.of(metadatas),
-                part.of(body.uris),
-            )
+    place = {row: i for i, row in enumerate(r for r, has in enumerate(present or ()) if has)}
+    parts = [
+        some
+        for rows in _unlike(body.ids)
+        for some in ([r for r in rows if r in place], [r for r in rows if r not in place])
+        if some
+    ]
+    if len(parts) > 1:  # what is refused has done nothing
+        app.api.check_columns("update", id, body.ids, vectors, metadatas, body.uris)
+    for some in parts:
+        part, some_vectors = _Part(some), None
+        if vectors is not None and some[0] in place:
+            some_vectors = vectors[[place[row] for row in some]]
+        app.api.write_columns(
+            "update",
+            id,
+            part.of(body.ids),
+            some_vectors,
+            part.of(body.documents),
+            part.of(metadatas),
+            part.of(body.uris),
+        )
     return EMPTY
 
 

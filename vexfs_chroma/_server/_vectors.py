@@ -45,11 +45,11 @@ def rows_of(raw: msgspec.Raw, limit: int, *, base64: bool = True) -> Matrix | No
     return _from_lists(_decode(_numbers, body, strings=base64), limit)
 
 
-def some_rows_of(raw: msgspec.Raw, limit: int) -> tuple[list[bool], Matrix | None]:
-    """Which records have an embedding, and those as a matrix."""
+def some_rows_of(raw: msgspec.Raw, limit: int) -> tuple[list[bool] | None, Matrix | None]:
+    """Which records have an embedding, None where nothing was said, and those as a matrix."""
     body = bytes(raw)
     if not body or body.strip() == b"null":
-        return [], None
+        return None, None
     if _is_base64(body):
         coded = _decode(_some_strings, body)
         present = [row is not None for row in coded]
