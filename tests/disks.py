@@ -47,6 +47,19 @@ def mounted(directory: Path, kind: str, size: int = 64 * MIB) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
+@contextlib.contextmanager
+def mounted_again(directory: Path, place: Path) -> Iterator[Path]:
+    """The same directory at a second path."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("needs root and mount, to have a directory at a second path")
+    place.mkdir(exist_ok=True)
+    run("mount", "--bind", str(directory), str(place))
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 def free(disk: Path) -> int:
     status = os.statvfs(disk)
     return status.f_bavail * status.f_frsize

@@ -11,6 +11,7 @@ import chroma_fixtures as fixtures
 import pytest
 from chroma_fixtures import VERSIONS, records, same_vector, segment, snapshot, unpack
 from chromadb.errors import InvalidArgumentError
+from disks import mounted_again
 
 import vexfs_chroma
 from vexfs_chroma import import_chroma
@@ -215,9 +216,62 @@ def test_what_is_no_chroma_directory(tmp_path: Path) -> None:
 
 def test_source_and_target_must_differ(tmp_path: Path) -> None:
     source, _ = unpack(NEWEST, tmp_path)
-    for target in (source, source / "inside"):
+    (tmp_path / "link").symlink_to(source)
+    for target in (source, source / "inside", tmp_path / "link" / "inside" / "more"):
         with pytest.raises(InvalidArgumentError, match="in the directory"):
             import_chroma(source, target)
+
+
+def test_another_path_of_the_source(tmp_path: Path) -> None:
+    source, _ = unpack(NEWEST, tmp_path)
+    assert import_chroma(source, tmp_path / "db").ok
+    before = snapshot(source), snapshot(tmp_path / "db")
+    with (
+        mounted_again(source, tmp_path / "again") as again,
+        pytest.raises(InvalidArgumentError, match="in the directory"),
+    ):
+        import_chroma(source, again / "inside")
+    with mounted_again(tmp_path / "db", tmp_path / "again") as again:
+        with pytest.raises(InvalidArgumentError, match="in the directory"):
+            vexfs_chroma.export_jsonl(tmp_path / "db", again / "inside")
+        with pytest.raises(InvalidArgumentError, match="lies in"):
+            vexfs_chroma.backup(tmp_path / "db", again / "inside")
+    assert (snapshot(source), snapshot(tmp_path / "db")) == before
+
+
+def test_numbers_that_are_not_finite_are_told(tmp_path: Path) -> None:
+    source, _ = unpack("0.6.3", tmp_path)
+    with sqlite3.connect(source / "chroma.sqlite3") as connection:
+        connection.execute(
+            "UPDATE embedding_metadata SET float_value = 9e999, int_value = NULL, "
+            "string_value = NULL, bool_value = NULL WHERE rowid = (SELECT min(rowid) FROM "
+            "embedding_metadata WHERE key NOT LIKE 'chroma:%')"
+        )
+    connection.close()
+    report = import_chroma(source, tmp_path / "target", report=tmp_path / "problems")
+    assert not report.ok
+    assert [c.incomplete for c in report.collections if not c.ok] == [1]
+    assert report.lost == 0
+    (line,) = map(json.loads, (tmp_path / "problems").read_text().splitlines())
+    assert "NaN and infinity" in line["problem"]
+    assert float("inf") in line["metadata"].values()
+
+
+def test_the_report_is_not_written_over_a_database(tmp_path: Path) -> None:
+    source, _ = unpack(NEWEST, tmp_path)
+    assert import_chroma(source, tmp_path / "target").ok
+    (tmp_path / "link").symlink_to(source)
+    before = snapshot(tmp_path)
+    for report in (
+        source / "chroma.sqlite3",
+        tmp_path / "link" / "chroma.sqlite3",
+        tmp_path / "target" / "catalog.sqlite3",
+    ):
+        with pytest.raises(InvalidArgumentError, match="another place"):
+            import_chroma(source, tmp_path / "target", on_conflict="skip", report=report)
+        with pytest.raises(InvalidArgumentError, match="another place"):
+            vexfs_chroma.repair(report.parent, report=report)
+    assert snapshot(tmp_path) == before
 
 
 def test_the_fixtures_reach_what_they_are_for(tmp_path: Path) -> None:

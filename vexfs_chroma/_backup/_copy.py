@@ -21,6 +21,7 @@ from vexfs_chroma._backup._verify import verify
 from vexfs_chroma._catalog_file import FILE_NAME, CatalogFile, Rows
 from vexfs_chroma._errors import CorruptionError, StorageFullError
 from vexfs_chroma._partial import Partial, check_new, sync
+from vexfs_chroma._places import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +169,7 @@ class _Copying:
 def check_places(source: Path, target: Path) -> tuple[Path, Path]:
     """Both as real paths.  Raises when the target is not new, or lies in the source."""
     real, made = Path(os.path.realpath(source)), Path(os.path.realpath(target))
-    if real == made or real in made.parents:
+    if is_inside(made, real):
         raise InvalidArgumentError(
             f"{target} lies in the database {source} itself; choose a place outside"
         )

@@ -151,7 +151,7 @@ def _show_notes(collection: CollectionReport) -> None:
     if collection.incomplete:
         out.print(
             f"{name}: {collection.incomplete} records came over with a part of their metadata, "
-            "the rest is damaged",
+            "the rest is damaged or cannot be stored",
             markup=False,
         )
     for note in collection.notes[:_MOST_NOTES]:

@@ -43,6 +43,7 @@ from vexfs_chroma._integrity._check import (
 )
 from vexfs_chroma._integrity._locking import exclusive
 from vexfs_chroma._integrity._report import Loss, LossLog, RepairReport
+from vexfs_chroma._places import check_report
 from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def repair(
 def _repair(
     root: str, dry_run: bool, report: str | os.PathLike[str] | None, progress: Progress | None
 ) -> RepairReport:
+    check_report(report, root)
     examine(root, deep=False)  # refuses, before anything is touched
     with exclusive(root, writes=not dry_run):
         if not dry_run:

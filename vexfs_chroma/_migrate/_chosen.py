@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
+from vexfs_chroma._places import is_inside
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
@@ -21,7 +23,7 @@ def check_chosen(
 
 def check_outside(source: Path, target: Path) -> None:
     """Raise InvalidArgumentError for a target in the source itself."""
-    if target.resolve().is_relative_to(source.resolve()):
+    if is_inside(target, source):
         raise InvalidArgumentError(
             f"{target} is in the directory that is copied; give another one to copy into"
         )

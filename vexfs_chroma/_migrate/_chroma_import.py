@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from vexfs_chroma._migrate._target import (
     Target,
     existing,
 )
+from vexfs_chroma._places import check_report
 
 if TYPE_CHECKING:
     from collections.abc import Collection as CollectionOf
@@ -73,6 +75,7 @@ def import_chroma(
         )
     if batch < 1:
         raise InvalidArgumentError(f"batch must be positive, got {batch!r}")
+    check_report(report, source, target)
     with ChromaSource(source) as chroma, ProblemFile(report) as problems:
         wanted = _Wanted(tenants, databases, collections)
         found = chroma.collections()
@@ -288,6 +291,14 @@ class _Import:
                 if not record.is_complete:
                     done.incomplete += 1
                     self._note(done, record, "metadata damaged; what is left came over")
+                elif unstorable := _not_finite(record.metadata):
+                    done.incomplete += 1
+                    names = ", ".join(map(repr, unstorable))
+                    self._note(
+                        done,
+                        record,
+                        f"metadata {names}: NaN and infinity are not stored, as in 1.x",
+                    )
             refused = 0
             if target is not None and id is not None:
                 for single, reason in target.write(id, batch):
@@ -318,6 +329,16 @@ class _Import:
             metadata=record.metadata,
             embedding=None if vector is None else _plain(vector),
         )
+
+
+def _not_finite(metadata: dict[str, Any] | None) -> list[str]:
+    """The keys whose values are no finite numbers, which Chroma stored up to 0.6."""
+    return [
+        key
+        for key, value in (metadata or {}).items()
+        for number in (value if isinstance(value, list) else [value])
+        if isinstance(number, float) and not math.isfinite(number)
+    ]
 
 
 def _plain(vector: Any) -> list[float]:

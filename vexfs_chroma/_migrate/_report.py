@@ -35,7 +35,8 @@ class CollectionReport:
     direction_only: int = 0
     """Records that were copied with a vector of length 1, as their own length is lost."""
     incomplete: int = 0
-    """Records that were copied with what is left of their metadata, as a part of it is damaged."""
+    """Records that were copied with a part of their metadata: the rest is damaged, or NaN, or
+    infinite, or what the target cannot store."""
     counted: int | None = None
     """Records in the target after everything was written."""
     skipped: bool = False
