@@ -66,6 +66,7 @@ from vexfs_chroma._names import (
     check_str,
 )
 from vexfs_chroma._observe._observer import check_environment
+from vexfs_chroma._own_metadata import check_own
 from vexfs_chroma._storage import most_open_collections, open_storage
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ class VexfsAPI(
         check_str("name", name)
         metadata = check_collection_metadata("metadata", metadata)
         check_name("name", name)
-        _expiry.read_expiry(metadata)  # or raise
+        check_own(metadata)
         complete = _config.build_schema(configuration, schema, metadata)
         return self._create(name, complete, metadata, tenant, database, get_or_create=get_or_create)
 
@@ -384,7 +385,7 @@ class VexfsAPI(
             metadata = check_collection_metadata("new_metadata", new_metadata)
         if new_name is not None:
             check_name("new_name", new_name)
-        expiry = _expiry.read_expiry(metadata)
+        expiry = check_own(metadata)
         if expiry is not None:
             with self._using(id) as collection:
                 expiry.refuse_types(collection.engine.metadata_keys().get(expiry.key, 0))

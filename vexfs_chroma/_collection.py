@@ -28,21 +28,18 @@ from chromadb.api.types import (
     PyEmbedding,
     QueryRequest,
     QueryResult,
-    ReadLevel,
-    SearchResult,
     Where,
     WhereDocument,
-    maybe_cast_one_to_many,
     validate_filter_set,
 )
 from chromadb.errors import InvalidArgumentError
-from chromadb.execution.expression.plan import Search
 
-from vexfs_chroma import _expiry, _filters, _nested, _options, _plain, _search_plain
+from vexfs_chroma import _expiry, _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
 from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
 from vexfs_chroma._reindex import Reindexing
+from vexfs_chroma._searches import Searches
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -63,7 +60,7 @@ _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
 _QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
-class Collection(Aggregates, Pages, RecallChecks, Reindexing):
+class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod
@@ -280,34 +277,6 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
         self._nest(found)
         return found
 
-    def search(
-        self, searches: OneOrMany[Search], read_level: ReadLevel = ReadLevel.INDEX_AND_WAL
-    ) -> SearchResult:
-        """Filter, rank, group and select in one call: chromadb's Search API.
-
-        Args:
-            searches: A Search, or several; the result has a list for each.
-            read_level: As in Chroma; every level sees all records here.
-        """
-        listed = maybe_cast_one_to_many(searches) or []
-        for one in listed:
-            if not isinstance(one, Search):
-                raise InvalidArgumentError(
-                    f"searches must be a Search, or a list of them, got {one!r}"
-                )
-        if all(map(_search_plain.is_embedded, listed)):
-            found = self._client._search(
-                collection_id=self.id,
-                searches=listed,
-                tenant=self.tenant,
-                database=self.database,
-                read_level=read_level,
-            )
-        else:
-            found = super().search(searches, read_level)
-        self._nest(found)
-        return found
-
     def delete(
         self,
         ids: IDs | None = None,
@@ -364,7 +333,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing):
 
     def _stamped(self, ids: Any, metadatas: Any, ttl: object) -> Any:
         """Metadata that says when the records expire."""
-        if ids is None:
+        if not isinstance(ids, str | list):
             return metadatas  # a mistake, which chromadb tells
         n = 1 if isinstance(ids, str) else len(ids)
         return _expiry.stamped(metadatas, n, ttl, self._model.metadata)

@@ -24,6 +24,7 @@ from chromadb.errors import ChromaError, InvalidArgumentError, NotFoundError
 from typing_extensions import override
 
 from vexfs_chroma import _engine
+from vexfs_chroma._records import HIDDEN_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ def read_expiry(metadata: Mapping[str, Any] | None) -> Expiry | None:
     if not metadata or not (TTL in metadata or TTL_SECONDS in metadata):
         return None
     key, seconds = metadata.get(TTL), metadata.get(TTL_SECONDS)
-    if not isinstance(key, str) or not key or key[0] in "#$":
+    if not isinstance(key, str) or not key or key[0] in "#$" or key.startswith(HIDDEN_PREFIX):
         raise InvalidArgumentError(f"{TTL} must be the name of a metadata key, got {key!r}")
     if seconds is not None and not _is_duration(seconds):
         raise InvalidArgumentError(f"{TTL_SECONDS} must be a number above 0, got {seconds!r}")

@@ -161,8 +161,6 @@ class Clause:
 
     def _document(self, op_name: str, text: str) -> Filter:
         self.needs_fts = True
-        if not text:  # as in Chroma, the empty text is found nowhere
-            return EVERYTHING if "$not" in op_name else NOTHING
         if "regex" in op_name:
             return _matches(_DOCUMENTS[op_name], text)
         return [_DOCUMENTS[op_name], text]

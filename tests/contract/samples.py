@@ -67,6 +67,8 @@ ODD_WHERE: list[Any] = [
     {"#document": {"$regex": "f"}},
     {"#id": "r1"}, {"n": {"$eq": None}}, {"n": {"$in": 1}}, {"n": {"$in": "ab"}},
     {"n": {"$gt": [1]}},
+    {"#document": {"$contains": ""}}, {"#document": {"$not_contains": ""}},
+    {"#document": {"$regex": ""}}, {"#document": {"$not_regex": ""}},
     {"#document": {"$not_contains": "fox"}}, {"n": {"$eq": {"$eq": 1}}}, {"extra": {"$ne": 1}},
     {"\ud800": 1}, {"#document": {"$contains": "\ud800"}}, {"chroma:document": "\ud800"},
 ]  # fmt: skip

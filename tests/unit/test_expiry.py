@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -161,7 +162,8 @@ def test_what_is_no_time_is_refused(client: Any) -> None:
     plain.add(ids="a", embeddings=[1.0], metadatas={KEY: "tomorrow"})
     with pytest.raises(InvalidArgumentError, match="that are no numbers"):
         plain.modify(metadata=EXPIRING)
-    for wrong in ({"vexfs:ttl": ""}, {"vexfs:ttl": 5}, {"vexfs:ttl_seconds": 5}):
+    hidden = {"vexfs:ttl": "chroma:document"}
+    for wrong in ({"vexfs:ttl": ""}, {"vexfs:ttl": 5}, {"vexfs:ttl_seconds": 5}, hidden):
         with pytest.raises(InvalidArgumentError, match="vexfs:ttl must be the name"):
             client.create_collection("wrong", metadata=wrong)
     with pytest.raises(InvalidArgumentError, match="vexfs:ttl_seconds must be a number above 0"):
@@ -256,12 +258,39 @@ def test_what_is_imported_keeps_its_times(tmp_path: Path, clock: Clock) -> None:
 
 def test_mistakes_beside_a_ttl_are_told_as_without_one(client: Any) -> None:
     collection = client.create_collection("records", metadata=EXPIRING, embedding_function=None)
-    for wrong in ({"ids": None}, {"ids": ["a"], "metadatas": []}, {"ids": ["a"], "metadatas": [1]}):
+    for wrong in (
+        {"ids": None}, {"ids": 5}, {"ids": ("a",)}, {"ids": iter(["a"])},
+        {"ids": ["a"], "metadatas": []}, {"ids": ["a"], "metadatas": [1]},
+    ):  # fmt: skip
         with pytest.raises(Exception) as plain:
             collection.add(embeddings=[[1.0]], **wrong)
         with pytest.raises(type(plain.value)) as with_ttl:
             collection.add(embeddings=[[1.0]], ttl=5, **wrong)
         assert str(with_ttl.value) == str(plain.value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ({"vexfs:tll": "at"}, "has no key 'vexfs:tll': is 'vexfs:ttl' meant"),
+        ({"vexfs:ttl": "at", "vexfs:ttl_second": 5}, "is 'vexfs:ttl_seconds' meant"),
+        ({"vexfs:Nested": True}, "is 'vexfs:nested' meant"),
+        (
+            {"vexfs:qqqqqqqqqqqqqqq": 1},
+            "vexfs:ttl, vexfs:ttl_seconds, vexfs:nested are those of vexfs",
+        ),
+        ({"vexfs:nested": "no"}, "vexfs:nested must be True or False, got 'no'"),
+        ({"vexfs:nested": 1}, "vexfs:nested must be True or False, got 1"),
+    ],
+)
+def test_what_is_mistyped_in_our_keys_is_told(client: Any, metadata: Any, text: str) -> None:
+    made = client.create_collection("records", embedding_function=None)
+    for call in (client.create_collection, client.get_or_create_collection):
+        with pytest.raises(InvalidArgumentError, match=re.escape(text)):
+            call("wrong", metadata=metadata)
+    with pytest.raises(InvalidArgumentError, match=re.escape(text)):
+        made.modify(metadata=metadata)
+    assert [collection.name for collection in client.list_collections()] == ["records"]
 
 
 def _count_in_child(path: str, time: float) -> tuple[int, int]:

@@ -247,6 +247,11 @@ def test_text_is_embedded_by_the_collection_and_by_the_schema(client):
     found = collection.search(Search().rank(by_letter).select("#score"))
     assert found["ids"] == [["2", "1"]]
     assert found["scores"] == [[-3.0, -2.0]]
+    for key in (K("letters"), "letters"):  # also inside expressions
+        assert ids(collection, Search().rank(2 * Knn(query="ab", key=key))) == ["2", "1"]
+    assert ids(collection, Search().rank(Knn(query="xxx", key=K.EMBEDDING, limit=1))) == ["1"]
+    with pytest.raises(ValueError, match="key 'other': key not found in schema"):
+        collection.search(Search().rank(Knn(query="ab", key=K("other"))))
     fused = Rrf(
         [
             Knn(query="xxxxxx", return_rank=True, limit=2),

@@ -6,7 +6,7 @@ import pytest
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _config, _engine
-from vexfs_chroma._where import EVERYTHING, NOTHING, Clause
+from vexfs_chroma._where import EVERYTHING, Clause
 
 
 def compiled(where=None, where_document=None):
@@ -107,8 +107,8 @@ def test_invalid_where_document(where):
 
 def test_where_document():
     assert compiled(None, {"$contains": "x"}) == [_engine.F_DOC_CONTAINS, "x"]
-    assert compiled(None, {"$contains": ""}) == NOTHING
-    assert compiled(None, {"$not_regex": ""}) == EVERYTHING
+    assert compiled(None, {"$contains": ""}) == [_engine.F_DOC_CONTAINS, ""]
+    assert compiled(None, {"$not_regex": ""}) == [_engine.F_DOC_NOT_REGEX, ""]
     assert compiled({"a": 1}, {"$regex": "^.x*"}) == [
         _engine.F_AND,
         [[_engine.F_EQ, "a", 1], [_engine.F_DOC_REGEX, "^.x*"]],
