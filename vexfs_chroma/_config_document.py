@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 SPACES = ("l2", "cosine", "ip")
 
-_UINT64_MAX = 2**64 - 1
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -49,6 +49,12 @@ class Document:
             raise self.type_error(path, expected)
         return found
 
+    def check_field(self, path: tuple[str, ...], field: str, fields: tuple[str, ...]) -> None:
+        """Raise for a field of the map at `path` that is none of these."""
+        if field not in fields:
+            there = f"expected {_one_of(fields)}" if fields else "there are no fields"
+            raise self.error(f"unknown field `{field}`, {there}", (*path, field), at_key=True)
+
     def read_struct(self, path: tuple[str, ...], name: str, fields: tuple[str, ...]) -> Json | None:
         """The numbers and the space under `path`, without those that are null."""
         if self.value(path[:-1]).get(path[-1]) is None:
@@ -59,12 +65,7 @@ class Document:
         given = self.expect_map(path, f"struct {name}")
         parsed: Json = {}
         for field, value in given.items():
-            if field not in fields:
-                raise self.error(
-                    f"unknown field `{field}`, expected {_one_of(fields)}",
-                    (*path, field),
-                    at_key=True,
-                )
+            self.check_field(path, field, fields)
             if value is None:
                 continue
             if field == "space":
@@ -106,7 +107,10 @@ class Document:
         for field in ("name", "config"):
             if field not in given:
                 raise self.error(f"missing field `{field}`", ())
-        return {"type": "known", "name": given["name"], "config": given["config"]}
+        if not isinstance(given["name"], str):
+            text = f"invalid type: {_kind(given['name'])}, expected a string"
+            raise self.error(text, path)
+        return {"type": "known", "name": given["name"], "config": _as_stored(given["config"])}
 
     def type_error(self, path: tuple[str, ...], expected: str) -> InvalidArgumentError:
         return self.error(f"invalid type: {_kind(self.value(path))}, expected {expected}", path)
@@ -129,6 +133,20 @@ class Document:
             node = node[wanted]
         column += len(json.dumps(node))
         return InvalidArgumentError(f"{text} at line 1 column {column}")
+
+
+def _as_stored(value: Any) -> Any:
+    """JSON with a float for every integer that 64 bits do not hold, as Chroma reads it."""
+    if isinstance(value, dict):
+        return {key: _as_stored(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_as_stored(part) for part in value]
+    if isinstance(value, int) and not _INT64_MIN <= value <= _UINT64_MAX:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise InvalidArgumentError("number out of range") from error
+    return value
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -37,6 +37,11 @@ INDEXES = {
     "float": ("float_inverted_index",),
     "bool": ("bool_inverted_index",),
 }
+_CONFIG_FIELDS = {
+    "vector_index": ("space", "embedding_function", "source_key", "hnsw", "spann"),
+    "sparse_vector_index": ("embedding_function", "source_key", "bm25", "algorithm"),
+}
+"""What the configuration of an index may say; that of any other index nothing."""
 _CMEK_GCP = re.compile(r"projects/.+/locations/.+/keyRings/.+/cryptoKeys/.+", re.DOTALL)
 
 
@@ -47,6 +52,10 @@ def parse_schema(schema: Any) -> Json:
         if field not in schema:
             raise document.error(f"missing field `{field}`", ())
         document.expect_map((field,), "struct ValueTypes" if field == "defaults" else "a map")
+    if schema.get("source_attached_function_id") is not None:
+        raise schema_error(
+            "Cannot set source_attached_function_id. This field is reserved for system use."
+        )
     parsed: Json = {
         "defaults": _parse_value_types(document, ("defaults",)),
         "keys": {key: _parse_value_types(document, ("keys", key)) for key in schema["keys"]},
@@ -83,6 +92,8 @@ def _parse_value_types(document: Document, path: tuple[str, ...]) -> Json:
             if not isinstance(index["enabled"], bool):
                 raise document.type_error((*where, "enabled"), "a boolean")
             config = dict(document.expect_map((*where, "config"), "a struct"))
+            for field in config:
+                document.check_field((*where, "config"), field, _CONFIG_FIELDS.get(name, ()))
             if name == "vector_index":
                 config = _parse_vector_config(document, (*where, "config"))
             elif name == "sparse_vector_index":
@@ -128,6 +139,9 @@ def _parse_sparse_config(document: Document, path: tuple[str, ...]) -> Json:
             if not isinstance(config[field], kind):
                 raise document.type_error((*path, field), expected)
             parsed[field] = config[field]
+    if parsed.get("algorithm", "wand") not in ("wand", "max_score"):
+        text = f"unknown variant `{parsed['algorithm']}`, expected `wand` or `max_score`"
+        raise document.error(text, (*path, "algorithm"))
     return parsed
 
 

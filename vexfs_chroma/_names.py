@@ -47,7 +47,7 @@ def check_name(argument: str, name: str) -> None:
                 argument,
                 f"Expected a name that does not contains two consecutive periods (..). Got {part}",
             )
-        if _is_ip_address(part):
+        if is_ip_address(part):
             raise _invalid(argument, f"Expected a name that is not a valid ip address. Got {part}")
 
 
@@ -117,7 +117,8 @@ def _metadata_value(argument: str, value: Any) -> Any:
     raise TypeError(error)
 
 
-def _is_ip_address(text: str) -> bool:
+def is_ip_address(text: str) -> bool:
+    """Whether a name is the address of a machine."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -124,7 +124,8 @@ class Clause:
             if not isinstance(operand, list) or not operand:
                 raise _invalid_where()
             value_types, values = zip(*map(_scalar, operand), strict=True)
-            if len(set(value_types)) != 1:
+            # As in Chroma, integers may follow a float: JSON of JavaScript has 1 for 1.0.
+            if len(set(value_types) - ({"int"} if value_types[0] == "float" else set())) != 1:
                 raise _invalid_where()
             self.needs_keys.append((key, value_types[0]))
             if key == HIDDEN_DOCUMENT_KEY and value_types[0] == "string":

@@ -17,6 +17,12 @@ TENANT = API + "/tenants/default_tenant"
 NO_ID = "00000000-0000-0000-0000-000000000000"
 F32 = "AACAPwAAAEAAAEBA"  # [1, 2, 3]
 
+
+def indexed(value_type: str, index: str, config: Any) -> Any:
+    """What a schema says of a key with one index."""
+    return {value_type: {index: {"enabled": True, "config": config}}}
+
+
 # {C}: the path of the collection "first"; {ID}: its id.  One sequence, in this order.
 CALLS: list[tuple[Any, ...]] = [
     ("GET", API),
@@ -57,6 +63,8 @@ CALLS: list[tuple[Any, ...]] = [
     ("POST", API + "/tenants/acme/databases", {"name": "books"}),
     ("POST", API + "/tenants/acme/databases", {"name": "b"}),
     ("POST", API + "/tenants/acme/databases", {"name": "b/b b"}),
+    ("POST", API + "/tenants/acme/databases", {"name": "b..b"}),
+    ("POST", API + "/tenants/acme/databases", {"name": "1.2.3.4"}),
     ("POST", API + "/tenants/acme/databases", {}),
     ("GET", API + "/tenants/acme/databases?limit=1&offset=0"),
     ("GET", API + "/tenants/acme/databases?limit=0"),
@@ -108,10 +116,55 @@ CALLS: list[tuple[Any, ...]] = [
             },
         },
     ),
+    *(
+        ("POST", DEFAULT + "/collections", {"name": "second", "configuration": configuration})
+        for configuration in (
+            {"hnsw": {"space": 5}},
+            {"embedding_function": {"type": "known", "name": 5, "config": {}}},
+            {"embedding_function": {"type": "known", "name": 2**70, "config": {}}},
+        )
+    ),
+    *(
+        (
+            "POST",
+            DEFAULT + "/collections",
+            {
+                "name": f"numbers-{number % 97}",
+                "configuration": {
+                    "embedding_function": {
+                        "type": "known",
+                        "name": "x",
+                        "config": {"a": [{"b": number}]},
+                    }
+                },
+            },
+        )
+        for number in (2**63, 2**64, -(2**63) - 1)
+    ),
+    *(
+        ("POST", DEFAULT + "/collections", {"name": "second", "schema": schema})
+        for schema in (
+            {"defaults": {}, "keys": {"k": indexed("int", "int_inverted_index", {"a": 2**70})}},
+            {"defaults": {}, "keys": {"k": indexed("string", "string_inverted_index", {"": 1})}},
+            {
+                "defaults": {},
+                "keys": {"k": indexed("sparse_vector", "sparse_vector_index", {"x": 1})},
+            },
+            {
+                "defaults": {},
+                "keys": {"k": indexed("sparse_vector", "sparse_vector_index", {"algorithm": "x"})},
+            },
+            {
+                "defaults": {},
+                "keys": {"#embedding": indexed("float_list", "vector_index", {"spcae": "l2"})},
+            },
+            {"defaults": {}, "keys": {}, "source_attached_function_id": "x"},
+        )
+    ),
     ("POST", TENANT + "/databases/nowhere/collections", {"name": "second"}),
     ("GET", TENANT + "/databases/nowhere/collections"),
     ("GET", DEFAULT + "/collections"),
-    ("GET", DEFAULT + "/collections?limit=5&offset=0"),
+    ("GET", DEFAULT + "/collections?limit=50&offset=0"),
     ("GET", DEFAULT + "/collections?limit=1&limit=2"),
     ("GET", DEFAULT + "/collections?offset=99999999999"),
     ("DELETE", DEFAULT + "/collections"),
@@ -246,6 +299,8 @@ CALLS: list[tuple[Any, ...]] = [
     ("POST", "{C}/get", {"ids": ["a"], "include": []}),
     ("POST", "{C}/get", {"ids": ["a"], "include": ["distances", "documents", "documents"]}),
     ("POST", "{C}/get", {"include": ["x"]}),
+    ("POST", "{C}/get", {"include": [1]}),
+    ("POST", "{C}/query", {"query_embeddings": [[1, 2, 3]], "include": ["uris", None]}),
     ("POST", "{C}/get", {"include": None}),
     ("POST", "{C}/get", {"limit": 0}),
     ("POST", "{C}/get", {"limit": 2, "offset": 1}),
@@ -269,6 +324,14 @@ CALLS: list[tuple[Any, ...]] = [
     ("POST", "{C}/get", {"where_document": {"$contains": "two"}}),
     ("POST", "{C}/get", {"where_document": {"$regex": "t.o"}}),
     ("POST", "{C}/get", {"where_document": {"$regex": "("}}),
+    *(
+        ("POST", "{C}/get", {field: where, "include": []})
+        for text in ("$contains", "$not_contains", "$regex", "$not_regex")
+        for field, where in (("where_document", {text: ""}), ("where", {"#document": {text: ""}}))
+    ),
+    ("POST", "{C}/get", {"where": {"k": {"$in": [1.5, 1]}}}),
+    ("POST", "{C}/get", {"where": {"k": {"$nin": [1.5, 1]}}}),
+    ("POST", "{C}/get", {"where": {"k": {"$in": [1, 1.5]}}}),
     ("POST", "{C}/get/", {}),
     ("POST", "{C}/get", {}, {"content-type": "application/json; charset=utf-8"}),
     ("POST", "{C}/get", {}, {"content-type": "text/plain"}),

@@ -169,6 +169,14 @@ def test_bad_legacy_metadata(metadata):
             "unknown variant `x`, expected one of `legacy`, `known`, `unknown` at line 1 column 35",
         ),
         (
+            {"embedding_function": {"type": "known", "name": 5, "config": {}}},
+            "invalid type: integer `5`, expected a string at line 1 column 65",
+        ),
+        (
+            {"embedding_function": {"type": "known", "name": "x", "config": 10**400}},
+            "number out of range",
+        ),
+        (
             5,
             "invalid type: integer `5`, expected struct CollectionConfiguration at line 1 column 1",
         ),

@@ -259,6 +259,7 @@ class DetachFunction(Struct):
     delete_output: bool = False
 
 
+_NO_NAME = re.compile(r"Expected `str`, got .* - at `\$\.include\[.*`")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -271,7 +272,8 @@ def decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        if "Number out of range" in str(error):  # no JSON to Chroma, as NaN is none
+        # No JSON to Chroma, as NaN is none.
+        if "Number out of range" in str(error) or _NO_NAME.fullmatch(str(error)):
             raise invalid(f"Failed to parse the request body as JSON: {error}") from error
         raise unfit(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

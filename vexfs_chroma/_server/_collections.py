@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError, NotFoundError
 
+from vexfs_chroma._names import is_ip_address
 from vexfs_chroma._server._bodies import Sparse, unfit
 from vexfs_chroma._server._errors import invalid
 from vexfs_chroma._server._json import encode
@@ -72,6 +73,12 @@ def create_database(app: App, request: Request) -> bytes:
             "Expected a name containing 3-512 characters from [a-zA-Z0-9._-], starting and ending "
             f"with a character in [a-zA-Z0-9]. Got: {name}"
         )
+    if ".." in name:
+        raise invalid(
+            f"Expected a name that does not contains two consecutive periods (..). Got {name}"
+        )
+    if is_ip_address(name):
+        raise invalid(f"Expected a name that is not a valid ip address. Got {name}")
     app.check_reach(request, request.values[0], name)
     app.api.create_database(name, request.values[0])
     return EMPTY
@@ -230,7 +237,10 @@ def _typed() -> Iterator[None]:
         yield
     except InvalidArgumentError as error:
         if _AT_COLUMN.search(str(error)):
-            raise unfit(_AT_COLUMN.sub("", str(error))) from error
+            text = _AT_COLUMN.sub("", str(error))
+            if text == "expected value":  # a name that is no string is no JSON to Chroma
+                raise invalid(f"Failed to parse the request body as JSON: {text}") from error
+            raise unfit(text) from error
         raise
 
 
