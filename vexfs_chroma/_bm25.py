@@ -45,10 +45,10 @@ class Bm25(Rank):
         fields: dict[str, Any] = {"query": self.query, "limit": self.limit}
         if self.default is not None:
             fields["default"] = self.default
-        if self.return_rank:
-            fields["return_rank"] = True
-        if self.k1 != 1.2:
+        if self.return_rank is not False:
+            fields["return_rank"] = self.return_rank
+        if not isinstance(self.k1, float) or self.k1 != 1.2:
             fields["k1"] = self.k1
-        if self.b != 0.75:
+        if not isinstance(self.b, float) or self.b != 0.75:
             fields["b"] = self.b
         return {"$bm25": fields}

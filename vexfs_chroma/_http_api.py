@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_SHOWN = 80
+"""Characters of a value that an error shows."""
+
+
 class HttpAPI(FastAPI):
     """A server of Chroma's, as chromadb's `ServerAPI`."""
 
@@ -86,7 +90,7 @@ class HttpAPI(FastAPI):
         target = urllib.parse.quote(path, safe="/")
         if params:
             target += "?" + urllib.parse.urlencode(params)
-        body = None if json is None else orjson.dumps(json, option=orjson.OPT_SERIALIZE_NUMPY)
+        body = None if json is None else _to_json(json)
         answer = self._wire.request(method.upper(), target, body)
         if not 200 <= answer.status < 300:
             _raise(answer, method, self._api_url + target)
@@ -195,6 +199,38 @@ class HttpAPI(FastAPI):
                 said = self._make_request("get", "/pre-flight-checks")
             self._offers_extensions = isinstance(said, dict) and "vexfs_extensions" in said
         return self._offers_extensions
+
+
+def _to_json(value: Any) -> bytes:
+    """The JSON that a server is sent; raises orjson's TypeError, which tells where to look."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        path, part = _find_unsendable("", value)
+        shown = repr(part)
+        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+        raise TypeError(f"{error}: {path.lstrip('.')} cannot be sent, got {shown}") from error
+
+
+def _find_unsendable(path: str, value: Any) -> tuple[str, Any]:
+    """The innermost part of a value that has no JSON, and its place."""
+    parts: Any = ()
+    if isinstance(value, dict):
+        parts = [(f"{path}.{name}", part) for name, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{path}[{i}]", part) for i, part in enumerate(value)]
+    for place, part in parts:
+        if not _is_sendable(part):
+            return _find_unsendable(place, part)
+    return path, value
+
+
+def _is_sendable(value: Any) -> bool:
+    try:
+        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return False
+    return True
 
 
 def _read_metadatas(metadatas: Any) -> Any:

@@ -202,7 +202,7 @@ def read_group(given: Any, rank: Any) -> list[Any] | None:
             "aggregate keys must be metadata fields or #score "
             "(cannot use #document, #embedding, or #metadata)"
         )
-    if k == 0:
+    if isinstance(k, int) and k == 0:
         raise _group_error("aggregate k must be greater than 0")
     if rank is None:
         raise _group_error("group_by requires rank expression to be specified")
@@ -215,11 +215,14 @@ def read_group(given: Any, rank: Any) -> list[Any] | None:
 
 
 def _are_names(keys: Any) -> bool:
-    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    return isinstance(keys, list) and all(
+        isinstance(key, str) and _records.is_text(key) for key in keys
+    )
 
 
 def _read_count(name: str, value: Any, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= UINT32_MAX:
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or not least <= value <= UINT32_MAX:
         raise _invalid(f"{name} must be an integer of {least} to {UINT32_MAX}, got {value!r}")
     return int(value)
 
@@ -321,7 +324,7 @@ def _read_number(name: str, value: Any) -> float:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     raise _invalid(f"{name} must be a number, got {value!r}")
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.api.types import ReadLevel, maybe_cast_one_to_many
 from chromadb.errors import InvalidArgumentError
-from chromadb.execution.expression.operator import Key, Knn
+from chromadb.execution.expression.operator import Key, Knn, Where
 from chromadb.execution.expression.plan import Search
 
 from vexfs_chroma import _search_plain
+from vexfs_chroma._filters import as_stored
 
 if TYPE_CHECKING:
     from chromadb.api.types import OneOrMany, SearchResult
@@ -45,22 +49,22 @@ class Searches(ChromaCollection):
             ValueError: Text under a key for which the schema has no embedding function.
             NotFoundError: The collection was deleted.
         """
-        listed = maybe_cast_one_to_many(searches) or []
-        for one in listed:
-            if not isinstance(one, Search):
-                raise InvalidArgumentError(
-                    f"searches must be a Search, or a list of them, got {one!r}"
+        listed = list(map(_checked, maybe_cast_one_to_many(searches) or []))
+        try:
+            if all(map(_search_plain.is_embedded, listed)):
+                found = self._client._search(
+                    collection_id=self.id,
+                    searches=listed,
+                    tenant=self.tenant,
+                    database=self.database,
+                    read_level=read_level,
                 )
-        if all(map(_search_plain.is_embedded, listed)):
-            found = self._client._search(
-                collection_id=self.id,
-                searches=listed,
-                tenant=self.tenant,
-                database=self.database,
-                read_level=read_level,
-            )
-        else:
-            found = super().search(searches, read_level)
+            else:
+                found = super().search(listed, read_level)
+        except AttributeError as error:  # chromadb's classes take anything as their parts
+            raise InvalidArgumentError(
+                f"a part of a search is of another type than it must be: {error}"
+            ) from error
         self._nest(found)
         return found
 
@@ -69,3 +73,33 @@ class Searches(ChromaCollection):
         if isinstance(knn, Knn) and isinstance(knn.key, Key):
             knn = replace(knn, key=knn.key.name)
         return super()._embed_knn_string_queries(knn)
+
+
+def _checked(search: Any) -> Search:
+    """The search, with operands as they are stored.  Raises InvalidArgumentError for what is none.
+
+    An operand may be a datetime or of numpy's types: sent to a server, they would become JSON.
+    """
+    if not isinstance(search, Search):
+        raise InvalidArgumentError(f"searches must be a Search, or a list of them, got {search!r}")
+    where = search._where
+    if isinstance(where, Where) and (where := _as_stored(where)) is not search._where:
+        search = copy(search)
+        search._where = where
+    return search
+
+
+def _as_stored(value: Any) -> Any:
+    """A condition, or an operand of one, of plain values; itself, when it is so already."""
+    if isinstance(value, Where):
+        fields = {name: _as_stored(field) for name, field in vars(value).items()}
+        is_same = all(fields[name] is field for name, field in vars(value).items())
+        return value if is_same else replace(value, **fields)
+    if isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        return list(map(_as_stored, value))
+    if isinstance(value, list):
+        stored = list(map(_as_stored, value))
+        return value if all(map(operator.is_, stored, value)) else stored
+    if isinstance(value, np.number | np.bool_):
+        return value.item()
+    return as_stored(value)

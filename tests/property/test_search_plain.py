@@ -15,6 +15,7 @@ import pytest
 from chromadb import K, Knn, Rrf, Schema, Search, SparseVector, SparseVectorIndexConfig
 from chromadb.api.models.CollectionCommon import CollectionCommon
 from chromadb.api.types import EmbeddingFunction, VectorIndexConfig
+from chromadb.errors import InvalidArgumentError
 from chromadb.execution.expression import GroupBy, Key, Limit, MaxK, MinK, Select, Val
 from chromadb.execution.expression.operator import (
     Abs,
@@ -255,8 +256,13 @@ def outcome(call):
 
 
 def the_long_way(collection, search):
-    embedded = CollectionCommon._embed_search_string_queries(collection, search)
-    return collection._client.search_payloads(collection.id, [embedded.to_dict()])
+    try:
+        embedded = CollectionCommon._embed_search_string_queries(collection, search)
+        return collection._client.search_payloads(collection.id, [embedded.to_dict()])
+    except AttributeError as error:
+        raise InvalidArgumentError(
+            f"a part of a search is of another type than it must be: {error}"
+        ) from error
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

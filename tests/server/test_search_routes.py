@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from server_kit import client_of, run_server
 
 import vexfs_chroma
 
+DAY = datetime(2026, 11, 29, 21, 13, tzinfo=timezone.utc)
 MAKERS = (chromadb.HttpClient, vexfs_chroma.HttpClient)
 
 
@@ -62,6 +65,29 @@ def test_search(tmp_path: Path) -> None:
         for payload in ({}, {"rank": {"$x": 1}}, {"filter": 5}, {"limit": "x"}, {"select": []}):
             answer = server.call("POST", path + "/search", {"searches": [payload]})
             assert answer.status in (200, 400, 422), (payload, answer)
+
+
+def test_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
+    with (
+        run_server(tmp_path) as server,
+        client_of(vexfs_chroma.HttpClient, server) as client,
+    ):
+        made = client.create_collection("things", embedding_function=None)
+        made.add(ids=["a", "b"], embeddings=[[1, 2], [3, 4]], metadatas=[{"at": DAY}, {"n": 1}])
+        assert made.search(Search().where(K("at") == DAY))["ids"] == [["a"]]
+        assert made.search(Search().where(K("at") > DAY.date()))["ids"] == [["a"]]
+        assert made.search(Search().where(K("n").is_in((np.int64(1), 2))))["ids"] == [["b"]]
+        huge, wrong = 2**70, Decimal(1)
+        with pytest.raises(TypeError, match=r"range: where\.n\.\$in\[1\] cannot be sent, got"):
+            made.get(where={"n": {"$in": [1, huge]}})
+        with pytest.raises(TypeError, match=r"ids\[1\] cannot be sent, got '.ud800'"):
+            made.add(ids=["c", "\ud800"], embeddings=[[1, 2], [3, 4]])
+        with pytest.raises(TypeError, match=r": limit cannot be sent, got Decimal\('1'\)"):
+            made.get(limit=wrong)
+        with pytest.raises(TypeError, match=r"searches\[1\]\.filter\.n\.\$eq cannot be sent"):
+            made.search([Search(), Search().where(K("n") == wrong)])
+        with pytest.raises(TypeError, match=r"Dict key must be str: metadata cannot be sent, got"):
+            client._server._make_request("post", "/x", json={"metadata": {1: "a" * 1000}})
 
 
 def test_fork(tmp_path: Path) -> None:

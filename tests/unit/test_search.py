@@ -5,6 +5,9 @@ What rank expressions are worth is in tests/property/test_search_model.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date, datetime, timezone
+
 import numpy as np
 import pytest
 from chromadb import K, Knn, ReadLevel, Rrf, Schema, Search, SparseVector, SparseVectorIndexConfig
@@ -17,7 +20,7 @@ from chromadb.api.types import (
     VectorIndexConfig,
 )
 from chromadb.errors import InvalidArgumentError, NotFoundError
-from chromadb.execution.expression import GroupBy, MinK, Rank, Val
+from chromadb.execution.expression import GroupBy, Max, MinK, Rank, Val
 from chromadb.utils.embedding_functions import (
     register_embedding_function,
     register_sparse_embedding_function,
@@ -177,6 +180,41 @@ def test_filters_are_those_of_get_and_ids(collection):
     assert ids(collection, Search().where(K.DOCUMENT.regex("^f"))) == ["a", "d"]
     assert ids(collection, Search().where((K("g") == 0) | (K("t") == "y"))) == ["a", "d"]
     assert ids(collection, Search().where(K("g") != 0).rank(QUERY)) == ["c", "b", "d"]
+
+
+def test_operands_are_stored_values(client):
+    collection = client.create_collection("operands", embedding_function=None)
+    days = [datetime(2026, 1, 1), datetime(2026, 1, 2, tzinfo=timezone.utc), date(2026, 1, 3)]
+    collection.add(
+        ids=["a", "b", "c"],
+        embeddings=np.eye(3),
+        metadatas=[{"at": day, "n": n} for day, n in zip(days, (1, 2.5, True), strict=True)],
+    )
+    for where, found in (
+        (K("n") == np.int64(1), ["a"]),
+        (K("n") > np.float32(1), ["b"]),
+        (K("n") == np.bool_(True), ["c"]),
+        (K("n").is_in((1, 2)), ["a"]),
+        (K("n").is_in(np.array([1, 2])), ["a"]),
+        (K("n").not_in([np.int8(1)]), ["b", "c"]),
+        (K("at") == datetime(2026, 1, 1), ["a"]),
+        (K("at").is_in([date(2026, 1, 3), days[0]]), ["a", "c"]),
+        ((K("at") >= date(2026, 1, 2)) & (K("n") < np.int32(9)), ["b"]),
+        ((K("at") < days[1]) | (K("n") == True), ["a", "c"]),  # noqa: E712
+    ):
+        search = Search().where(where)
+        before = repr(search.to_dict())
+        assert ids(collection, search) == found, where
+        assert repr(search.to_dict()) == before
+    assert ids(collection, Search(where={"at": {"$gt": days[0]}})) == ["b", "c"]
+
+
+def test_limits_are_integers_of_any_kind(collection):
+    near = replace(QUERY, limit=np.int64(3))
+    assert ids(collection, Search().limit(np.int32(2), offset=np.uint8(1))) == ["b", "c"]
+    assert ids(collection, Search().rank(near)) == ids(collection, Search().rank(QUERY))
+    best = GroupBy(keys=K("t"), aggregate=MinK(keys=K.SCORE, k=np.int64(1)))
+    assert ids(collection, Search().rank(near).group_by(best)) == ["a", "c"]
 
 
 def test_a_collection_without_records(client):
@@ -367,6 +405,24 @@ def test_the_json_of_bm25():
     assert vexfs_chroma.Bm25 is Bm25
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"return_rank": 1}, "return_rank must be true or false, got 1"),
+        ({"return_rank": None}, "return_rank must be true or false, got None"),
+        ({"k1": np.array([1, 2])}, "k1 must be a number"),
+        ({"b": np.array([1, 2])}, "b must be a number"),
+        ({"k1": "x"}, "k1 must be a number, got 'x'"),
+        ({"b": -(10**400)}, "between 0 and 1"),
+        ({"limit": 2.0}, "limit must be an integer"),
+        ({"query": 5}, "query must be text"),
+    ],
+)
+def test_arguments_of_bm25_are_checked(collection, fields, text):
+    rank = Bm25(**{"query": "text", **fields})
+    assert text in refused(collection.search, Search().rank(rank))
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 
@@ -530,6 +586,40 @@ def test_a_read_level_that_there_is_not(collection):
 def test_what_is_no_search(collection, searches):
     text = refused(collection.search, searches)
     assert text.startswith("searches must be a Search, or a list of them, got ")
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search().rank(Rrf([5])),
+        Search().rank(QUERY).group_by(GroupBy(keys=K("g"), aggregate=5)),
+        Search().rank(Max([QUERY, "x"])),
+    ],
+)
+def test_parts_of_another_type(collection, search):
+    text = refused(collection.search, search)
+    assert text.startswith("a part of a search is of another type than it must be: '")
+
+
+def test_numbers_beyond_all_floats(collection):
+    def scores(default):
+        rank = replace(QUERY, limit=1, default=default) + Val(0) * replace(QUERY, limit=2)
+        return collection.search(Search().rank(rank).select("#score"))["scores"]
+
+    assert scores(10**400) == scores(float("inf"))
+    assert scores(-(10**400)) == scores(float("-inf"))
+
+
+@pytest.mark.parametrize("keys", ["\ud800", 5, [None]])
+def test_names_that_are_no_text(collection, keys):
+    best = GroupBy(keys=keys, aggregate=MinK(keys=K.SCORE, k=1))
+    assert "must be a list of strings" in refused(
+        collection.search, Search().rank(QUERY).group_by(best)
+    )
+    best = GroupBy(keys=K("g"), aggregate=MinK(keys=keys, k=np.array([1, 2])))
+    assert "must be a list of strings" in refused(
+        collection.search, Search().rank(QUERY).group_by(best)
+    )
 
 
 def test_a_deleted_collection(client, collection):
