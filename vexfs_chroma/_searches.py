@@ -83,10 +83,11 @@ def _checked(search: Any) -> Search:
     if not isinstance(search, Search):
         raise InvalidArgumentError(f"searches must be a Search, or a list of them, got {search!r}")
     where = search._where
-    if isinstance(where, Where) and (where := _as_stored(where)) is not search._where:
-        search = copy(search)
-        search._where = where
-    return search
+    if not isinstance(where, Where) or (stored := _as_stored(where)) is where:
+        return search
+    changed = copy(search)
+    changed._where = stored
+    return changed
 
 
 def _as_stored(value: Any) -> Any:
