@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from chromadb.errors import InvalidArgumentError
+
 from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection
 from vexfs_chroma._collections_client import CollectionsClient
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from vexfs_chroma._memory import MemoryReport
     from vexfs_chroma._observe._exporter import MetricsExporter
     from vexfs_chroma._stats import DatabaseStats
+
+
+_PORT_MAX = 65535
 
 
 class LocalClient(CollectionsClient[Collection]):
@@ -91,6 +96,10 @@ class LocalClient(CollectionsClient[Collection]):
         """
         from vexfs_chroma._observe._exporter import MetricsExporter
 
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= _PORT_MAX:
+            raise InvalidArgumentError(f"port must be an int from 0 to {_PORT_MAX}, got {port!r}")
+        if not isinstance(host, str):
+            raise InvalidArgumentError(f"host must be a str, got {host!r}")
         return MetricsExporter(self, host, port)
 
     def slow_operations(self) -> list[dict[str, Any]]:
@@ -109,6 +118,8 @@ class LocalClient(CollectionsClient[Collection]):
         """
         from vexfs_chroma._observe._observer import observer
 
+        if not callable(listener):
+            raise InvalidArgumentError(f"listener must be callable, got {listener!r}")
         return observer().slow.listen(listener)
 
     def unload(self) -> None:

@@ -43,7 +43,7 @@ from chromadb.errors import InvalidArgumentError
 from vexfs_chroma import _engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from chromadb.config import Settings
 
@@ -131,12 +131,12 @@ def _check(options: Options) -> None:
 
 def problems_of(options: Options) -> Iterator[str]:
     """Every value that an option cannot have, in words."""
-    if options.durability not in _DURABILITIES:
+    if not _is_one_of(options.durability, _DURABILITIES):
         yield f"durability must be one of {', '.join(_DURABILITIES)}, got {options.durability!r}"
     read_only: object = options.read_only  # nobody checked types
     if not isinstance(read_only, bool):
         yield f"read_only must be True or False, got {read_only!r}"
-    if options.quantization not in tuple(_engine.QUANTIZATIONS):  # it may be unhashable
+    if not _is_one_of(options.quantization, _engine.QUANTIZATIONS):
         yield (
             f"quantization must be one of {', '.join(_engine.QUANTIZATIONS)}, "
             f"got {options.quantization!r}"
@@ -146,6 +146,10 @@ def problems_of(options: Options) -> Iterator[str]:
     limit = options.memory_limit
     if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63:
         yield f"memory_limit must be a number of bytes, 0 for no limit, got {limit!r}"
+
+
+def _is_one_of(value: object, words: Container[str]) -> bool:
+    return isinstance(value, str) and value in words
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -206,6 +206,30 @@ def test_parquet_without_pyarrow(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("argument", ["collections", "databases", "tenants"])
+def test_what_is_no_choice_is_refused(argument: str, database: Path, tmp_path: Path) -> None:
+    chroma, out = tmp_path / "chroma", tmp_path / "out"
+    chroma.mkdir()
+    for wrong in ("inner", b"inner", 5, True, [1], [["inner"]], iter(["inner"])):
+        for call, source in ((vexfs_chroma.export_jsonl, database), (import_chroma, chroma)):
+            with pytest.raises(InvalidArgumentError, match=f"{argument} must be a list of names"):
+                call(source, out, **{argument: wrong})
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("batch", [0, -1, True, 1.5, "10", None])
+def test_a_batch_is_a_number_of_records(batch: Any, database: Path, tmp_path: Path) -> None:
+    vexfs_chroma.export_jsonl(database, tmp_path / "there", collections=["inner"])
+    for call, source in (
+        (vexfs_chroma.export_jsonl, database),
+        (import_files, tmp_path / "there"),
+        (import_chroma, tmp_path),
+    ):
+        with pytest.raises(InvalidArgumentError, match="batch must be an int of at least 1, got"):
+            call(source, tmp_path / "out", batch=batch)
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_a_finished_export_is_imported(database: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     vexfs_chroma.export_jsonl(database, out, collections=["inner", "corners"])

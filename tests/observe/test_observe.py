@@ -271,6 +271,9 @@ def test_a_listener_that_fails_fails_nothing(fresh: pytest.MonkeyPatch) -> None:
 
     client.on_slow_operation(listener)
     assert collection.count() == 20
+    for wrong in (None, 5, "print"):
+        with pytest.raises(InvalidArgumentError, match="listener must be callable, got"):
+            client.on_slow_operation(wrong)
 
 
 def test_errors_of_slow_operations(fresh: pytest.MonkeyPatch) -> None:
@@ -444,6 +447,9 @@ def test_a_program_answers_prometheus(fresh: pytest.MonkeyPatch) -> None:
         port = int(exporter.url.split(":")[2].partition("/")[0])
         with pytest.raises(OSError, match="in use"):
             client.start_metrics_exporter(port=port)
+    for wrong in ({"port": "9464"}, {"port": -1}, {"port": 65536}, {"port": None}, {"host": 5}):
+        with pytest.raises(InvalidArgumentError, match=f"{next(iter(wrong))} must be"):
+            client.start_metrics_exporter(**wrong)
     assert found['vexfs_operations_total{operation="count",status="ok"}'] == 1
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(exporter.url, timeout=10)

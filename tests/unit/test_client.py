@@ -223,6 +223,8 @@ def test_options_that_are_not_given_are_inherited(tmp_path, monkeypatch):
         {"durability": ["full"]},
         {"durability": True},
         {"durability": b"full"},
+        {"durability": np.array(["full", "off"])},
+        {"quantization": np.array(["auto", "sq8"])},
         {"read_only": "yes"},
         {"read_only": 1},
         {"read_only": 0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from chromadb.errors import InvalidArgumentError, NotFoundError
@@ -9,7 +10,7 @@ from chromadb.errors import InvalidArgumentError, NotFoundError
 from vexfs_chroma._places import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
 
@@ -19,6 +20,25 @@ def check_chosen(
     """Raise NotFoundError for a name that was chosen and is not there."""
     for name in sorted(set(wanted or ()).difference(found)):
         raise NotFoundError(f"{source} has no {what} {name!r}; nothing was copied")
+
+
+def check_names(**given: object) -> None:
+    """Raise InvalidArgumentError for an argument that is no list of names; None: all."""
+    for argument, names in given.items():
+        if names is None:
+            continue
+        if (
+            not isinstance(names, Collection)
+            or isinstance(names, str | bytes)
+            or not all(isinstance(name, str) for name in names)
+        ):
+            raise InvalidArgumentError(f"{argument} must be a list of names, got {names!r}")
+
+
+def check_batch(batch: object) -> None:
+    """Raise InvalidArgumentError for what is no number of records."""
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise InvalidArgumentError(f"batch must be an int of at least 1, got {batch!r}")
 
 
 def check_outside(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from chromadb.errors import ChromaError, InvalidArgumentError
 
-from vexfs_chroma._migrate._chosen import check_chosen, check_outside
+from vexfs_chroma._migrate._chosen import check_batch, check_chosen, check_names, check_outside
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport, ProblemFile
 from vexfs_chroma._migrate._source import ChromaSource, SourceCollection, SourceRecord, parameters
 from vexfs_chroma._migrate._target import (
@@ -73,8 +73,8 @@ def import_chroma(
         raise InvalidArgumentError(
             f"on_conflict must be one of {', '.join(CONFLICTS)}, got {on_conflict!r}"
         )
-    if batch < 1:
-        raise InvalidArgumentError(f"batch must be positive, got {batch!r}")
+    check_names(tenants=tenants, databases=databases, collections=collections)
+    check_batch(batch)
     check_report(report, source, target)
     with ChromaSource(source) as chroma, ProblemFile(report) as problems:
         wanted = _Wanted(tenants, databases, collections)

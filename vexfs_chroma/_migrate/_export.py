@@ -20,9 +20,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromadb.errors import ChromaError, InvalidArgumentError
+from chromadb.errors import ChromaError
 
-from vexfs_chroma._migrate._chosen import check_chosen, check_outside
+from vexfs_chroma._migrate._chosen import check_batch, check_chosen, check_names, check_outside
 from vexfs_chroma._migrate._files import FORMATS, MANIFEST, FileFormat
 from vexfs_chroma._migrate._pages import SourceDatabase
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
@@ -96,8 +96,8 @@ class Job:
         batch: int = BATCH,
         progress: Progress | None = None,
     ) -> None:
-        if batch < 1:
-            raise InvalidArgumentError(f"batch must be positive, got {batch!r}")
+        check_names(tenants=tenants, databases=databases, collections=collections)
+        check_batch(batch)
         self.database, self.report = database, report
         self.batch, self.progress = batch, progress
         self.homes = database.databases(tenants, databases)

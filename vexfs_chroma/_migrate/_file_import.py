@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import ChromaError, InvalidArgumentError
 
+from vexfs_chroma._migrate._chosen import check_batch
 from vexfs_chroma._migrate._files import FORMATS, MANIFEST
 from vexfs_chroma._migrate._report import CollectionReport, MigrationReport
 from vexfs_chroma._migrate._sqlite import SourceError
@@ -59,6 +60,7 @@ def import_files(
         raise InvalidArgumentError(
             f"on_conflict must be one of {', '.join(CONFLICTS)}, got {on_conflict!r}"
         )
+    check_batch(batch)
     directory = Path(source)
     manifest = _read_manifest(directory)
     format = FORMATS[manifest["kind"]]()
