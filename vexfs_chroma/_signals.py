@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 _ENDING = ("SIGTERM", "SIGHUP")
 
 
+def ending() -> list[signal.Signals]:
+    """The signals that end a server: also that of a terminal which is gone, but not under nohup."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
+
+
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt in the block, as SIGINT does.

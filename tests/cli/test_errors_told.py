@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import vexfs_chroma
-from vexfs_chroma._cli import _exit
+from vexfs_chroma._cli import _config, _exit
 from vexfs_chroma._cli._app import app
 
 
@@ -65,6 +66,21 @@ def test_a_path_without_a_database(place: Path, command: str) -> None:
         assert (code, out) == (3, "")
         assert err.startswith(f"vexctl: {path} {expected}")
         assert len(err.splitlines()) == 1
+
+
+def test_a_password_that_is_not_given() -> None:
+    code, out, err = run("config", "password", "ann")
+    assert (code, out) == (3, "")
+    assert err == "vexctl: no password: the first line of standard input is empty\n"
+
+
+def test_a_question_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> str:
+        raise typer.Abort
+
+    monkeypatch.setattr(_config, "_asked_password", asked)
+    code, _, err = run("config", "password", "ann")
+    assert (code, err) == (_exit.INTERRUPTED, "vexctl: interrupted\n")
 
 
 @pytest.mark.parametrize(

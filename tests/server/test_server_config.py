@@ -159,7 +159,7 @@ def test_show_and_validate(tmp_path: Path) -> None:
 def test_token_and_password(tmp_path: Path) -> None:
     made = vexctl(tmp_path, "config", "token", "bob", "--role", "admin")
     token = made.stderr.strip().rpartition(" ")[2]
-    asked = vexctl(tmp_path, "config", "password", "ann", text="s3cret\ns3cret\n")
+    asked = vexctl(tmp_path, "config", "password", "ann", text="s3cret\n")
     assert "s3cret" not in asked.stdout
     with run_server(tmp_path, config=made.stdout + asked.stdout) as server:
         headers = {"x-chroma-token": token}

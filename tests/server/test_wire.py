@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -331,6 +332,23 @@ def test_too_many_requests_at_once(tmp_path: Path) -> None:
         done = {i for i, answer in answers if answer.status == 201}
         found = server.call("POST", path + "/get", {"include": []}).json["ids"]
     assert sorted(found) == sorted(f"{i}-{j}" for i in done for j in range(500))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_is_gone(tmp_path: Path, workers: str) -> None:
+    """SIGHUP is as SIGTERM, but where the process was told to ignore it, as by nohup."""
+    with run_server(tmp_path, "--workers", workers) as server:
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.wait(60) == 0
+    assert " stopped " in (tmp_path / "server.log").read_text()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with run_server(tmp_path, "--workers", workers) as server:
+            server.process.send_signal(signal.SIGHUP)
+            assert server.call("GET", API + "/heartbeat").status == 200
+            assert stop(server.process) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

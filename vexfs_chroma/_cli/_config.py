@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,19 @@ def password(name: str = _NAME, role: str = _ROLE, as_json: bool = _JSON) -> Non
 
     if ":" in name:
         raise typer.BadParameter("clients cannot send a colon", param_hint="NAME")
-    given = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    entry = {"name": name, "hash": hash_password(given), "role": role}
+    with explained():
+        entry = {"name": name, "hash": hash_password(_asked_password()), "role": role}
     _entry("users", entry, as_json=as_json)
+
+
+def _asked_password() -> str:
+    if sys.stdin.isatty():
+        asked: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return asked
+    line = sys.stdin.readline().rstrip("\n")
+    if not line:
+        raise ValueError("no password: the first line of standard input is empty")
+    return line
 
 
 def _entry(kind: str, entry: dict[str, str], *, as_json: bool) -> None:

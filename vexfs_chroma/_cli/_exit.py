@@ -45,7 +45,7 @@ def explained() -> Iterator[None]:
             err.print(f"vexctl: {text}", markup=False)
         code = NOT_REACHABLE if isinstance(error, ConnectionError) else FAILED
         raise typer.Exit(code) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, typer.Abort) as error:  # Abort: while something was asked
         with contextlib.suppress(OSError):  # the terminal may be gone
             err.print("vexctl: interrupted")
         raise typer.Exit(INTERRUPTED) from error

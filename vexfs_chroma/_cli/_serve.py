@@ -34,7 +34,7 @@ def serve(
 ) -> None:
     """Serve a database over HTTP, as `chroma run` does: every client of Chroma can use it.
 
-    Stops on Ctrl-C or SIGTERM: requests that run are answered, then the database is closed.
+    Stops on Ctrl-C, SIGTERM or SIGHUP: requests that run are answered, then the database is closed.
     """
     with explained():
         from vexfs_chroma._server._config import load

@@ -20,7 +20,7 @@ from urllib.parse import unquote_to_bytes
 from vexfs_chroma._observe._history import History
 from vexfs_chroma._observe._trace import here
 from vexfs_chroma._observe._waits import WaitCounters
-from vexfs_chroma._server._auth import Authenticator, forbidden
+from vexfs_chroma._server._auth import ROLES, Authenticator, forbidden
 from vexfs_chroma._server._bodies import decode
 from vexfs_chroma._server._errors import (
     HttpError,
@@ -174,7 +174,10 @@ class App:
         route = request.route
         assert route is not None
         if not principal.may(route.role):
-            raise forbidden(f"{principal.name} may only {principal.role}")
+            needed = next(name for name, role in ROLES.items() if role == route.role)
+            raise forbidden(
+                f"{principal.name} may only {principal.role}; this takes the role {needed}"
+            )
         names = route.parameters
         if names[:1] == ("tenant",):
             database = request.values[1] if names[1:2] == ("database",) else None

@@ -1,7 +1,7 @@
 """One server process: sockets, signals, start and stop.
 
-SIGTERM or SIGINT: no new connections, idle ones are closed, requests that run are answered (for
-`shutdown_seconds` at most), the database is closed.  What was acknowledged was stored before.
+SIGTERM, SIGINT or SIGHUP: no new connections, idle ones are closed, requests that run are answered
+(for `shutdown_seconds` at most), the database is closed.  What was acknowledged was stored before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import socket
 import sys
 from functools import partial
@@ -23,6 +22,7 @@ from vexfs_chroma._server._config import ConfigError
 from vexfs_chroma._server._connection import Connections
 from vexfs_chroma._server._dispatch import Arrivals
 from vexfs_chroma._server._tls import context_of
+from vexfs_chroma._signals import ending
 from vexfs_chroma._version import __version__
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run(
     *,
     is_worker: bool = False,
 ) -> None:
-    """Serve at `url` until SIGTERM or SIGINT.
+    """Serve at `url` until SIGTERM, SIGINT or SIGHUP.
 
     Connections come from `source`, which listens.  That of a worker is its end of a Channel; a
     worker ends when its standard input does, too.
@@ -155,7 +155,7 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending():
         loop.add_signal_handler(number, stop.set)
     connections = Connections(app)
     arrivals: Arrivals | asyncio.Server

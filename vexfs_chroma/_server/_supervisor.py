@@ -25,6 +25,7 @@ from vexfs_chroma._server import _run
 from vexfs_chroma._server._config import ServerConfig
 from vexfs_chroma._server._dispatch import Channel, Dispatcher
 from vexfs_chroma._server._observing import shared_counters
+from vexfs_chroma._signals import ending
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,7 @@ _GRACE_SECONDS = 5.0
 
 
 def serve(config: ServerConfig, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is told the URL once requests are answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP; `announce` is told the URL once requests are answered.
 
     Raises OSError when the address cannot be had, and whatever opening the database raises.
     """
@@ -122,7 +123,7 @@ class _Workers:
         self._config = config
         self._listening = listening
         self._stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending():
             signal.signal(number, lambda *_: self._stop.set())
         # The first makes the database, where there is none.
         self._workers = [_Worker(config, url)]
