@@ -48,6 +48,10 @@ class Aggregates(ChromaCollection):
     Values are bools, ints, floats and strings.  A record whose value is a list has each of its
     elements, once.  1, 1.0 and True are three values, of which a filter `{key: 1}` finds the first
     two.  Their order: False, True, numbers by value, strings by code point.
+
+    All methods raise ValueError for filters that chromadb refuses, with its texts,
+    InvalidArgumentError for what is no key or limit and for filters that need an index which the
+    schema switched off, and NotFoundError for a collection that was deleted.
     """
 
     if TYPE_CHECKING:
@@ -71,6 +75,9 @@ class Aggregates(ChromaCollection):
             read_level: As in Chroma; every level sees all records here.
             where: A filter on metadata.
             where_document: A filter on documents.
+
+        Raises:
+            ValueError: A filter that chromadb refuses; see the class for other errors.
         """
         if where is None and where_document is None:
             return super().count(read_level)
@@ -92,6 +99,9 @@ class Aggregates(ChromaCollection):
             where: Only of records that meet this filter on metadata.
             where_document: Only of records that meet this filter on documents.
             limit: At most so many, the first.
+
+        Returns:
+            bool, int, float and str; an empty list where no record has the key.
         """
         filters = self._checked_call("distinct", [key], where, where_document)
         return self._api.distinct_values(self.id, key, *filters, _as_limit("distinct", limit))
@@ -110,7 +120,7 @@ class Aggregates(ChromaCollection):
         list.
 
         Args:
-            keys: One metadata key, or several.
+            keys: One metadata key, or a list of them.
             where: Only of records that meet this filter on metadata.
             where_document: Only of records that meet this filter on documents.
             limit: At most so many values for each key.

@@ -101,6 +101,16 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
             where_document: A filter on documents.
             include: Any of "embeddings", "metadatas", "documents", "uris", "data", "distances".
             exact: Do without the graph: find the nearest records, all of them.
+
+        Returns:
+            For each query a list under "ids" and each name of `include`; None under other names.
+            "distances" are float, "embeddings" an array of float64, k x dimension, for each query.
+
+        Raises:
+            ValueError, TypeError: What chromadb refuses, with its texts.
+            InvalidArgumentError: Another dimension, an index that the schema switched off.
+            InternalError: One of `ids` does not exist.
+            NotFoundError: The collection was deleted; so for every method.
         """
         _check_exact(exact)
         if (
@@ -170,6 +180,12 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
             uris: URIs to compute embeddings from, and to keep.
             ttl: Seconds, or a timedelta, until the records expire.  The collection must have been
                 created with metadata={"vexfs:ttl": key}: it is written as a time under that key.
+
+        Raises:
+            ValueError, TypeError: What chromadb refuses, with its texts; nothing is stored then.
+            InvalidArgumentError: Another dimension, NaN or infinity in an embedding, a ttl where
+                records do not expire.
+            DatabaseLockedError, ReadOnlyError, StorageFullError: Nothing can be written now.
         """
         if ttl is not None:
             metadatas = self._stamped(ids, metadatas, ttl)
@@ -247,6 +263,14 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
                 records that have nothing, or a list, under it; ties by insertion.  Or "#insertion".
             descending: Values in descending order (without a key: the newest record first).
             after: The "next" of an earlier page, in the same order, which need not be repeated.
+
+        Returns:
+            A list of n under "ids" and each name of `include`, an array of float64, n x dimension,
+            under "embeddings"; None under other names.
+
+        Raises:
+            ValueError, TypeError, OverflowError: What chromadb refuses, with its texts.
+            InvalidArgumentError: An order that there is not, a token of another one.
         """
         if order_by is not None or descending is not False or after is not None:
             return self._get_ordered(
@@ -268,7 +292,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
         return found
 
     def peek(self, limit: int = 10) -> GetResult:
-        """The first records, with their embeddings.
+        """The first records, with their embeddings, as get() gives them.
 
         Args:
             limit: How many.
@@ -284,7 +308,7 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
         where_document: WhereDocument | None = None,
         limit: int | None = None,
     ) -> DeleteResult:
-        """Delete the selected records, and tell how many: of ids, how many were given.
+        """Delete the selected records, and tell how many, `{"deleted": n}`: of ids, those given.
 
         Args:
             ids: Only these records.

@@ -47,6 +47,10 @@ class Pages(ChromaCollection):
             where: A filter on metadata.
             where_document: A filter on documents.
             include: As for get().
+
+        Raises:
+            InvalidArgumentError: A `batch_size` that there is not.
+            ValueError: What get() refuses; when the first batch is asked for.
         """
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InvalidArgumentError(f"batch_size must be a positive int, got {batch_size!r}")
