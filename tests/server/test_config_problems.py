@@ -142,6 +142,11 @@ def test_a_variable_that_nobody_reads(
         ("VEXFS_MEMORY_LIMIT", "1GB", "VEXFS_MEMORY_LIMIT must be a number of bytes, got '1GB'"),
         ("VEXFS_MEMTABLE_ROWS", "0", "VEXFS_MEMTABLE_ROWS must be a number of rows, 1 or more"),
         ("VEXFS_INDEX_ROWS", "x", "VEXFS_INDEX_ROWS must be a number of rows, 0 or more"),
+        (
+            "VEXFS_LOG_FORMAT",
+            "xml",
+            "VEXFS_LOG_FORMAT='xml': Invalid enum value 'xml'; there are te",
+        ),
         ("VEXFS_SLOW_MS", "slow", "VEXFS_SLOW_MS must be milliseconds or off, got 'slow'"),
         ("VEXFS_SLOW_LOG", "/nowhere/log", "VEXFS_SLOW_LOG='/nowhere/log': no file that can"),
         ("VEXFS_METRICS_DIR", "/nowhere", "VEXFS_METRICS_DIR='/nowhere': no directory that can"),
@@ -181,8 +186,12 @@ def test_variables_of_ours_that_are_no_settings() -> None:
 
 def test_an_empty_variable_leaves_the_file_its_say(tmp_path: Path) -> None:
     file = tmp_path / "vexfs.toml"
-    file.write_text('[database]\ndurability = "off"\n')
-    assert load(file, environment={"VEXFS_DURABILITY": ""}).database.durability == "off"
+    text = '[server]\nport = 81\n[database]\ndurability = "off"\n[log]\nformat = "json"\n'
+    file.write_text(text, encoding="utf-8-sig")  # with a byte order mark, as some editors write it
+    names = ("VEXFS_DURABILITY", "VEXFS_SERVER_PORT", "VEXFS_SERVER_PATH", "VEXFS_LOG_FORMAT")
+    config = load(file, environment=dict.fromkeys(names, ""))
+    assert (config.database.durability, config.server.port) == ("off", 81)
+    assert (config.server.path, config.log.format) == ("./chroma", "json")
 
 
 def test_show_knows_variables_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import msgspec
 
 from vexfs_chroma import _options
 from vexfs_chroma._server._auth import Credential
 from vexfs_chroma._server._config_values import wrong_values
-from vexfs_chroma._server._variables import from_environment, nearest
+from vexfs_chroma._server._variables import from_environment, nearest, with_choices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -270,10 +270,8 @@ def _placed(section: str, key: str, text: str) -> str:
     """What msgspec says about a value, with its place."""
     what, _, place = text.partition(" - at `$")
     inner = place.rstrip("`")
-    choices = get_args(get_type_hints(_SECTIONS[section])[key])
-    if what.startswith("Invalid enum value") and choices:
-        what += f"; there are {', '.join(map(str, choices))}"
-    return f"[{section}] {key}{inner}: {what}"
+    hint = get_type_hints(_SECTIONS[section])[key]
+    return f"[{section}] {key}{inner}: {with_choices(what, hint)}"
 
 
 def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]] | None:
@@ -286,7 +284,9 @@ def _from_file(file: Path, problems: list[str]) -> dict[str, dict[str, Any]] | N
     else:
         import tomli as tomllib
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(
+            file.read_text(encoding="utf-8-sig")
+        )  # Windows may put a mark first
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{file} is not TOML: {error}")
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
@@ -74,25 +74,34 @@ def from_environment(
 ) -> dict[str, dict[str, Any]]:
     """What the variables say, by section and key, without the options of the database.
 
-    Those are read where databases are opened.  What is wrong, of these too, is added to `problems`.
+    Those are read where databases are opened.  An empty variable says nothing.  What is wrong, of
+    these too, is added to `problems`.
     """
     known = variables(sections)
     found: dict[str, dict[str, Any]] = {name: {} for name in sections}
     for variable, text in environment.items():
         section, key = known.get(variable, ("database", ""))
-        if section == "database":
+        if section == "database" or not text:
             continue
+        hint = get_type_hints(sections[section])[key]
         try:
-            found[section][key] = _typed(text, sections[section], key)
+            found[section][key] = _typed(text, hint)
         except msgspec.ValidationError as error:
-            problems.append(f"{variable}={text!r}: {error}")
+            problems.append(f"{variable}={text!r}: {with_choices(str(error), hint)}")
     problems += _options.environment_problems(environment)
     problems += _unknown(sections, environment, known)
     return found
 
 
-def _typed(text: str, kind: type[msgspec.Struct], key: str) -> Any:
-    hint = get_type_hints(kind)[key]
+def with_choices(what: str, hint: Any) -> str:
+    """What msgspec says about a value of this type, with the names that there are."""
+    choices = get_args(hint)
+    if not what.startswith("Invalid enum value") or not choices:
+        return what
+    return f"{what}; there are {', '.join(map(str, choices))}"
+
+
+def _typed(text: str, hint: Any) -> Any:
     is_list = hint == tuple[str, ...]
     value: Any = [part.strip() for part in text.split(",") if part.strip()] if is_list else text
     return msgspec.convert(value, hint, strict=False)
