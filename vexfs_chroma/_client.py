@@ -16,6 +16,7 @@ from chromadb.api.client import AdminClient as AdminClientCreator
 from chromadb.api.client import Client as ClientCreator
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
+from overrides import override
 
 from vexfs_chroma import _options
 from vexfs_chroma._api import VexfsAPI
@@ -95,6 +96,24 @@ def PersistentClient(  # noqa: N802
         busy_timeout=busy_timeout,
         quantization=quantization,
         memory_limit=memory_limit,
+    )
+
+
+class _AnyDatabase(LocalClient):
+    """A client that has no database of its own, so none has to exist."""
+
+    @override
+    def _validate_tenant_database(self, tenant: str, database: str) -> None:
+        pass
+
+
+def client_of_all(path: str | Path, *, read_only: bool | None = None) -> LocalClient:
+    """A client for what concerns all databases of a directory: the default one may be deleted."""
+    settings = _fresh_settings()
+    settings.persist_directory = str(path)
+    settings.is_persistent = True
+    return _client(
+        settings, DEFAULT_TENANT, DEFAULT_DATABASE, kind=_AnyDatabase, read_only=read_only
     )
 
 
@@ -227,6 +246,8 @@ def _client(
     settings: Settings,
     tenant: str,
     database: str,
+    *,
+    kind: type[LocalClient] = LocalClient,
     **options: str | bool | float | None,
 ) -> LocalClient:
     settings = _chosen(settings)
@@ -243,7 +264,7 @@ def _client(
                 settings.persist_directory if settings.is_persistent else "the database in memory"
             )
             _options.inherited(system.instance(VexfsAPI).options, where)
-        return LocalClient(settings=settings, tenant=str(tenant), database=str(database))
+        return kind(settings=settings, tenant=str(tenant), database=str(database))
 
 
 _fresh_settings()  # with the import, so that the first client need not wait for it

@@ -109,6 +109,8 @@ def check_new(target: Path) -> None:
             f"{target} exists and is not empty; give a new directory, or close whatever uses this "
             "one and move it away first"
         )
+    if target.is_symlink():  # the caller has followed those that lead somewhere
+        raise InvalidArgumentError(f"{target} is a link that leads nowhere; remove it")
     if target.is_mount():
         raise InvalidArgumentError(
             f"{target} is the root of a file system, whose name cannot be given to anything else; "

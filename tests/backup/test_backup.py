@@ -225,6 +225,7 @@ def test_places_that_are_refused(database, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     (tmp_path / "linked").symlink_to(path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for place, text in (
         (tmp_path / "full", "not empty"),
         (tmp_path / "full" / "file", "not empty"),
@@ -233,6 +234,7 @@ def test_places_that_are_refused(database, tmp_path: Path) -> None:
         (path / "collections" / "inside", "lies in"),
         (tmp_path / "linked" / "inside", "lies in"),
         (tmp_path / "no" / "such", "make it first"),
+        (tmp_path / "loop", "leads nowhere"),
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             vexfs_chroma.backup(path, place)

@@ -16,6 +16,7 @@ from disks import mounted
 
 import vexfs_chroma
 from vexfs_chroma import CorruptionError, StorageFullError, import_chroma, import_files
+from vexfs_chroma._client import client_of_all
 from vexfs_chroma._migrate import _target
 
 HOME = ("default_tenant", "default_database")
@@ -194,6 +195,26 @@ def test_taking_a_name(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError):
             api.take_name(old.id, "other")
     assert len(list((tmp_path / "db" / "collections").iterdir())) == 1
+
+
+def test_the_default_database_may_be_deleted(tmp_path: Path) -> None:
+    """Others are exported, and imported to, all the same."""
+    with vexfs_chroma.PersistentClient(tmp_path / "db") as client:
+        api: Any = client._server
+        api.create_database("other")
+        with vexfs_chroma.PersistentClient(tmp_path / "db", database="other") as other:
+            other.create_collection("docs").add(ids=["a"], embeddings=[[1.0]])
+        api.delete_database("default_database")
+    whole = {("default_tenant", "other", "docs"): 1}
+    assert vexfs_chroma.export_jsonl(tmp_path / "db", tmp_path / "out").ok
+    with vexfs_chroma.PersistentClient(tmp_path / "new") as client:
+        client._server.delete_database("default_database")
+    assert import_files(tmp_path / "out", tmp_path / "new").ok
+    with client_of_all(tmp_path / "new") as client:
+        api = client._server
+        assert [model.name for model in api.list_collections(database="other")] == ["docs"]
+        client._server.create_database("default_database")
+    assert all_counts(tmp_path / "new") == whole
 
 
 def test_a_damaged_target_is_told(tmp_path: Path) -> None:

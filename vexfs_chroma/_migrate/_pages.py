@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from chromadb.base_types import SparseVector
 
-from vexfs_chroma._client import PersistentClient
+from vexfs_chroma._client import client_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Collection as CollectionOf
@@ -70,9 +70,9 @@ class SourceDatabase:
     def __init__(self, path: str | Path) -> None:
         """Raises NotFoundError when there is none."""
         try:
-            self._client = PersistentClient(path, read_only=True)
+            self._client = client_of_all(path, read_only=True)
         except ValueError:  # it is open in this process, to be written
-            self._client = PersistentClient(path)
+            self._client = client_of_all(path)
         self._api = cast("VexfsAPI", self._client._server)
 
     def close(self) -> None:

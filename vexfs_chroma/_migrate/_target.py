@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from chromadb.errors import ChromaError, InternalError, InvalidArgumentError, NotFoundError
 
-from vexfs_chroma._client import PersistentClient
+from vexfs_chroma._client import client_of_all
 from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
@@ -93,7 +93,7 @@ class Target:
     """An open vexfs database."""
 
     def __init__(self, path: str | Path) -> None:
-        self._client = PersistentClient(path)
+        self._client = client_of_all(path)
         self._api = cast("VexfsAPI", self._client._server)
 
     def close(self) -> None:
