@@ -107,14 +107,17 @@ class _AnyDatabase(LocalClient):
         pass
 
 
-def client_of_all(path: str | Path, *, read_only: bool | None = None) -> LocalClient:
-    """A client for what concerns all databases of a directory: the default one may be deleted."""
-    settings = _fresh_settings()
+def client_of_all(
+    path: str | Path, settings: Settings | None = None, **options: str | bool | float | None
+) -> LocalClient:
+    """A client for what concerns all databases of a directory: the default one may be deleted.
+
+    The options are those of PersistentClient.
+    """
+    settings = _fresh_settings() if settings is None else settings
     settings.persist_directory = str(path)
     settings.is_persistent = True
-    return _client(
-        settings, DEFAULT_TENANT, DEFAULT_DATABASE, kind=_AnyDatabase, read_only=read_only
-    )
+    return _client(settings, DEFAULT_TENANT, DEFAULT_DATABASE, kind=_AnyDatabase, **options)
 
 
 def RustClient(  # noqa: N802

@@ -47,6 +47,21 @@ def test_a_request_that_takes_too_long() -> None:
         go.set()
 
 
+def test_the_default_database_may_be_deleted(tmp_path: Path) -> None:
+    """The server starts again, and the others are there."""
+    databases = f"{API}/tenants/default_tenant/databases"
+    other = f"{databases}/other"
+    with run_server(tmp_path) as server:
+        assert server.call("POST", databases, {"name": "other"}).status < 300
+        assert server.call("POST", f"{other}/collections", {"name": "docs"}).status < 300
+        assert server.call("DELETE", DEFAULT).status < 300
+    with run_server(tmp_path) as server:
+        assert [c["name"] for c in server.call("GET", f"{other}/collections").json] == ["docs"]
+        assert server.call("GET", f"{DEFAULT}/collections").json == []
+        made = server.call("POST", databases, {"name": "default_database"})
+        assert made.status < 300
+
+
 def test_observers() -> None:
     app = App(None, load(environment={}))  # type: ignore[arg-type]
     seen: list[tuple[str | None, int, float, int]] = []

@@ -41,10 +41,10 @@ def open_app(config: ServerConfig) -> tuple[App, Callable[[], None]]:
     """The application on its database, and what closes both."""
     from chromadb.config import Settings
 
-    from vexfs_chroma._client import PersistentClient
+    from vexfs_chroma._client import client_of_all
 
     options = config.database
-    client = PersistentClient(
+    client = client_of_all(
         config.server.path,
         Settings(allow_reset=config.server.allow_reset),
         durability=options.durability,
