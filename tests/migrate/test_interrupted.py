@@ -180,6 +180,20 @@ def test_names_of_what_is_unfinished() -> None:
             client.delete_collection(name)
 
 
+def test_what_an_import_left_is_not_imported(tmp_path: Path) -> None:
+    """Nor is it taken for a collection of that name that is whole."""
+    with vexfs_chroma.PersistentClient(tmp_path / "db") as client:
+        for name in ("unfinished-import-docs", "docs", "unfinished-import-other"):
+            client.create_collection(name).add(ids=[name], embeddings=[[1.0]])
+    for kind in ("jsonl", "chroma"):
+        out, target = tmp_path / kind, tmp_path / f"target-{kind}"
+        assert getattr(vexfs_chroma, f"export_{kind}")(tmp_path / "db", out).ok
+        report = (import_chroma if kind == "chroma" else import_files)(out, target)
+        assert [c.name for c in report.collections if c.ok] == ["docs"]
+        assert "an import that did not finish" in str(report.collections[0].error)
+        assert all_counts(target) == {(*HOME, "docs"): 1}
+
+
 def test_taking_a_name(tmp_path: Path) -> None:
     with vexfs_chroma.PersistentClient(tmp_path / "db") as client:
         api: Any = client._server

@@ -216,6 +216,11 @@ class _Import:
         replaces: bool,
     ) -> None:
         """Make the collection in the target: whole, or not under its name."""
+        try:
+            target.check_name(done.name)
+        except (ChromaError, TypeError, ValueError) as error:
+            done.error = str(error)
+            return
         id = self._create(collection, target, done)
         if id is None:
             return

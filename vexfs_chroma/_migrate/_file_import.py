@@ -106,6 +106,7 @@ class _Copy:
     def run(self, format: FileFormat, path: Path, entry: dict[str, Any]) -> None:
         """Copy it; an error in its file concerns this one only."""
         try:
+            self._into.check_name(self._done.name)
             self._into.make_database(*self._home[:2])
             id = self._into.create(*self._home, entry["metadata"], None, entry["schema"])
             self._fill(id, format.pages(path, self._batch))

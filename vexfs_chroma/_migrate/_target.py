@@ -129,6 +129,16 @@ class Target:
         except NotFoundError:
             self._api.create_database(database, tenant)
 
+    def check_name(self, name: str) -> None:
+        """Raise when no collection can have this name; before it is filled under another one."""
+        check_str("name", name)
+        check_name("name", name)
+        if name.startswith(UNFINISHED):
+            raise InvalidArgumentError(
+                f"an import that did not finish left it: {UNFINISHED} is how such names begin; "
+                "delete it in the source, or rename it"
+            )
+
     def create(
         self,
         tenant: str,
@@ -139,8 +149,6 @@ class Target:
         schema: dict[str, Any] | None,
     ) -> UUID:
         """Begin a collection that is to have this name, by its schema if there is one."""
-        check_str("name", name)
-        check_name("name", name)  # now, and not when all is copied
         self.abandon(tenant, database, name)
         begun = unfinished(name)
         if schema is not None:
