@@ -400,6 +400,8 @@ class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
         def takes_text(key: str) -> bool:
             return self._api.takes_text_ranges(self.id, key)
 
+        if self._is_nested:
+            _nested.check_where(where)
         plain, ours = _filters.read_where(where, takes_text)
         plain_document, our_document = _filters.read_where_document(where_document)
         return FilterSet(where=plain, where_document=plain_document), (ours, our_document)

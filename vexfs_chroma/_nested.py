@@ -52,6 +52,23 @@ def _add_flat(flat: dict[str, Any], metadata: dict[str, Any], prefix: str, depth
             )
 
 
+def check_where(where: Any) -> None:
+    """Raise ValueError for a filter that is nested as metadata is; what else is wrong stays."""
+    if not isinstance(where, dict) or len(where) != 1:
+        return
+    ((key, condition),) = where.items()
+    if key in {"$and", "$or"} and isinstance(condition, list):
+        for part in condition:
+            check_where(part)
+    elif isinstance(key, str) and isinstance(condition, dict) and len(condition) == 1:
+        (name,) = condition
+        if isinstance(name, str) and not name.startswith("$"):
+            raise ValueError(
+                f"Expected where operator, got {name}: nested metadata is filtered by its path, "
+                f"as {{{f'{key}.{name}'!r}: ...}}"
+            )
+
+
 def nest(metadatas: Any) -> None:
     """Make dicts of paths, in the metadata of a result: a list of metadata, or of such lists."""
     for i, metadata in enumerate(metadatas or ()):

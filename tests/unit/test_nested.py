@@ -24,6 +24,23 @@ def nested(client, name="nested"):
     return client.create_collection(name, metadata={"vexfs:nested": True}, embedding_function=None)
 
 
+@pytest.mark.parametrize("condition", [1815, {"$lt": 1900}, {"year": 1815}])
+def test_nested_filters_lead_to_paths(client, condition):
+    collection = nested(client)
+    collection.add(ids=["a"], embeddings=[[1, 1]], metadatas=[ADA])
+    where = {"author": {"born": condition}}
+    text = r"nested metadata is filtered by its path, as \{'author.born': \.\.\.\} in "
+    for call in (collection.get, collection.delete, collection.count, collection.keys):
+        for given in (where, {"$and": [{"pages": 3}, {"$or": [where, where]}]}):
+            with pytest.raises(ValueError, match=text + call.__name__):
+                call(where=given)
+    with pytest.raises(ValueError, match=r"one of .* got \$foo"):
+        collection.get(where={"author": {"$foo": 1}})
+    plain = client.create_collection("plain", embedding_function=None)
+    with pytest.raises(ValueError, match=r"Expected where operator to be one of .*, got born"):
+        plain.get(where=where)
+
+
 def test_written_flat_and_read_nested(client):
     written = nested(client)
     plain = {"author": {"name": "Eve"}}
