@@ -82,6 +82,7 @@ class Partial:
             self._home.rmdir()
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._marker, os.O_RDWR | os.O_CREAT, 0o666)
@@ -91,6 +92,9 @@ class Partial:
             found, ours = self._marker.stat(), os.fstat(self._lock)
         except (BlockingIOError, FileNotFoundError):
             pass
+        except OSError as error:  # a file system without locks
+            self._clean_up()
+            raise OSError(error.errno, error.strerror, str(self._marker)) from error
         # Who had the lock may have removed the file in the meantime.
         if found is None or ours is None or not os.path.samestat(found, ours):
             os.close(self._lock)

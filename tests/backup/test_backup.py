@@ -328,6 +328,21 @@ def test_a_full_disk_is_left_as_it_was(database, tmp_path: Path, monkeypatch) ->
     assert [p.name for p in tmp_path.iterdir()] == ["database"]
 
 
+def test_a_file_system_without_locks(database, tmp_path: Path, monkeypatch) -> None:
+    """The error names the file, and nothing is left."""
+    path, _ = database
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(OSError, match=r"No locks available: '.*backup.partial"):
+        vexfs_chroma.backup(path, tmp_path / "backup")
+    with pytest.raises(OSError, match=r"No locks available: '.*database/MAINT"):
+        vexfs_chroma.repair(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["database"]
+
+
 def test_a_disk_that_becomes_full(database, tmp_path: Path, monkeypatch) -> None:
     path, _ = database
     with mounted(tmp_path, "tmpfs", 100 * 1024) as disk:

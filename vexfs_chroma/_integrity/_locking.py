@@ -43,7 +43,10 @@ def exclusive(path: str, *, writes: bool) -> Iterator[None]:
                     raise
                 break
             stack.callback(os.close, descriptor)
-            _lock(descriptor, path)
+            try:
+                _lock(descriptor, path)
+            except OSError as error:  # a file system without locks
+                raise OSError(error.errno, error.strerror, str(Path(path, name))) from error
         yield
 
 
