@@ -68,6 +68,17 @@ def test_a_path_without_a_database(place: Path, command: str) -> None:
         assert len(err.splitlines()) == 1
 
 
+def test_the_module_is_vexctl_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vexfs_chroma._cli", "stats"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: vexctl stats ")
+
+
 def test_a_password_that_is_not_given() -> None:
     code, out, err = run("config", "password", "ann")
     assert (code, out) == (3, "")

@@ -270,6 +270,12 @@ def test_a_path_that_is_no_directory(tmp_path: Path) -> None:
     assert f"cannot be made, as {tmp_path}/file is a file" in problem
 
 
+def test_a_path_of_chromas(tmp_path: Path) -> None:
+    (tmp_path / "chroma.sqlite3").touch()
+    (problem,) = problems(tmp_path, f'[server]\npath = "{tmp_path}"')
+    assert problem.startswith(f"{tmp_path} holds a Chroma database (chroma.sqlite3), which")
+
+
 def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_surroundings, "_is_there", lambda _: False)
     found = problems(tmp_path, '[otel]\nendpoint = "http://127.0.0.1:4318"\n')

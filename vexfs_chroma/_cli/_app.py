@@ -87,5 +87,5 @@ def options(
 
 
 def main() -> None:
-    """Run vexctl."""
-    app()
+    """Run vexctl, which calls itself so also as a module."""
+    app(prog_name="vexctl")

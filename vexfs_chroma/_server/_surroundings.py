@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from chromadb.errors import ChromaError
 
+from vexfs_chroma import _storage
+from vexfs_chroma._errors import ForeignDatabaseError
 from vexfs_chroma._observe import _cells, _facts, _slow
 from vexfs_chroma._server import _tls
 
@@ -65,6 +67,11 @@ def _wrong_path(path: Path) -> Iterator[str]:
     elif not os.access(there, os.R_OK | os.X_OK if there == path else os.W_OK | os.X_OK):
         what = "be read" if there == path else f"be made in {there}"
         yield f"[server] path = {str(path)!r} cannot {what}: permission denied"
+    else:
+        try:
+            _storage.check_directory(path, read_only=False)
+        except ForeignDatabaseError as error:  # Chroma's
+            yield str(error)
 
 
 def _wrong_variables(environment: Mapping[str, str]) -> Iterator[str]:
