@@ -41,11 +41,17 @@ def as_stored(value: Any) -> Any:
 
     Datetimes become `2026-11-29T21:13:18.000000+00:00`, always in UTC (one without a time zone is
     taken as UTC) and with microseconds, and dates `2026-11-29`: so the order of the texts is the
-    order in time, and a date comes before the times of its day.
+    order in time, and a date comes before the times of its day.  Raises ValueError for a datetime
+    that is no time in UTC.
     """
     if isinstance(value, datetime):
         utc = value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
-        return utc.astimezone(timezone.utc).isoformat(timespec="microseconds")
+        try:
+            return utc.astimezone(timezone.utc).isoformat(timespec="microseconds")
+        except (OverflowError, ValueError) as error:  # pandas' NaT is a datetime, too
+            raise ValueError(
+                f"Expected a time that there is in UTC, in the years 1 to 9999, got {value!r}"
+            ) from error
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, list) and any(isinstance(item, date) for item in value):

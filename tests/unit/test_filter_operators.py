@@ -126,6 +126,33 @@ def test_errors_are_chromas(collection, where, text):
         assert str(caught.value).startswith(text)
 
 
+class NotATime(datetime):
+    """As NaT of pandas."""
+
+    def astimezone(self, _=None):
+        raise ValueError("NaTType does not support astimezone")
+
+
+@pytest.mark.parametrize(
+    "day",
+    [
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))),
+        NotATime(2026, 1, 1),
+    ],
+)
+def test_times_that_there_are_not_in_utc(collection, day):
+    for call in (
+        lambda: collection.add(ids=["x"], embeddings=[[1, 1]], metadatas=[{"at": day}]),
+        lambda: collection.add(ids=["x"], embeddings=[[1, 1]], metadatas=[{"at": [day]}]),
+        lambda: collection.get(where={"at": {"$gte": day}}),
+        lambda: collection.search(vexfs_chroma.Search().where(vexfs_chroma.K("at") == day)),
+    ):
+        with pytest.raises(ValueError, match="Expected a time that there is in UTC, in the years"):
+            call()
+    assert collection.count() == 0
+
+
 @pytest.mark.parametrize("operator", ["$icontains", "$not_icontains"])
 def test_errors_about_documents_name_the_operator(collection, operator):
     add(collection, {"s": "x"})
