@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.api.types import ReadLevel, SearchResult
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
-from chromadb.errors import InvalidArgumentError
 from chromadb.execution.expression.plan import Search
 from typing_extensions import override
 
 from vexfs_chroma import _search, _search_plain
 from vexfs_chroma._api_records import RecordOperations
+from vexfs_chroma._names import as_read_level
 from vexfs_chroma._observe import _described
 from vexfs_chroma._observe._observer import observed
 
@@ -47,14 +47,8 @@ class SearchOperations(RecordOperations):
         Every read level sees every write that was acknowledged before the call.  There is no log
         to be skipped: what is not in an index yet is searched without one.
         """
-        try:
-            if type(read_level) is not ReadLevel:
-                ReadLevel(read_level)
-        except ValueError as error:
-            levels = ", ".join(repr(level.value) for level in ReadLevel)
-            raise InvalidArgumentError(
-                f"read_level must be one of {levels}, got {read_level!r}"
-            ) from error
+        if type(read_level) is not ReadLevel:
+            as_read_level(read_level)
         with self._using(collection_id, "Error getting collection: ") as collection:
             indexes = collection.indexes
             read = [_search_plain.read(payload, indexes) for payload in payloads]

@@ -23,6 +23,8 @@ from chromadb.api.types import (
     Include,
     IncludeMetadataDocumentsDistances,
     QueryResult,
+    ReadLevel,
+    SearchResult,
     Where,
     WhereDocument,
     deserialize_metadata,
@@ -32,6 +34,7 @@ from chromadb.errors import ChromaError
 from typing_extensions import override
 
 from vexfs_chroma._http_wire import Answer, Wire
+from vexfs_chroma._names import as_read_level
 from vexfs_chroma._remote import not_offered
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from chromadb.config import System
+    from chromadb.execution.expression.plan import Search
     from numpy.typing import NDArray
 
 
@@ -95,6 +99,28 @@ class HttpAPI(FastAPI):
         if not 200 <= answer.status < 300:
             _raise(answer, method, self._api_url + target)
         return answer.body
+
+    @override
+    def _count(
+        self,
+        collection_id: UUID,
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
+    ) -> int:
+        return super()._count(collection_id, tenant, database, as_read_level(read_level))
+
+    @override
+    def _search(
+        self,
+        collection_id: UUID,
+        searches: list[Search],
+        tenant: str = DEFAULT_TENANT,
+        database: str = DEFAULT_DATABASE,
+        read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
+    ) -> SearchResult:
+        level = as_read_level(read_level)
+        return super()._search(collection_id, searches, tenant, database, level)
 
     @override
     def _query(

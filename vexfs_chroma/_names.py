@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
+from chromadb.api.types import ReadLevel
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._records import is_text, stored_integer
@@ -49,6 +50,15 @@ def check_name(argument: str, name: str) -> None:
             )
         if is_ip_address(part):
             raise _invalid(argument, f"Expected a name that is not a valid ip address. Got {part}")
+
+
+def as_read_level(value: Any) -> ReadLevel:
+    """One of Chroma's read levels, given as such or as its word; raises InvalidArgumentError."""
+    try:
+        return ReadLevel(value)
+    except ValueError as error:
+        levels = ", ".join(repr(level.value) for level in ReadLevel)
+        raise InvalidArgumentError(f"read_level must be one of {levels}, got {value!r}") from error
 
 
 def check_tenant_name(name: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import chromadb
 import numpy as np
 import pytest
-from chromadb import K, Knn, Rrf, Search
+from chromadb import K, Knn, ReadLevel, Rrf, Search
+from chromadb.errors import InvalidArgumentError
 from server_kit import client_of, run_server
 
 import vexfs_chroma
@@ -86,6 +87,12 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
             made.get(limit=wrong)
         with pytest.raises(TypeError, match=r"searches\[1\]\.filter\.n\.\$eq cannot be sent"):
             made.search([Search(), Search().where(K("n") == wrong)])
+        assert made.count("index_only") == made.count(ReadLevel.INDEX_ONLY) == 2
+        assert made.search(Search(), read_level="index_only")["ids"] == [["a", "b"]]
+        for call in (made.count, lambda level: made.search(Search(), read_level=level)):
+            for level in (None, 5, "log_only"):
+                with pytest.raises(InvalidArgumentError, match="read_level must be one of 'index"):
+                    call(level)
         with pytest.raises(TypeError, match=r"Dict key must be str: metadata cannot be sent, got"):
             client._server._make_request("post", "/x", json={"metadata": {1: "a" * 1000}})
 
