@@ -239,6 +239,15 @@ def test_another_path_of_the_source(tmp_path: Path) -> None:
     assert (snapshot(source), snapshot(tmp_path / "db")) == before
 
 
+def test_an_index_directory_that_was_never_filled(tmp_path: Path) -> None:
+    """Chroma 0.4.15 leaves one for a collection that has no record: nothing is wrong with it."""
+    source, _ = unpack("0.4.24", tmp_path)
+    segment(source, "empty").mkdir(exist_ok=True)
+    report = import_chroma(source, tmp_path / "target")
+    assert report.ok
+    assert [c.notes for c in report.collections if c.name == "empty"] == [[]]
+
+
 def test_numbers_that_are_not_finite_are_told(tmp_path: Path) -> None:
     source, _ = unpack("0.6.3", tmp_path)
     with sqlite3.connect(source / "chroma.sqlite3") as connection:

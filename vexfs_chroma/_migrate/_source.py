@@ -215,7 +215,9 @@ class Records:
         if index.metadata.damage is not None and collection.is_numbered_in_order:
             index.restore_ids([row.id for row in stored], vectors)
         _rows.apply_log(rows, operations, seen)
-        return CollectionRecords(self._file, collection, list(rows.values()), vectors, index.notes)
+        # Chroma 0.4 makes the directory of an index before there is anything to put in it.
+        notes = index.notes if rows or stored or operations else []
+        return CollectionRecords(self._file, collection, list(rows.values()), vectors, notes)
 
 
 class _Index:
