@@ -7,11 +7,13 @@ Chroma's.  Where a proxy is configured (HTTP_PROXY and the like), httpx does the
 
 from __future__ import annotations
 
+import math
 import urllib.parse
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+import numpy as np
 import orjson
 from chromadb.api.base_http_client import BaseHTTPClient
 from chromadb.api.fastapi import FastAPI
@@ -30,7 +32,7 @@ from chromadb.api.types import (
     deserialize_metadata,
 )
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
-from chromadb.errors import ChromaError
+from chromadb.errors import ChromaError, InvalidArgumentError
 from typing_extensions import override
 
 from vexfs_chroma._http_wire import Answer, Wire
@@ -40,7 +42,6 @@ from vexfs_chroma._remote import not_offered
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import numpy as np
     from chromadb.config import System
     from chromadb.execution.expression.plan import Search
     from numpy.typing import NDArray
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 _SHOWN = 80
 """Characters of a value that an error shows."""
+
+
+_BEYOND = 1e39
+"""Infinity for a server, which reckons in single precision."""
 
 
 class HttpAPI(FastAPI):
@@ -120,7 +125,8 @@ class HttpAPI(FastAPI):
         read_level: ReadLevel = ReadLevel.INDEX_AND_WAL,
     ) -> SearchResult:
         level = as_read_level(read_level)
-        return super()._search(collection_id, searches, tenant, database, level)
+        payloads = cast("list[Search]", list(map(_Payload, searches)))
+        return super()._search(collection_id, payloads, tenant, database, level)
 
     @override
     def _query(
@@ -225,6 +231,30 @@ class HttpAPI(FastAPI):
                 said = self._make_request("get", "/pre-flight-checks")
             self._offers_extensions = isinstance(said, dict) and "vexfs_extensions" in said
         return self._offers_extensions
+
+
+class _Payload:
+    """A search as it is sent: JSON has no infinity, so null would take its place, or no default."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def to_dict(self) -> dict[str, Any]:
+        payload = self._search.to_dict()
+        return {**payload, "rank": _finite(payload.get("rank"))}
+
+
+def _finite(rank: Any) -> Any:
+    """A rank expression without infinities; raises InvalidArgumentError where it has NaN."""
+    if isinstance(rank, dict):
+        return {name: x if name == "query" else _finite(x) for name, x in rank.items()}
+    if isinstance(rank, list):
+        return list(map(_finite, rank))
+    if not isinstance(rank, float | np.floating) or math.isfinite(rank):
+        return rank
+    if math.isnan(rank):
+        raise InvalidArgumentError("Invalid search: NaN in an expression cannot be sent as JSON")
+    return math.copysign(_BEYOND, rank)
 
 
 def _to_json(value: Any) -> bytes:

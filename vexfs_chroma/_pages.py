@@ -9,6 +9,7 @@ from chromadb.api.types import IncludeMetadataDocuments
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._api_pages import read_order
+from vexfs_chroma._api_records import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,7 @@ class Pages(ChromaCollection):
     ) -> GetResult:
         """get() in an order, with the token of the next page."""
         order = read_order(order_by, descending, after)
+        limit, offset = as_count("limit", limit), as_count("offset", offset)
         request = self._validate_and_prepare_get_request(ids, where, where_document, include)
         found, token = self._api.get_ordered(
             self.id,

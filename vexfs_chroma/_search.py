@@ -77,7 +77,7 @@ class Payload(NamedTuple):
         if unknown:
             raise _invalid(f"a search has no field {min(map(str, unknown))!r}")
         rank = payload.get("rank")
-        offset, limit = _read_limit(payload.get("limit"))
+        offset, limit = read_limit(payload.get("limit"))
         shown = _read_select(payload.get("select"))
         request = _ranked.RankedSearch(
             ids=None,
@@ -148,7 +148,7 @@ def read_filter(where: Any, indexes: IndexView) -> Filter | None:
     return clause.filter
 
 
-def _read_limit(given: Any) -> tuple[int, int]:
+def read_limit(given: Any) -> tuple[int, int]:
     """Offset and limit; -1 for all."""
     if given is None:
         return 0, -1

@@ -11,10 +11,10 @@ import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.api.types import ReadLevel, maybe_cast_one_to_many
 from chromadb.errors import InvalidArgumentError
-from chromadb.execution.expression.operator import Key, Knn, Where
+from chromadb.execution.expression.operator import Key, Knn, Limit, Where
 from chromadb.execution.expression.plan import Search
 
-from vexfs_chroma import _search_plain
+from vexfs_chroma import _search, _search_plain
 from vexfs_chroma._filters import as_stored
 
 if TYPE_CHECKING:
@@ -82,6 +82,9 @@ def _checked(search: Any) -> Search:
     """
     if not isinstance(search, Search):
         raise InvalidArgumentError(f"searches must be a Search, or a list of them, got {search!r}")
+    limit = search._limit
+    if isinstance(limit, Limit) and float in {type(limit.limit), type(limit.offset)}:
+        _search.read_limit(limit.to_dict())  # raises: as JSON, NaN would be no limit
     where = search._where
     if not isinstance(where, Where) or (stored := _as_stored(where)) is where:
         return search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from chromadb import K, Knn, ReadLevel, Rrf, Search
 from chromadb.errors import InvalidArgumentError
+from chromadb.execution.expression import Val
 from server_kit import client_of, run_server
 
 import vexfs_chroma
+from vexfs_chroma import Bm25
 
 DAY = datetime(2026, 11, 29, 21, 13, tzinfo=timezone.utc)
 MAKERS = (chromadb.HttpClient, vexfs_chroma.HttpClient)
@@ -95,6 +98,41 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
                     call(level)
         with pytest.raises(TypeError, match=r"Dict key must be str: metadata cannot be sent, got"):
             client._server._make_request("post", "/x", json={"metadata": {1: "a" * 1000}})
+
+
+def test_infinities_are_sent(tmp_path: Path) -> None:
+    def far(default: Any) -> list[Any]:
+        near = Knn(query=[1.0], limit=1, default=default, return_rank=True)
+        return [
+            Rrf([near, Knn(query=[3.0], return_rank=True)]),
+            Bm25("tea", limit=1, default=default) + near,
+            near * Knn(query=[2.0], limit=2),
+            Knn(query=[2.0]) + Val(default),
+        ]
+
+    with run_server(tmp_path) as server, vexfs_chroma.PersistentClient(tmp_path / "data") as local:
+        made = local.create_collection("things", embedding_function=None)
+        made.add(ids=["a", "b", "c"], embeddings=[[1], [2], [3]], documents=["tea", "x", "tea"])
+        with client_of(vexfs_chroma.HttpClient, server) as client:
+            remote = client.get_collection("things", embedding_function=None)
+            for default in (float("inf"), float("-inf"), np.float32("inf")):
+                for rank in far(default):
+                    search = Search().rank(rank).select(K.SCORE)
+                    expected, found = made.search(search), remote.search(search)
+                    assert found["ids"] == expected["ids"]
+                    for ours, theirs in zip(found["scores"][0], expected["scores"][0], strict=True):
+                        assert ours == (pytest.approx(theirs) if math.isfinite(theirs) else None)
+            for rank in far(float("nan")):
+                with pytest.raises(InvalidArgumentError, match="NaN in an expression cannot be"):
+                    remote.search(Search().rank(rank))
+            for collection in (made, remote):
+                for wrong in (float("nan"), float("inf"), 2.0):
+                    with pytest.raises(InvalidArgumentError, match="limit must be an integer of 1"):
+                        collection.search(Search().limit(wrong))
+                    with pytest.raises(TypeError, match="argument 'limit': 'float' object cannot"):
+                        collection.get(order_by="n", limit=wrong)
+                    with pytest.raises(TypeError, match="argument 'offset': 'float' object cannot"):
+                        collection.get(descending=True, offset=wrong)
 
 
 def test_fork(tmp_path: Path) -> None:
