@@ -52,6 +52,13 @@ def check_name(argument: str, name: str) -> None:
             raise _invalid(argument, f"Expected a name that is not a valid ip address. Got {part}")
 
 
+def as_integer(value: object) -> int | None:
+    """An int for an int or an integer of numpy; None for everything else, bools included."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    return None
+
+
 def as_read_level(value: Any) -> ReadLevel:
     """One of Chroma's read levels, given as such or as its word; raises InvalidArgumentError."""
     try:

@@ -10,6 +10,7 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._api_pages import read_order
 from vexfs_chroma._api_records import as_count
+from vexfs_chroma._names import as_integer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +54,10 @@ class Pages(ChromaCollection):
             InvalidArgumentError: A `batch_size` that there is not.
             ValueError: What get() refuses; when the first batch is asked for.
         """
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        size = as_integer(batch_size)
+        if size is None or size < 1:
             raise InvalidArgumentError(f"batch_size must be a positive int, got {batch_size!r}")
-        return self._batches(batch_size, where, where_document, include)
+        return self._batches(size, where, where_document, include)
 
     def _batches(
         self, size: int, where: Any, where_document: Any, include: Include

@@ -9,6 +9,8 @@ import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import InvalidArgumentError
 
+from vexfs_chroma._names import as_integer
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -53,9 +55,10 @@ class RecallReport(msgspec.Struct, frozen=True):
 def check_arguments(n: object, k: object, seed: object) -> None:
     """Raise InvalidArgumentError for what no recall check can be made with."""
     for name, value, least in (("n", n, 1), ("k", k, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        number = as_integer(value)
+        if number is None or number < least:
             raise InvalidArgumentError(f"{name} must be an int of at least {least}, got {value!r}")
-        if value > _MOST:
+        if number > _MOST:
             raise InvalidArgumentError(f"{name} must be an int of at most {_MOST}, got {value!r}")
 
 
@@ -145,4 +148,4 @@ class RecallChecks(ChromaCollection):
             InvalidArgumentError: n or k is less than 1, seed less than 0, or one above 2^32 - 1.
         """
         check_arguments(n, k, seed)
-        return self._api.recall_check(self.id, n, k, seed)
+        return self._api.recall_check(self.id, int(n), int(k), int(seed))

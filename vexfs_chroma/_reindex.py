@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.errors import InvalidArgumentError
 
+from vexfs_chroma._names import as_integer
+
 if TYPE_CHECKING:
     from vexfs_chroma._extensions import Extensions
 
@@ -20,9 +22,8 @@ def check_parameters(space: object, **parameters: object) -> None:
         raise InvalidArgumentError(f"space must be one of {', '.join(SPACES)}, got {space!r}")
     for name, value in parameters.items():
         least, most = _LIMITS[name]
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        number = as_integer(value)
+        if value is not None and (number is None or not least <= number <= most):
             raise InvalidArgumentError(
                 f"{name} must be an int from {least} to {most}, got {value!r}"
             )
@@ -61,5 +62,6 @@ class Reindexing(ChromaCollection):
             ReadOnlyError: the database takes no writes.
         """
         check_parameters(space, max_neighbors=max_neighbors, ef_construction=ef_construction)
-        self._api.reindex_collection(self.id, space, max_neighbors, ef_construction)
+        numbers = as_integer(max_neighbors), as_integer(ef_construction)
+        self._api.reindex_collection(self.id, space, *numbers)
         self._model = self._client.get_collection_by_id(self.id, self.tenant, self.database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from chromadb.errors import InvalidArgumentError
 
@@ -157,6 +158,7 @@ def test_iter_batches(collection):
     assert flat(batch["ids"] for batch in found) == IDS
     assert flat(batch["metadatas"] for batch in found) == collection.get()["metadatas"]
     assert found[0]["documents"] is None
+    assert list(collection.iter_batches(np.int64(5), include=["metadatas"])) == found
     some = list(collection.iter_batches(2, where={"v": {"$gt": 1}}))
     assert [batch["ids"] for batch in some] == [["a", "d"], ["h", "l"]]
     assert list(collection.iter_batches(where={"v": "nothing"})) == []

@@ -95,6 +95,7 @@ def test_nothing_and_mistakes(client: Any) -> None:
     for wrong in ({"n": 0}, {"k": 0}, {"seed": -1}, {"n": True}, {"k": 1.5}, {"n": "1"}):
         with pytest.raises(InvalidArgumentError, match="must be an int of at least"):
             empty.recall_check(**wrong)
+    assert empty.recall_check(n=np.int64(3), k=np.int8(2), seed=np.uint32(1)).k == 2
     for wrong in ({"n": 2**32}, {"k": 2**32}, {"seed": 2**64}):
         with pytest.raises(InvalidArgumentError, match="must be an int of at most 4294967295"):
             empty.recall_check(**wrong)

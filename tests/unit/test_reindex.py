@@ -104,8 +104,9 @@ def test_mistakes(client: Any) -> None:
     ):  # fmt: skip
         with pytest.raises(InvalidArgumentError, match=f"{next(iter(wrong))} must be"):
             collection.reindex(**wrong)
-    collection.reindex(space="ip")
-    assert collection.configuration["hnsw"]["space"] == "ip"
+    collection.reindex(space="ip", max_neighbors=np.int64(9), ef_construction=np.int32(70))
+    hnsw = collection.configuration["hnsw"]
+    assert (hnsw["space"], hnsw["max_neighbors"], hnsw["ef_construction"]) == ("ip", 9, 70)
     client.delete_collection("empty")
     with pytest.raises(NotFoundError):
         collection.reindex(space="l2")
