@@ -174,3 +174,33 @@ def test_two_servers_do_not_share_a_port() -> None:
             given = {"server": {"port": taken, "workers": workers}}
             with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1 port"):
                 listen(load(given=given, environment={}))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_database_that_is_read_only(tmp_path: Path, workers: str) -> None:
+    """Reads are answered; a write is refused, which is no fault of the server's."""
+    with run_server(tmp_path) as server:
+        made = server.call("POST", DEFAULT + "/collections", {"name": "things"})
+        path = f"{DEFAULT}/collections/{made.json['id']}"
+        rows = {"ids": ["a"], "embeddings": [[1, 2]]}
+        assert server.call("POST", path + "/add", rows).status == 201
+    with run_server(tmp_path, "--workers", workers, variables={"VEXFS_READ_ONLY": "1"}) as server:
+        assert server.call("POST", path + "/get", {}).json["ids"] == ["a"]
+        assert server.call("GET", "/readyz").status == 200
+        for method, target, body in (
+            ("POST", path + "/add", rows),
+            ("POST", path + "/update", rows),
+            ("POST", path + "/delete", {"ids": ["a"]}),
+            ("POST", path + "/fork", {"new_name": "forked"}),
+            ("PUT", path, {"new_name": "renamed"}),
+            ("DELETE", DEFAULT + "/collections/things", None),
+            ("POST", DEFAULT + "/collections", {"name": "others"}),
+            ("POST", API + "/tenants", {"name": "acme"}),
+            ("POST", API + "/tenants/default_tenant/databases", {"name": "books"}),
+        ):
+            answer = server.call(method, target, body)
+            assert (answer.status, answer.error) == (403, "InternalError"), target
+            assert "read-only" in answer.json["message"]
+        same = {"name": "things", "get_or_create": True}
+        assert server.call("POST", DEFAULT + "/collections", same).json["id"] == made.json["id"]
+    assert " ERROR " not in (tmp_path / "server.log").read_text()

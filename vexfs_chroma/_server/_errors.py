@@ -18,7 +18,7 @@ from chromadb.errors import (
     NotFoundError,
 )
 
-from vexfs_chroma._errors import DatabaseLockedError, StorageFullError
+from vexfs_chroma._errors import DatabaseLockedError, ReadOnlyError, StorageFullError
 
 # Embedded, Chroma has no class of its own for these.
 _EXISTS = re.compile(r"(Tenant|Database|Collection) \[.*\] already exists", re.DOTALL)
@@ -66,6 +66,8 @@ def as_http(error: BaseException) -> HttpError:
         return unavailable(text)
     if isinstance(error, StorageFullError):
         return HttpError(507, "InternalError", text)
+    if isinstance(error, ReadOnlyError):  # no fault of the server's, and none that goes away
+        return HttpError(403, "InternalError", text)
     if isinstance(error, InternalError):
         if _EXISTS.fullmatch(text):
             return HttpError(409, "ChromaError", text)
