@@ -171,20 +171,7 @@ class Aggregates(ChromaCollection):
         self, call: str, keys: list[str], where: Any, where_document: Any
     ) -> tuple[Any, Any]:
         """The filters of a call about these keys."""
-        for key in keys:
-            if not isinstance(key, str):
-                raise InvalidArgumentError(
-                    f"Expected metadata key to be a str, got {key} in {call}."
-                )
-            if key[:1] in {"#", "$"}:  # Chroma takes no such key; nothing would be found
-                raise InvalidArgumentError(
-                    f"Expected a metadata key, which never begins with '#' or '$', got {key!r} "
-                    f"in {call}."
-                )
-            if not is_text(key):
-                raise InvalidArgumentError(
-                    f"Expected metadata key to be valid Unicode, got {key!r} in {call}."
-                )
+        check_keys(call, keys)
         return self._checked_filters(call, where, where_document)
 
     def _checked_filters(self, call: str, where: Any, where_document: Any) -> tuple[Any, Any]:
@@ -197,6 +184,22 @@ class Aggregates(ChromaCollection):
         except ValueError as error:
             raise ValueError(f"{error} in {call}.") from error
         return ours
+
+
+def check_keys(call: str, keys: Iterable[object]) -> None:
+    """Raise InvalidArgumentError for what cannot be the key of metadata."""
+    for key in keys:
+        if not isinstance(key, str):
+            raise InvalidArgumentError(f"Expected metadata key to be a str, got {key} in {call}.")
+        if key[:1] in {"#", "$"}:  # Chroma takes no such key; nothing would be found
+            raise InvalidArgumentError(
+                f"Expected a metadata key, which never begins with '#' or '$', got {key!r} "
+                f"in {call}."
+            )
+        if not is_text(key):
+            raise InvalidArgumentError(
+                f"Expected metadata key to be valid Unicode, got {key!r} in {call}."
+            )
 
 
 def _as_limit(call: str, limit: Any) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from vexfs_chroma._aggregates import check_keys
 from vexfs_chroma._api_pages import read_order
 from vexfs_chroma._reindex import check_parameters
 from vexfs_chroma._server import _vectors
@@ -62,6 +63,7 @@ def count_matching(app: App, request: Request) -> bytes:
 def distinct(app: App, request: Request) -> bytes:
     """POST .../vexfs/distinct: the different values of a metadata key, ascending."""
     body: ValuesOfKey = request.payload
+    check_keys("distinct", [body.key])
     id, where, where_document = _selected(app, request)
     most = check_values(1, body.limit, app.config.limits)
     values = app.api.distinct_values(id, body.key, where, where_document, most)
@@ -72,6 +74,7 @@ def distinct(app: App, request: Request) -> bytes:
 def facets(app: App, request: Request) -> bytes:
     """POST .../vexfs/facets: the values of metadata keys with their records, most first."""
     body: CountValues = request.payload
+    check_keys("facets", body.keys)
     id, where, where_document = _selected(app, request)
     keys = list(dict.fromkeys(body.keys))
     most = check_values(len(keys), body.limit, app.config.limits)
@@ -91,6 +94,7 @@ def facets(app: App, request: Request) -> bytes:
 def min_max(app: App, request: Request) -> bytes:
     """POST .../vexfs/min_max: the least and the greatest value of a metadata key, or null."""
     body: RangeOfKey = request.payload
+    check_keys("min_max", [body.key])
     id, where, where_document = _selected(app, request)
     return encode({"range": app.api.value_range(id, body.key, where, where_document)})
 
