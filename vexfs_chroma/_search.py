@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ID, DOCUMENT, EMBEDDING, METADATA, SCORE = "#id", "#document", "#embedding", "#metadata", "#score"
 _SPECIAL = (DOCUMENT, EMBEDDING, METADATA, SCORE)
 UINT32_MAX = 2**32 - 1
+_SHOWN = 80
+"""Characters of an operand that an error shows."""
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 # Operators of any number of operands: what they begin with, and what joins the next operand.
@@ -137,7 +139,12 @@ class _SearchClause(Clause):
             ):
                 is_in = op_name in {"$eq", "$in"}
                 return [_engine.F_ID_IN if is_in else _engine.F_ID_NOT_IN, listed]
-        return super()._compare(key, op_name, operand)
+        try:
+            return super()._compare(key, op_name, operand)
+        except InvalidArgumentError as error:  # chromadb checks no operand before
+            shown = repr(operand)
+            shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+            raise InvalidArgumentError(f"{error}: {op_name} of {key!r} takes no {shown}") from error
 
 
 def read_filter(where: Any, indexes: IndexView) -> Filter | None:

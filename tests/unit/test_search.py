@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timezone
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -207,6 +208,22 @@ def test_operands_are_stored_values(client):
         assert ids(collection, search) == found, where
         assert repr(search.to_dict()) == before
     assert ids(collection, Search(where={"at": {"$gt": days[0]}})) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        (K("n") == Decimal(1), "$eq of 'n' takes no Decimal('1')"),
+        (K("n") > float("nan"), "$gt of 'n' takes no nan"),
+        (K("n").is_in([1, "x"]), "$in of 'n' takes no [1, 'x']"),
+        (K("n").is_in([]), "$in of 'n' takes no []"),
+        (K("n") == None, "$eq of 'n' takes no None"),  # noqa: E711
+        ((K("a") == 1) & (K("n") > True), "$gt of 'n' takes no True"),
+        (K("n") == ["x" * 500], "$eq of 'n' takes no ['" + "x" * 78 + "..."),
+    ],
+)
+def test_operands_that_are_none_are_named(collection, where, text):
+    assert refused(collection.search, Search().where(where)) == f"Invalid where clause: {text}"
 
 
 def test_limits_are_integers_of_any_kind(collection):
