@@ -200,3 +200,19 @@ def test_names_are_no_markup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (code, "[/red]/[bold]/things" in out) == (0, True)
     code, out, _ = run("export", "jsonl", tmp_path / "out", "--from", path)
     assert (code, "[/red]/[bold]/things" in out) == (0, True)
+
+
+@pytest.mark.parametrize("command", ["stats {} --json", "config show", "check {}"])
+def test_nobody_reads_the_output(place: Path, command: str) -> None:
+    """As with `| head`: no word, and not the code of a server that does not answer."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "vexfs_chroma._cli", *command.format(place / "good").split()],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert (done.returncode, done.stderr) == (1, "")

@@ -8,13 +8,23 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_kit import API, DEFAULT, Server, run_server, running, workers_of
+from server_kit import (
+    API,
+    DEFAULT,
+    Server,
+    free_port,
+    run_server,
+    running,
+    stop,
+    workers_of,
+)
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
@@ -174,6 +184,36 @@ def test_two_servers_do_not_share_a_port() -> None:
             given = {"server": {"port": taken, "workers": workers}}
             with pytest.raises(OSError, match=r"cannot listen on 127\.0\.0\.1 port"):
                 listen(load(given=given, environment={}))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nobody_is_told_the_url(tmp_path: Path, workers: str) -> None:
+    """The server serves, whoever started it and does not read what it says."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    port = free_port()
+    command = [sys.executable, "-m", "vexfs_chroma._cli", "serve", "--port", str(port)]
+    with os.fdopen(writing, "wb") as output, (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--path", str(tmp_path / "data"), "--workers", workers],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=log,
+        )
+    server = Server("127.0.0.1", port, process)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError):
+                assert server.call("GET", API + "/heartbeat").status == 200
+                break
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        code = stop(process)
+    assert code == 0
+    assert "Broken pipe" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -41,6 +43,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ChromaError, OSError, ValueError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise  # as outside of this block: the end, without a word
         for text in getattr(error, "problems", None) or [_text(error)]:
             err.print(f"vexctl: {text}", markup=False)
         code = NOT_REACHABLE if isinstance(error, ConnectionError) else FAILED
@@ -49,6 +53,16 @@ def explained() -> Iterator[None]:
         with contextlib.suppress(OSError):  # the terminal may be gone
             err.print("vexctl: interrupted")
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _nobody_reads() -> bool:
+    """Whether the other end of standard output is gone, as with `| head`."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout, select.POLLOUT)
+        return any(found & (select.POLLERR | select.POLLHUP) for _, found in watched.poll(0))
+    except (OSError, ValueError):  # no file of the system's, or closed
+        return False
 
 
 def _text(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import typer
@@ -57,4 +59,12 @@ def serve(
                 f"{error.name} is missing: pip install 'vexfs-chroma[server]'"
             ) from error
         set_up(chosen.log)
-        run(chosen, lambda url: typer.echo(f"serving {chosen.server.path} at {url}"))
+        run(chosen, lambda url: _announce(f"serving {chosen.server.path} at {url}"))
+
+
+def _announce(text: str) -> None:
+    """Tell who started the server.  That one may be gone, which is no reason not to serve."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what is left to be written goes there
