@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
+import fcntl
+import http.client
 import json
 import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -252,3 +256,49 @@ def test_a_share_of_the_requests(caplog: pytest.LogCaptureFixture) -> None:
     assert 200 < some < 300
     assert len(caplog.records) == some + 50
     assert {r.levelname for r in caplog.records[some:]} == {"ERROR"}
+
+
+def test_a_log_that_nobody_reads(tmp_path: Path) -> None:
+    """Requests are answered although the pipe is full; later the reader is told what it missed."""
+    command = [sys.executable, "-m", "vexfs_chroma._cli", "serve", "--port", "0"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VEXFS_")}
+    process = subprocess.Popen(
+        [*command, "--path", str(tmp_path / "data")],
+        cwd=tmp_path,
+        env={**environment, "VEXFS_LOG_ACCESS": "all", "VEXFS_LOG_FORMAT": "json"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        found = re.search(rb"at http://([0-9.]+):(\d+)", process.stdout.readline())
+        assert found
+        connection = http.client.HTTPConnection(found[1].decode(), int(found[2]), timeout=60)
+        with contextlib.closing(connection):
+            with contextlib.suppress(OSError, AttributeError):  # a page, which may be 64 KiB
+                fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+            for _ in range(1500):  # a line has about 250 bytes
+                connection.request("GET", "/nothing/" + "x" * 100)
+                assert connection.getresponse().read() == b""
+            logged: list[dict[str, Any]] = []
+            while not any(line["event"] == "lines_lost" for line in logged):
+                assert len(logged) < 5000
+                connection.request("GET", API + "/heartbeat")
+                connection.getresponse().read()
+                logged.append(json.loads(process.stderr.readline()))
+        (lost,) = [line for line in logged if line["event"] == "lines_lost"]
+        assert lost["level"] == "warning"
+        process.terminate()
+        rest = process.stderr.read().splitlines()
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+    logged += map(json.loads, rest)
+    nothing = [line for line in logged if line.get("route") == "unmatched"]
+    more = sum(line["count"] for line in logged if line["event"] == "lines_lost")
+    assert 0 < lost["count"] <= more
+    assert len(nothing) + more >= 1500
+    assert logged[-1]["event"] == "stopped"

@@ -18,6 +18,7 @@ import logging
 import os
 import random
 import re
+import select
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ logger = logging.getLogger("vexfs_chroma.server")
 _TEXT_MOST = 200  # characters of a value that a client chose
 _PLAIN = re.compile(r"[\w.:/@+-]+", re.ASCII)
 _FRAMES_MOST = 20
+_PATIENCE_MS = 1000
 
 
 def event(level: int, name: str, message: str = "", **fields: Any) -> None:
@@ -57,14 +59,35 @@ def set_up(config: LogSection) -> None:
 
 
 class _StandardError(logging.Handler):
-    """A line is one write, so that lines of several processes do not mix."""
+    """A line is one write, so that lines of several processes do not mix.
+
+    What cannot be written is lost, and never keeps a request from its answer.  A pipe that nobody
+    reads is full at some time: one line waits a second for a reader that is only slow, those after
+    it not at all.  How many were lost is the first thing that a reader who comes back is told.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lost = 0
+        self._output = select.poll()
+        self._output.register(2, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write it; what cannot be written is lost, and never keeps a request from its answer."""
+        """Write it, if that takes no time."""
         with contextlib.suppress(Exception):
-            data = memoryview((self.format(record) + "\n").encode("utf-8", "replace"))
-            while data:
-                data = data[os.write(2, data) :]
+            if not self._output.poll(0 if self._lost else _PATIENCE_MS):
+                self._lost += 1
+                return
+            if self._lost:
+                fields, self._lost = {"count": self._lost}, 0
+                about = {"event": "lines_lost", "fields": fields, "levelno": logging.WARNING}
+                self._write(logging.makeLogRecord({**about, "levelname": "WARNING"}))
+            self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        data = memoryview((self.format(record) + "\n").encode("utf-8", "replace"))
+        while data:
+            data = data[os.write(2, data) :]
 
 
 class _Formatter(logging.Formatter):
