@@ -224,10 +224,11 @@ def workers_of(server: Server) -> list[int]:
     """The living processes of a server with several."""
     parent = server.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if _is_alive(pid)]
+    return [int(pid) for pid in children if is_alive(pid)]
 
 
-def _is_alive(pid: str) -> bool:
+def is_alive(pid: str) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

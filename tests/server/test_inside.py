@@ -20,6 +20,7 @@ from server_kit import (
     DEFAULT,
     Server,
     free_port,
+    is_alive,
     run_server,
     running,
     stop,
@@ -175,6 +176,36 @@ def test_workers(tmp_path: Path) -> None:
         while any(Path(f"/proc/{pid}").exists() for pid in children):
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+def test_a_killed_server_leaves_nothing_for_long(tmp_path: Path) -> None:
+    """Neither processes nor, once another one starts, the files of its counters."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    variables = {"TMPDIR": str(place)}
+
+    def there() -> set[Path]:
+        return set(place.glob("vexfs-metrics-*"))
+
+    with run_server(tmp_path, "--workers", "2", variables=variables) as server:
+        (left,) = there()
+        workers = workers_of(server)
+        server.process.kill()
+        server.process.wait()
+        deadline = time.monotonic() + 60
+        while any(is_alive(str(pid)) for pid in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert there() == {left}
+    (tmp_path / "other").mkdir()
+    with (
+        run_server(tmp_path, "--workers", "2", variables=variables),
+        run_server(tmp_path / "other", "--workers", "2", variables=variables) as other,
+    ):
+        assert left not in there()
+        assert len(there()) == 2  # that of a server which lives stays
+        assert other.call("GET", "/metrics").status == 200
+    assert there() == set()
 
 
 def test_two_servers_do_not_share_a_port() -> None:

@@ -8,15 +8,19 @@
     GET /vexfs/history    operations over the last minutes
 
 Of several worker processes whichever answers tells the sums: they count in files of a directory
-that is made for the server and removed with it.  With tokens, all but those of health need one.
+that is made for the server and removed with it, or by the next server when it was killed.  With
+tokens, all but those of health need one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._server._app import App
     from vexfs_chroma._server._request import Request
 
+_PREFIX, _LOCK = "vexfs-metrics-", "lock"
 METRICS_KIND = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -145,9 +150,30 @@ def shared_counters() -> Iterator[None]:
     if os.environ.get(_cells.VARIABLE):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="vexfs-metrics-") as directory:
+    _remove_what_was_left()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory, _locked(Path(directory)):
         os.environ[_cells.VARIABLE] = directory
         try:
             yield
         finally:
             del os.environ[_cells.VARIABLE]
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """A file that is locked for as long as this process lives."""
+    making = directory / "locking"
+    with making.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        making.rename(directory / _LOCK)  # under this name it was never free
+        yield
+
+
+def _remove_what_was_left() -> None:
+    """Directories of servers that were killed: their lock is free."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if directory.lstat().st_uid == os.getuid():
+                with (directory / _LOCK).open("r+") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(directory)
