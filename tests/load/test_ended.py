@@ -37,6 +37,12 @@ def is_gone(group: int) -> bool:
     return False
 
 
+def heed_signals() -> None:
+    """What runs in the background of a shell, or under nohup, ignores some, as do its children."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
@@ -49,6 +55,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_signals,
         )
         started.append(process)
         return process
