@@ -49,7 +49,7 @@ class Searches(ChromaCollection):
             ValueError: Text under a key for which the schema has no embedding function.
             NotFoundError: The collection was deleted.
         """
-        listed = list(map(_checked, maybe_cast_one_to_many(searches) or []))
+        listed = list(map(checked, maybe_cast_one_to_many(searches) or []))
         try:
             if all(map(_search_plain.is_embedded, listed)):
                 found = self._client._search(
@@ -75,7 +75,7 @@ class Searches(ChromaCollection):
         return super()._embed_knn_string_queries(knn)
 
 
-def _checked(search: Any) -> Search:
+def checked(search: Any) -> Search:
     """The search, with operands as they are stored.  Raises InvalidArgumentError for what is none.
 
     An operand may be a datetime or of numpy's types: sent to a server, they would become JSON.

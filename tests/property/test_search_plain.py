@@ -35,7 +35,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vexfs_chroma
-from vexfs_chroma import Bm25, _search_plain
+from vexfs_chroma import Bm25, _search_plain, _searches
 from vexfs_chroma._engine import _wire
 
 ROWS = 24
@@ -256,6 +256,7 @@ def outcome(call):
 
 
 def the_long_way(collection, search):
+    search = _searches.checked(search)  # first, whichever way is gone
     try:
         embedded = CollectionCommon._embed_search_string_queries(collection, search)
         return collection._client.search_payloads(collection.id, [embedded.to_dict()])
