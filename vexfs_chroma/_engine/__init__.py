@@ -29,6 +29,7 @@ from vexfs_chroma._engine._results import (
     Usage,
 )
 from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._transaction import apart
 from vexfs_chroma._engine._vexfs import ffi, lib
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ __all__ = [
     "Salvage",
     "Usage",
     "announce_replacement",
+    "apart",
     "codec_name",
     "format_version",
     "lock_holder",
