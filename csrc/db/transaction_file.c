@@ -93,21 +93,20 @@ static vex_status damaged(const stored *s, const char *what) {
                        what);
 }
 
-static vex_status read_file(vex_db *db, uint64_t size, stored *out) {
+static vex_status read_file(vex_vfs *vfs, uint64_t size, stored *out) {
     vex_file *file = NULL;
     if (size < HEADER_BYTES || size % 8 != 0) {
         return damaged(out, "it ends too early");
     }
     VEX_TRY(vex_buf_reserve(&out->file, (size_t)size));
-    VEX_TRY(db->vfs->file_open(db->vfs, out->path, VEX_FILE_READ, &file));
-    vex_status status =
-        vex_file_read_exact(db->vfs, file, out->path, out->file.data, (size_t)size, 0);
-    db->vfs->file_close(db->vfs, file);
+    VEX_TRY(vfs->file_open(vfs, out->path, VEX_FILE_READ, &file));
+    vex_status status = vex_file_read_exact(vfs, file, out->path, out->file.data, (size_t)size, 0);
+    vfs->file_close(vfs, file);
     out->file.len = (size_t)size;
     return status;
 }
 
-static vex_status check_file(const vex_db *db, stored *s) {
+static vex_status check_file(const uint8_t database[16], stored *s) {
     const uint8_t *head = s->file.data;
     if (memcmp(head, magic, sizeof magic) != 0 ||
         vex_get32(head + AT_CRC) != vex_crc32c(0, head, AT_CRC)) {
@@ -124,12 +123,35 @@ static vex_status check_file(const vex_db *db, stored *s) {
             vex_crc32c(0, head + HEADER_BYTES, s->file.len - HEADER_BYTES)) {
         return damaged(s, "wrong checksum");
     }
-    if (memcmp(head + AT_DATABASE, db->uuid, sizeof db->uuid) != 0) {
+    if (memcmp(head + AT_DATABASE, database, 16) != 0) {
         return VEX_FAIL_AT(VEX_ERR_FOREIGN, s->path, AT_DATABASE, 0,
                            "a transaction of another database; remove the file");
     }
     s->n_parts = vex_get32(head + AT_PARTS);
     return VEX_OK;
+}
+
+/* *there: there is one.  The file is to be cleared whatever is returned. */
+static vex_status read_stored(vex_vfs *vfs, const char *path, const uint8_t database[16], stored *s,
+                              bool *there) {
+    vex_file_stat stat;
+    VEX_TRY(vex_path_join(s->path, path, VEX_TRANSACTION_NAME));
+    vex_status status = vfs->path_stat(vfs, s->path, &stat);
+    *there = status == VEX_OK;
+    if (status != VEX_OK) {
+        return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
+    }
+    VEX_TRY(read_file(vfs, stat.size, s));
+    return check_file(database, s);
+}
+
+vex_status vex_check_transaction(const char *path, const uint8_t *database, uint32_t *there) {
+    stored s = {0};
+    bool found = false;
+    const vex_status status = read_stored(vex_db_files(), path, database, &s, &found);
+    vex_buf_clear(&s.file);
+    *there = found;
+    return status;
 }
 
 /* ---- carrying out ---- */
@@ -201,23 +223,15 @@ static vex_status carry_out_all(vex_db *db, const stored *s) {
 
 vex_status vex_transaction_finish(vex_db *db) {
     stored s = {0};
-    vex_file_stat stat;
-    VEX_TRY(vex_path_join(s.path, db->path, VEX_TRANSACTION_NAME));
-    vex_status status = db->vfs->path_stat(db->vfs, s.path, &stat);
-    if (status != VEX_OK) {
-        return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
-    }
-    status = read_file(db, stat.size, &s);
-    if (status == VEX_OK) {
-        status = check_file(db, &s);
-    }
-    if (status == VEX_OK && vex_db_syncs(db)) {
+    bool there = false;
+    vex_status status = read_stored(db->vfs, db->path, db->uuid, &s, &there);
+    if (status == VEX_OK && there && vex_db_syncs(db)) {
         status =
             db->vfs->dir_sync(db->vfs, db->path); /* who gave it its name may have died before */
     }
-    if (status == VEX_OK) {
+    if (status == VEX_OK && there) {
         status = carry_out_all(db, &s);
     }
     vex_buf_clear(&s.file);
-    return status == VEX_OK ? vex_transaction_remove(db) : status;
+    return status == VEX_OK && there ? vex_transaction_remove(db) : status;
 }

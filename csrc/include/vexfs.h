@@ -747,6 +747,10 @@ vex_status vex_check_superblock(const char *path, uint8_t *database);
 vex_status vex_check_owner(const char *path, const uint8_t *collection, uint8_t *database);
 vex_status vex_repair_superblock(const char *path, const uint8_t *database);
 
+/* The file of a transaction that is not carried out yet: *there 0 when there is none.  VEX_ERR_CORRUPT,
+ * VEX_ERR_FOREIGN, VEX_ERR_VERSION: nobody can write to the database while it is there. */
+vex_status vex_check_transaction(const char *path, const uint8_t *database, uint32_t *there);
+
 /* Examine a collection, beside writers, too: each step a file or so, until there is no `more`.
  * take_findings: array of [damage, file, offset, text], and forgets them; files below `path`. */
 vex_status vex_check_open(const char *path, const uint8_t *database, const uint8_t *collection,
