@@ -13,6 +13,7 @@ from vexfs_chroma import _engine, _expiry
 from vexfs_chroma._api_records import RecordOperations
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from vexfs_chroma._api_records import OpenCollection
@@ -41,6 +42,10 @@ class MaintenanceOperations(RecordOperations):
         with self._using(id) as collection:
             engine = collection.engine
             return engine.expire() if isinstance(engine, _expiry.ExpiringCollection) else 0
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Keep what this context writes to records, and carry out all of it or nothing."""
+        return self._opened()[1].transaction()
 
     def vacuum(self) -> None:
         """Rewrite every collection of the directory without what was deleted or replaced."""

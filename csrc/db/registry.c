@@ -5,6 +5,7 @@
  * read-only opening never shares with a writing one: it behaves like another process.
  */
 #include "db/db.h"
+#include "db/transaction.h"
 #include "filter/columns.h"
 #include "filter/text_index.h"
 #include "index/code_rows.h"
@@ -14,6 +15,7 @@
 #include "base/cpu.h"
 #include "base/pool.h"
 
+#include "base/clock.h"
 #include "base/poison.h"
 
 static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -25,6 +27,7 @@ static atomic_uint fork_epoch, forks_waiting;
 #define DEFAULT_INDEX_ROWS 10000u
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
 #define MEMTABLE_SHARE 4u /* of a memory limit */
+#define TRANSACTION_WAIT_MS 100
 
 /* ---- fork ---- */
 
@@ -103,7 +106,7 @@ void vex_fork_child(void) {
         vex_lock_file_forked(db, &db->lease);
         vex_lock_file_forked(db, &db->maintenance);
         pthread_mutex_init(&db->worker_mu, NULL);
-        pthread_cond_init(&db->worker_wake, NULL);
+        vex_cond_init(&db->worker_wake);
         vex_worker_init(db);
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
             atomic_store(&c->jobs,
@@ -327,6 +330,27 @@ static void clean_up(vex_db *db) {
     }
 }
 
+static bool is_there(const vex_db *db, const char *name) {
+    char path[VEX_PATH_MAX];
+    vex_file_stat stat;
+    return vex_path_join(path, db->path, name) == VEX_OK &&
+           db->vfs->path_stat(db->vfs, path, &stat) == VEX_OK;
+}
+
+/* Whoever was at it died: what it left shows as a whole or not at all.  Who hangs is not waited for long,
+ * nor who is at work, and finishes it. */
+static void finish_transaction(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    if (!db->read_only && !db->vfs->is_volatile &&
+        (is_there(db, VEX_TRANSACTION_NAME) || is_there(db, VEX_TRANSACTION_NAME ".tmp")) &&
+        vex_lease_acquire_within(db, TRANSACTION_WAIT_MS) == VEX_OK) {
+        if (vex_path_join(path, db->path, VEX_TRANSACTION_NAME ".tmp") == VEX_OK) {
+            (void)db->vfs->path_remove(db->vfs, path); /* it was not stored */
+        }
+        vex_lease_release(db);
+    }
+}
+
 /* Read the superblock, or make a new database of the directory. */
 static vex_status read_or_create(vex_db *db) {
     vex_superblock super;
@@ -410,7 +434,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
     init_gate(db);
     pthread_mutex_init(&db->collections_mu, NULL);
     pthread_mutex_init(&db->worker_mu, NULL);
-    pthread_cond_init(&db->worker_wake, NULL);
+    vex_cond_init(&db->worker_wake);
     vex_worker_init(db);
     db->path = vex_strdup(path == NULL ? "/" : path);
     if (db->path == NULL) {
@@ -439,6 +463,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
     }
     probe_maintenance(db);
     vex_space_set_limits(db);
+    finish_transaction(db);
     clean_up(db);
     db->handles = 1;
     db->next = databases;

@@ -29,6 +29,7 @@ from vexfs_chroma._engine._results import (
     Usage,
 )
 from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._transaction import apart
 from vexfs_chroma._engine._vexfs import ffi, lib
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         RawLoss,
         Salvage,
         announce_replacement,
+        check_transaction,
         read_owner,
         read_superblock,
         write_superblock,
@@ -135,6 +137,8 @@ __all__ = [
     "Salvage",
     "Usage",
     "announce_replacement",
+    "apart",
+    "check_transaction",
     "codec_name",
     "format_version",
     "lock_holder",
@@ -154,6 +158,7 @@ _INTEGRITY = frozenset(
         "RawLoss",
         "Salvage",
         "announce_replacement",
+        "check_transaction",
         "read_owner",
         "read_superblock",
         "write_superblock",

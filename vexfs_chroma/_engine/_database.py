@@ -15,12 +15,14 @@ from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._results import Memory, read_memory
 from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._transaction import Transaction, entered
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
 from vexfs_chroma._errors import ReadOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 DURABILITIES: dict[str, int] = {
     "full": lib.VEX_DURABILITY_FULL,
@@ -122,6 +124,10 @@ class Database:
             except ReadOnlyError as error:
                 return str(error)
         return ""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Keep what this context writes to collections, and carry it out together at the end."""
+        return entered(self._handle)
 
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""

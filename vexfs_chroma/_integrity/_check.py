@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vexfs_chroma._integrity._report import Progress
 
 SUPERBLOCK = "VEXFS"
+TRANSACTION = "transaction"
 COLLECTIONS = "collections"
 QUARANTINE = "quarantine"
 STAGING = "repair.tmp"
@@ -44,6 +45,7 @@ class Examined:
     names: _names.Names
     directories: set[uuid.UUID] = field(default_factory=set)
     superblock_damaged: bool = False
+    transaction_damaged: bool = False
     collections_damaged: bool = False
     """The directory of the collections is missing, or is none."""
     catalog_damaged: bool = False
@@ -95,6 +97,7 @@ def examine(path: str, *, deep: bool, progress: Progress | None = None) -> Exami
     directories = _directories(path)
     examined = Examined(CheckReport(path, deep), uuid.UUID(int=0), _names.Names(path))
     _check_superblock(path, directories, examined)
+    _check_transaction(path, examined)
     _check_collections(path, examined)
     _check_names(path, examined)
     for n, id in enumerate(sorted(examined.directories)):
@@ -152,6 +155,19 @@ def _check_superblock(path: str, directories: set[uuid.UUID], examined: Examined
         examined.superblock_damaged = True
         examined.add("damage", file, problem)
     examined.identity = owners.most_common(1)[0][0] if owners else uuid.uuid4()
+
+
+def _check_transaction(path: str, examined: Examined) -> None:
+    file = Path(path, TRANSACTION)
+    try:
+        if _engine.check_transaction(path, examined.identity):
+            examined.report.files += 1
+            what = "a transaction is under way, or its writer died"
+            advice = "whoever writes next carries it out, or opening the database does"
+            examined.add("notice", file, what, advice=advice)
+    except (CorruptionError, ForeignDatabaseError) as error:
+        examined.transaction_damaged = True
+        examined.add("damage", file, _text(error))
 
 
 def _owner(path: str, id: uuid.UUID) -> uuid.UUID | None:

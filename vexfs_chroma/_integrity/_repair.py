@@ -37,6 +37,7 @@ from vexfs_chroma._integrity._check import (
     REPAIRED,
     STAGING,
     SUPERBLOCK,
+    TRANSACTION,
     Examined,
     collection_path,
     examine,
@@ -144,6 +145,10 @@ class _Repair:
             if self._writes:
                 self._put_aside(Path(self._root, name))
             self._done.repaired.append(name)
+        if self._examined.transaction_damaged:
+            if self._writes:
+                self._put_aside(Path(self._root, TRANSACTION))
+            self._done.repaired.append(TRANSACTION)
         if self._examined.superblock_damaged:
             self._replace_superblock()
             if self._writes:  # without it no collection could be opened, and compared with its head
