@@ -210,7 +210,7 @@ static vex_status finish(transaction *t, uint32_t n) {
 
 static vex_status commit(transaction *t) {
     uint32_t n = 0;
-    VEX_TRY(vex_lease_acquire(t->db));
+    VEX_TRY(t->n_shares > 1 ? vex_lease_acquire_alone(t->db) : vex_lease_acquire(t->db));
     for (uint32_t i = 0; i < t->n_shares; i++) {
         pthread_mutex_lock(&t->shares[i].collection->write_mu);
     }

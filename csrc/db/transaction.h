@@ -1,7 +1,7 @@
 /*
  * transaction.h - several writes, to any collections of a database, of which all happen or none does.
  *
- * Under the lease and every write_mu, the steps of each collection become one batch (transaction_resolve.c)
+ * Under the lease, which no other thread shares as there is one file, and every write_mu, the steps of each collection become one batch (transaction_resolve.c)
  * and everything that can fail is done.  Then the batches are written to one file, <database>/transaction,
  * which is synced: from here on the transaction has happened.  They go to the logs, are synced and
  * published there, and the file is removed.  Whoever gets the lease and finds the file, because its

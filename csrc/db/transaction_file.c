@@ -93,17 +93,17 @@ static vex_status damaged(const stored *s, const char *what) {
                        what);
 }
 
-static vex_status read_file(vex_vfs *vfs, uint64_t size, stored *out) {
-    vex_file *file = NULL;
-    if (size < HEADER_BYTES || size % 8 != 0) {
+/* All of it: of one that another process replaces meanwhile, too. */
+static vex_status read_file(vex_vfs *vfs, vex_file *file, stored *out) {
+    vex_file_stat stat;
+    VEX_TRY(vfs->file_stat(vfs, file, &stat));
+    if (stat.size < HEADER_BYTES || stat.size % 8 != 0 || stat.size > SIZE_MAX / 2) {
         return damaged(out, "it ends too early");
     }
-    VEX_TRY(vex_buf_reserve(&out->file, (size_t)size));
-    VEX_TRY(vfs->file_open(vfs, out->path, VEX_FILE_READ, &file));
-    vex_status status = vex_file_read_exact(vfs, file, out->path, out->file.data, (size_t)size, 0);
-    vfs->file_close(vfs, file);
-    out->file.len = (size_t)size;
-    return status;
+    VEX_TRY(vex_buf_reserve(&out->file, (size_t)stat.size));
+    VEX_TRY(vex_file_read_exact(vfs, file, out->path, out->file.data, (size_t)stat.size, 0));
+    out->file.len = (size_t)stat.size;
+    return VEX_OK;
 }
 
 static vex_status check_file(const uint8_t database[16], stored *s) {
@@ -131,18 +131,65 @@ static vex_status check_file(const uint8_t database[16], stored *s) {
     return VEX_OK;
 }
 
-/* *there: there is one.  The file is to be cleared whatever is returned. */
+/* The error just recorded, which names no file when it is about a batch. */
+static vex_status about_batch(const stored *s, vex_status status) {
+    const vex_error error = *vex_last_error();
+    if (error.path[0] != '\0') {
+        return status;
+    }
+    return status == VEX_ERR_CORRUPT   ? damaged(s, error.message)
+           : status == VEX_ERR_VERSION ? VEX_FAIL_AT(status, s->path, 0, 0, "%s", error.message)
+                                       : status;
+}
+
+typedef struct stored_part {
+    const uint8_t *uuid, *body;
+    uint64_t lsn, len;
+} stored_part;
+
+/* The part at *at, which then is behind it. */
+static vex_status next_part(const stored *s, size_t *at, stored_part *out) {
+    const uint8_t *part = s->file.data + *at;
+    if (s->file.len - *at < PART_BYTES || vex_get64(part + 24) > s->file.len - *at - PART_BYTES) {
+        return damaged(s, "a part lies outside");
+    }
+    *out = (stored_part){part, part + PART_BYTES, vex_get64(part + 16), vex_get64(part + 24)};
+    *at += PART_BYTES + (size_t)vex_align_up(out->len, 8);
+    return VEX_OK;
+}
+
+/* Before the first part is carried out, so that it is not the only one. */
+static vex_status check_parts(const stored *s) {
+    size_t at = HEADER_BYTES;
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        stored_part part;
+        vex_batch batch = {0};
+        VEX_TRY(next_part(s, &at, &part));
+        vex_status status = vex_batch_decode(part.body, (size_t)part.len, &batch);
+        vex_batch_clear(&batch);
+        if (status != VEX_OK) {
+            return about_batch(s, status);
+        }
+    }
+    return VEX_OK;
+}
+
+/* *there: there is one.  `s` is to be cleared whatever is returned. */
 static vex_status read_stored(vex_vfs *vfs, const char *path, const uint8_t database[16], stored *s,
                               bool *there) {
-    vex_file_stat stat;
+    vex_file *file = NULL;
     VEX_TRY(vex_path_join(s->path, path, VEX_TRANSACTION_NAME));
-    vex_status status = vfs->path_stat(vfs, s->path, &stat);
-    *there = status == VEX_OK;
+    vex_status status = vfs->file_open(vfs, s->path, VEX_FILE_READ, &file);
+    *there = status != VEX_ERR_NOT_FOUND;
     if (status != VEX_OK) {
-        return status == VEX_ERR_NOT_FOUND ? VEX_OK : status;
+        return *there ? status : VEX_OK;
     }
-    VEX_TRY(read_file(vfs, stat.size, s));
-    return check_file(database, s);
+    status = read_file(vfs, file, s);
+    vfs->file_close(vfs, file);
+    if (status == VEX_OK) {
+        status = check_file(database, s);
+    }
+    return status == VEX_OK ? check_parts(s) : status;
 }
 
 vex_status vex_check_transaction(const char *path, const uint8_t *database, uint32_t *there) {
@@ -187,36 +234,31 @@ static vex_status append_batch(vex_collection *collection, vex_batch *batch, uin
     return status;
 }
 
-static vex_status carry_out(vex_db *db, const stored *s, const uint8_t *uuid, uint64_t lsn,
-                            const uint8_t *body, size_t len) {
+static vex_status carry_out(vex_db *db, const stored *s, const stored_part *part) {
     vex_collection *collection = NULL;
     vex_batch batch = {0};
-    vex_status status = vex_collection_make(db, uuid, &collection);
+    vex_status status = vex_collection_make(db, part->uuid, &collection);
     if (status == VEX_ERR_NOT_FOUND) {
         return VEX_OK;
     }
     VEX_TRY(status);
-    status = vex_batch_decode(body, len, &batch);
+    status = vex_batch_decode(part->body, (size_t)part->len, &batch);
     if (status == VEX_OK) {
         pthread_mutex_lock(&collection->write_mu);
-        status = append_batch(collection, &batch, lsn, s);
+        status = append_batch(collection, &batch, part->lsn, s);
         pthread_mutex_unlock(&collection->write_mu);
     }
     vex_batch_clear(&batch);
     vex_collection_free(collection);
-    return status;
+    return status == VEX_OK ? VEX_OK : about_batch(s, status);
 }
 
 static vex_status carry_out_all(vex_db *db, const stored *s) {
     size_t at = HEADER_BYTES;
     for (uint32_t i = 0; i < s->n_parts; i++) {
-        const uint8_t *part = s->file.data + at;
-        if (s->file.len - at < PART_BYTES || vex_get64(part + 24) > s->file.len - at - PART_BYTES) {
-            return damaged(s, "a part lies outside");
-        }
-        const size_t len = (size_t)vex_get64(part + 24);
-        VEX_TRY(carry_out(db, s, part, vex_get64(part + 16), part + PART_BYTES, len));
-        at += PART_BYTES + (size_t)vex_align_up(len, 8);
+        stored_part part;
+        VEX_TRY(next_part(s, &at, &part));
+        VEX_TRY(carry_out(db, s, &part));
     }
     return VEX_OK;
 }

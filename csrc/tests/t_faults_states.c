@@ -240,6 +240,12 @@ TEST(faults_control_unlinked_before_the_commit_is_durable) {
     must_fail(ADDS, CRASH_UNLINK_EARLY, 0);
     must_fail(MERGES, CRASH_UNLINK_EARLY, 0);
 }
+TEST(faults_control_transaction_is_not_synced) {
+    must_fail(TOGETHER, CRASH_TRANSACTION_SYNC, 0);
+}
+TEST(faults_control_name_of_a_transaction_is_not_synced) {
+    must_fail(TOGETHER, CRASH_TRANSACTION_DIR_SYNC, 0);
+}
 TEST(faults_control_files_of_a_backup_are_not_synced) {
     must_fail(BACKUP, CRASH_BACKUP_SYNC, 0);
 }
