@@ -11,8 +11,11 @@ from chromadb.errors import NotFoundError
 
 from vexfs_chroma import _engine, _expiry
 from vexfs_chroma._api_records import RecordOperations
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from uuid import UUID
 
@@ -43,9 +46,21 @@ class MaintenanceOperations(RecordOperations):
             engine = collection.engine
             return engine.expire() if isinstance(engine, _expiry.ExpiringCollection) else 0
 
-    def transaction(self) -> AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
         """Keep what this context writes to records, and carry out all of it or nothing."""
-        return self._opened()[1].transaction()
+        with self.keeping() as kept:
+            yield
+        self.commit(kept)
+
+    def keeping(self) -> AbstractContextManager[_engine.Transaction]:
+        """Keep what this context writes to records, for commit()."""
+        return self._opened()[1].keeping()
+
+    @observed("transaction", _described.transaction)
+    def commit(self, kept: _engine.Transaction) -> None:
+        """Carry out what was kept, all of it or nothing."""
+        kept.commit()
 
     def vacuum(self) -> None:
         """Rewrite every collection of the directory without what was deleted or replaced."""

@@ -43,9 +43,8 @@ class LocalClient(CollectionsClient[Collection]):
         by the same thread or task, are kept, and carried out when it ends: in their order, and all
         or none of them, also when the process is killed or the machine stops in between.  When the
         block raises, nothing is written.  Reads in the block see what was there before it.  What a
-        write would raise because of what is stored (another dimension) is raised at the end, and
-        what it would raise because of its arguments at once, or then.  delete() with a filter comes
-        before every other write of the block to its collection.  Everything else (creating
+        write would raise is raised at once, or at the end.  delete() with a filter comes before
+        every other write of the block to its collection.  Everything else (creating
         collections, say) is not part of it.  Others see one collection a moment before the next.
 
         Raises:

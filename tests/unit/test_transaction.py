@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 import threading
 from collections.abc import Iterator
@@ -111,6 +112,51 @@ def test_other_threads_have_no_part_in_it(client: Any) -> None:
         thread.join()
         raise KeyError
     assert list(held(first)) == ["b"]
+
+
+def test_what_would_fail_anyway_is_told_at_once(client: Any) -> None:
+    """The same as outside of a transaction, and the others are carried out."""
+    first, second = made(client, "first", "second")
+    first.add(ids=["a"], embeddings=[[1, 2]])
+    wrong: list[dict[str, Any]] = [
+        {"ids": ["b"], "embeddings": [[1, 2, 3]]},
+        {"ids": ["b"], "embeddings": [[1, float("inf")]]},
+        {"ids": ["b" * 70_000], "embeddings": [[1, 2]]},
+    ]
+    for arguments in wrong:
+        with pytest.raises(InvalidArgumentError) as outside:
+            first.add(**arguments)
+        with client.transaction():
+            second.upsert(ids=["a"], embeddings=[[1, 2]])
+            with pytest.raises(InvalidArgumentError) as inside:
+                first.add(**arguments)
+            with pytest.raises(InvalidArgumentError, match="dimension of 2, got 3"):
+                second.add(ids=["b"], embeddings=[[1, 2, 3]])
+        assert str(inside.value) == str(outside.value)
+    assert (list(held(first)), list(held(second))) == (["a"], ["a"])
+
+
+def test_what_comes_late_is_refused(client: Any) -> None:
+    """A task that was begun in the block has its context: it must not write what was undone."""
+    (first,) = made(client, "first")
+    contexts = []
+    with pytest.raises(KeyError), client.transaction():
+        contexts.append(contextvars.copy_context())
+        raise KeyError
+    with client.transaction():
+        contexts.append(contextvars.copy_context())
+    for context in contexts:
+        for write in (lambda: first.add(["b"], [[1.0, 2.0]]), lambda: first.delete(["b"])):
+            with pytest.raises(InvalidArgumentError, match="has ended"):
+                context.run(write)
+        assert context.run(first.count) == 0
+
+    def again() -> None:
+        with client.transaction():
+            first.upsert(ids=["c"], embeddings=[[1, 2]])
+
+    contexts[0].run(again)
+    assert list(held(first)) == ["c"]
 
 
 def test_records_that_expire(client: Any) -> None:

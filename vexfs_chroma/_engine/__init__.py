@@ -29,8 +29,9 @@ from vexfs_chroma._engine._results import (
     Usage,
 )
 from vexfs_chroma._engine._status import check
-from vexfs_chroma._engine._transaction import apart
+from vexfs_chroma._engine._transaction import Transaction
 from vexfs_chroma._engine._vexfs import ffi, lib
+from vexfs_chroma._kept import apart
 
 if TYPE_CHECKING:
     from vexfs_chroma._engine._integrity import (
@@ -135,6 +136,7 @@ __all__ = [
     "RawLoss",
     "Rows",
     "Salvage",
+    "Transaction",
     "Usage",
     "announce_replacement",
     "apart",

@@ -80,6 +80,11 @@ class Collection:
         self._owner = owner  # an open collection keeps its database open
         self._finalizer = close_with(self, self._handle)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether writes wait for the end of a transaction."""
+        return _transaction.current(self._database) is not None
+
     def write(
         self,
         op: str,

@@ -15,10 +15,11 @@ from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._results import Memory, read_memory
 from vexfs_chroma._engine._status import check
-from vexfs_chroma._engine._transaction import Transaction, entered
+from vexfs_chroma._engine._transaction import Transaction
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
 from vexfs_chroma._errors import ReadOnlyError
+from vexfs_chroma._kept import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,9 +126,9 @@ class Database:
                 return str(error)
         return ""
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Keep what this context writes to collections, and carry it out together at the end."""
-        return entered(self._handle)
+    def keeping(self) -> AbstractContextManager[Transaction]:
+        """Keep what this context writes to collections, for commit() of what it gives."""
+        return keeping(Transaction(self._handle))
 
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""

@@ -1,37 +1,49 @@
 """Writes that are kept, and carried out together by one call of the engine: all of them or none.
 
-While a transaction is entered, `Collection.write` and `delete` of its database give it what they
-would have done.  It is entered by a context (contextvars), so threads and tasks have their own.
+While they are kept (`_kept.py`), `Collection.write` and `delete` of the database give the
+transaction what they would have done.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._engine._status import check
 from vexfs_chroma._engine._vexfs import ffi, lib
+from vexfs_chroma._kept import Kept, kept_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vexfs_chroma._engine._handle import Handle
 
 
-class Transaction:
+class Transaction(Kept):
     """The writes that were kept, in their order."""
 
     def __init__(self, database: Handle) -> None:
-        self.database = database
+        super().__init__(database)
+        self._database = database
         self._steps: list[tuple[Handle, Any, Any, int]] = []
         self._lent: list[Any] = []
         self._touched: set[Handle] = set()
+        self._dimensions: dict[Handle, int] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many writes there are, and to how many collections."""
+        return len(self._steps), len(self._touched)
 
     def write(self, collection: Handle, request: Any, *lent: Any) -> None:
         """Keep a write; `lent` is the memory that it points to."""
+        if request.dimension:
+            first = self._dimensions.setdefault(collection, request.dimension)
+            if first != request.dimension:
+                raise InvalidArgumentError(
+                    f"Collection expecting embedding with dimension of {first}, "
+                    f"got {request.dimension}"
+                )
         self._add(collection, request, ffi.NULL, -1, lent)
 
     def delete(
@@ -58,7 +70,7 @@ class Transaction:
         """Carry everything out.  Raises what the writes would raise; then nothing has happened."""
         steps = ffi.new("vex_step[]", len(self._steps))
         with ExitStack() as stack:
-            database = stack.enter_context(self.database)
+            database = stack.enter_context(self._database)
             for step, (collection, request, selection, limit) in zip(
                 steps, self._steps, strict=True
             ):
@@ -67,34 +79,6 @@ class Transaction:
             check(lib.vex_transact(database, steps, len(self._steps)))
 
 
-_current: ContextVar[Transaction | None] = ContextVar("vexfs_transaction", default=None)
-
-
 def current(database: Handle | None) -> Transaction | None:
-    """The transaction that writes to a database belong to, if one is entered."""
-    found = _current.get()
-    return found if found is not None and found.database is database else None
-
-
-@contextmanager
-def entered(database: Handle) -> Iterator[Transaction]:
-    """Keep what is written meanwhile, and carry it out if nothing is raised."""
-    if _current.get() is not None:
-        raise InvalidArgumentError("a transaction is under way already; transactions do not nest")
-    transaction = Transaction(database)
-    token = _current.set(transaction)
-    try:
-        yield transaction
-    finally:
-        _current.reset(token)
-    transaction.commit()
-
-
-@contextmanager
-def apart() -> Iterator[None]:
-    """What is written meanwhile belongs to no transaction."""
-    token = _current.set(None)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    """The transaction that writes to a database belong to, if they are kept."""
+    return kept_for(database, Transaction)
