@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from chromadb.errors import InvalidArgumentError
+from typing_extensions import override
 
 from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection
 from vexfs_chroma._collections_client import CollectionsClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from vexfs_chroma._api import VexfsAPI
@@ -30,28 +31,9 @@ class LocalClient(CollectionsClient[Collection]):
 
     _collection_class = Collection
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make several writes, to any collections, of which all happen or none does.
-
-            with client.transaction():
-                chunks.delete(where={"document": "a"})
-                chunks.add(ids=..., documents=...)
-                sources.upsert(ids=["a"], metadatas=[{"chunks": 7}])
-
-        add(), update(), upsert() and delete() of collections of this directory, called in the block
-        by the same thread or task, are kept, and carried out when it ends: in their order, and all
-        or none of them, also when the process is killed or the machine stops in between.  When the
-        block raises, nothing is written.  Reads in the block see what was there before it.  What a
-        write would raise is raised at once, or at the end.  delete() with a filter comes before
-        every other write of the block to its collection.  Everything else (creating
-        collections, say) is not part of it.  Others see one collection a moment before the next.
-
-        Raises:
-            InvalidArgumentError: in another transaction; a filter after other writes.
-        """
-        with cast("VexfsAPI", self._server).transaction():
-            yield
+    @override
+    def _all_or_none(self) -> AbstractContextManager[None]:
+        return cast("VexfsAPI", self._server).transaction()
 
     def vacuum(self) -> None:
         """Give back all space that deleted and replaced records hold, and merge small files.
