@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,94 @@ def test_another_databases(caught: tuple[Path, bytes], tmp_path: Path) -> None:
         assert len(vexfs_chroma.check(other).damage) == 1
     vexfs_chroma.repair(other)
     assert held(other) == [1, 1]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A database whose last transaction is stored, and in neither log: lsn 2 of both.
+
+    The records of "two" are not numbered from 0 on, so a copy of them is numbered otherwise.
+    """
+    path, before, caught = tmp_path / "database", tmp_path / "before", tmp_path / "caught"
+    is_over = threading.Event()
+
+    def catch() -> None:
+        while not is_over.is_set() and not caught.exists():
+            with contextlib.suppress(FileNotFoundError):
+                os.link(path / "transaction", caught)
+
+    thread = threading.Thread(target=catch)
+    thread.start()
+    while not caught.exists():
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+        with vexfs_chroma.PersistentClient(path) as client:
+            one, two = (
+                client.create_collection(n, embedding_function=None) for n in ("one", "two")
+            )
+            one.add(ids=["a"], embeddings=[[1, 1]])
+            with client.transaction():
+                two.add(ids=["a", "b", "c"], embeddings=[[1, 1], [2, 2], [3, 3]])
+                two.delete(ids=["a"])
+            shutil.copytree(path, before)
+            caught.unlink(missing_ok=True)  # of the transaction before
+            with client.transaction():
+                one.add(ids=["new"], embeddings=[[9, 9]])
+                two.update(ids=["b"], embeddings=[[9, 9]], documents=["new"])
+    is_over.set()
+    thread.join()
+    (before / "transaction").write_bytes(caught.read_bytes())
+    return before
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    found = []
+    with vexfs_chroma.PersistentClient(path) as client:
+        for name in ("one", "two"):
+            got = client.get_collection(name, embedding_function=None).get(include=["embeddings"])
+            found.append(
+                {id: v.tolist() for id, v in zip(got["ids"], got["embeddings"], strict=True)}
+            )
+    return found
+
+
+def log_of(path: Path, name: str) -> Path:
+    with vexfs_chroma.PersistentClient(path, read_only=True) as client:
+        id = client.get_collection(name, embedding_function=None).id
+    return path / "collections" / id.hex / "wal-0000000001"
+
+
+def test_one_that_was_only_stored(stored: Path) -> None:
+    assert vexfs_chroma.repair(stored).repaired == []  # as nothing is wrong with it
+    assert records(stored) == [{"a": [1, 1], "new": [9, 9]}, {"b": [9, 9], "c": [3, 3]}]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_collection_of_it_is_damaged(stored: Path, dry_run: bool) -> None:
+    log = log_of(stored, "two")
+    wrong = bytearray(log.read_bytes())
+    wrong[10] ^= 0xFF  # its header, without which every record is found all the same
+    log.write_bytes(wrong)
+    report = vexfs_chroma.repair(stored, dry_run=dry_run)
+    assert report.repaired == ["transaction", "two"]
+    losses = {(loss.what, loss.collection) for loss in report.losses}
+    assert losses == {("batch", "one"), ("batch", "two")}
+    assert (stored / "transaction").exists() is dry_run
+    if not dry_run:
+        assert records(stored) == [{"a": [1, 1]}, {"b": [2, 2], "c": [3, 3]}]
+        with vexfs_chroma.PersistentClient(stored) as client:
+            transact(client, 10**6)
+        assert vexfs_chroma.check(stored, deep=True).ok
+
+
+def test_a_log_lacks_batches_before_it(stored: Path) -> None:
+    log = log_of(stored, "two")
+    with log.open("r+b") as file:
+        file.truncate(64)
+    (log.parent / "head").unlink()  # as a power failure in durability "off" may leave them
+    (found,) = vexfs_chroma.check(stored).damage
+    assert (found.file, found.collection) == (str(stored / "transaction"), "two")
+    assert vexfs_chroma.repair(stored).repaired == ["transaction"]
+    with vexfs_chroma.PersistentClient(stored) as client:
+        transact(client, 10**6)
+    assert vexfs_chroma.check(stored, deep=True).ok
