@@ -124,6 +124,24 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
         },
     ),
     ("Syncs of logs per second", "ops", {"syncs": f"rate(vexfs_wal_syncs_total{_RATE})"}),
+    (
+        "What writes wait for, seconds per second",
+        "s",
+        {
+            "other processes": f"rate(vexfs_lease_wait_seconds_total{_RATE})",
+            "other writers": f"rate(vexfs_writer_wait_seconds_total{_RATE})",
+            "syncs": f"rate(vexfs_wal_sync_seconds_total{_RATE})",
+        },
+    ),
+    (
+        "Hit rates of caches",
+        "percentunit",
+        {
+            name: f"rate(vexfs_{metric}_hits_total{_RATE}) / "
+            f"(rate(vexfs_{metric}_hits_total{_RATE}) + rate(vexfs_{metric}_misses_total{_RATE}))"
+            for name, metric in (("decoded blocks", "block"), ("filters", "filter"))
+        },
+    ),
 )
 
 

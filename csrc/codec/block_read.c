@@ -199,6 +199,7 @@ static vex_status decode_block(vex_block_reader *reader, const block_entry *e) {
 
 static bool take_cached(vex_block_reader *reader, uint32_t block) {
     vex_cached_block *found = vex_block_cache_get(reader->column->number, block);
+    vex_stat_add(found != NULL ? VEX_STAT_BLOCK_HITS : VEX_STAT_BLOCK_MISSES, 1);
     if (found != NULL) {
         reader->cached = found;
         reader->block_data = found->raw;

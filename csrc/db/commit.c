@@ -9,6 +9,7 @@
 #include "db/compact_plan.h"
 #include "db/db.h"
 
+#include "base/clock.h"
 #include "base/poison.h"
 
 /* Writers wait when the memtable grew to this many times its limit and flushing goes on. */
@@ -252,13 +253,24 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
     return status;
 }
 
+/* Since `from_us`; returns the time. */
+static uint64_t note_wait(vex_counter counter, uint64_t from_us) {
+    const uint64_t now_us = vex_now_us();
+    vex_stat_add(counter, (int64_t)(now_us - from_us));
+    return now_us;
+}
+
 vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context) {
     vex_db *db = collection->db;
     pending_commit pending = {0};
     wait_for_room(collection);
-    VEX_TRY(vex_lease_acquire(db));
+    uint64_t at_us = vex_now_us();
+    vex_status status = vex_lease_acquire(db);
+    at_us = note_wait(VEX_STAT_LEASE_WAIT_US, at_us);
+    VEX_TRY(status);
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = resolve_and_apply(collection, resolve, context, &pending);
+    (void)note_wait(VEX_STAT_WRITER_WAIT_US, at_us);
+    status = resolve_and_apply(collection, resolve, context, &pending);
     pthread_mutex_unlock(&collection->write_mu);
     if (status == VEX_OK) {
         status = finish(collection, &pending);

@@ -5,6 +5,7 @@
 #include "db/nearest.h"
 #include "db/result.h"
 
+#include "base/clock.h"
 #include "base/poison.h"
 
 typedef struct query_run {
@@ -13,11 +14,9 @@ typedef struct query_run {
     uint64_t began_us; /* the step that is going on                                              */
 } query_run;
 
-/* Microseconds since the last call; the clock is the one that pauses with the process's machine. */
+/* Microseconds since the last call. */
 static uint64_t lap(query_run *run) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t us = (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+    uint64_t us = vex_now_us();
     uint64_t took = us - run->began_us;
     run->began_us = us;
     return took;

@@ -70,7 +70,14 @@ void vex_get_stats(vex_stats *out) {
                        .compacted_bytes = vex_stat_get(VEX_STAT_COMPACTED_BYTES),
                        .given_back_bytes = vex_stat_get(VEX_STAT_GIVEN_BACK_BYTES),
                        .rows_fetched = vex_stat_get(VEX_STAT_ROWS_FETCHED),
-                       .graphs_unloaded = vex_stat_get(VEX_STAT_GRAPHS_UNLOADED)};
+                       .graphs_unloaded = vex_stat_get(VEX_STAT_GRAPHS_UNLOADED),
+                       .block_hits = vex_stat_get(VEX_STAT_BLOCK_HITS),
+                       .block_misses = vex_stat_get(VEX_STAT_BLOCK_MISSES),
+                       .filter_hits = vex_stat_get(VEX_STAT_FILTER_HITS),
+                       .filter_misses = vex_stat_get(VEX_STAT_FILTER_MISSES),
+                       .lease_wait_us = vex_stat_get(VEX_STAT_LEASE_WAIT_US),
+                       .writer_wait_us = vex_stat_get(VEX_STAT_WRITER_WAIT_US),
+                       .wal_sync_us = vex_stat_get(VEX_STAT_WAL_SYNC_US)};
 }
 
 /* ---- vector file description ---- */

@@ -279,8 +279,11 @@ static vex_status evaluate_live(const vex_row_source *source, const vex_selectio
     uint64_t *known = NULL;
     VEX_TRY(vex_source_bitmap(source, &known)); /* which has a word to spare */
     vex_status status = VEX_OK;
-    if (vex_memo_get(&file->file->memo, selection->filter, selection->filter_len, known, bytes) &&
-        known[0] <= file->tombs->dead) {
+    const bool hit =
+        vex_memo_get(&file->file->memo, selection->filter, selection->filter_len, known, bytes) &&
+        known[0] <= file->tombs->dead;
+    vex_stat_add(hit ? VEX_STAT_FILTER_HITS : VEX_STAT_FILTER_MISSES, 1);
+    if (hit) {
         for (size_t at = 0; at < n; at++) {
             words[at] &= known[at + 1];
         }

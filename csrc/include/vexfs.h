@@ -239,6 +239,12 @@ typedef struct vex_stats {
                                               were above the limit, in memory or not            */
     uint64_t rows_fetched;                 /* vectors read from files, not through a mapping    */
     uint64_t graphs_unloaded;
+    uint64_t block_hits, block_misses;     /* blocks of documents and metadata that scattered reads
+                                              found decoded, or had to decode                   */
+    uint64_t filter_hits, filter_misses;   /* filters over a file whose matches were still known */
+    uint64_t lease_wait_us;                /* writes waiting for the lease: for other processes */
+    uint64_t writer_wait_us;               /* ... for other writers of the collection           */
+    uint64_t wal_sync_us;                  /* time of wal_syncs                                 */
 } vex_stats;
 
 /* Process-wide counters. */

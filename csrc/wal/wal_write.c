@@ -7,6 +7,7 @@
  */
 #include "wal/wal_format.h"
 
+#include "base/clock.h"
 #include "base/crc32c.h"
 
 #include <stdatomic.h>
@@ -401,7 +402,9 @@ static vex_status lead(vex_wal_writer *w) {
     uint64_t end = atomic_load(&w->end), lsn = w->last_lsn;
     w->syncing = true;
     pthread_mutex_unlock(&w->mu);
+    const uint64_t began_us = vex_now_us();
     vex_status status = w->vfs->file_sync_data(w->vfs, w->file);
+    vex_stat_add(VEX_STAT_WAL_SYNC_US, (int64_t)(vex_now_us() - began_us));
     vex_stat_add(VEX_STAT_WAL_SYNCS, 1);
     pthread_mutex_lock(&w->mu);
     w->syncing = false;

@@ -128,6 +128,7 @@ def named(writer: Writer) -> str:
 def test_writers_name_the_holder(client: Any, adding: Writer, tmp_path: Path) -> None:
     collection = client.get_collection("shared", embedding_function=None)
     adding.stop_holding(tmp_path / "LOCK")
+    waited_us = _engine.stats()["lease_wait_us"]
     for write in (
         lambda: collection.add(ids=["mine"], embeddings=[[0.0, 0.0]]),
         lambda: collection.delete(ids=["w0"]),
@@ -136,6 +137,7 @@ def test_writers_name_the_holder(client: Any, adding: Writer, tmp_path: Path) ->
     ):
         with pytest.raises(DatabaseLockedError, match=named(adding) + "has not given it free"):
             write()
+    assert _engine.stats()["lease_wait_us"] - waited_us >= 2 * 200_000  # of add and delete
     with pytest.raises(vexfs_chroma.errors.InternalError):  # as code for Chroma catches it
         collection.add(ids=["mine"], embeddings=[[0.0, 0.0]])
     seen = collection.count()  # reading goes on

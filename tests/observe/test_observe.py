@@ -21,6 +21,7 @@ import pytest
 from chromadb.errors import InvalidArgumentError
 
 import vexfs_chroma
+from vexfs_chroma import _engine
 from vexfs_chroma._observe import _cells, _facts, _figures, _http, _observer, _slow
 
 MAKER = Path(__file__).parents[2] / "tools" / "make_grafana.py"
@@ -89,6 +90,43 @@ def test_files_that_are_no_cells_are_left_out(tmp_path: Path) -> None:
     deep = b"[" * 100_000
     place.write_bytes(_cells._HEAD.pack(b"VEXFSMET", 1, len(deep)) + deep)
     assert _cells.read_directory(tmp_path) == []
+
+
+# ---- what the engine counts ----------------------------------------------------------------------
+
+
+def test_what_was_kept_is_a_hit(tmp_path: Path) -> None:
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.create_collection("kept", embedding_function=None)
+        rows = 3000  # whose matches are worth keeping
+        collection.add(
+            ids=[str(n) for n in range(rows)],
+            embeddings=np.ones((rows, 2), dtype=np.float32),
+            documents=[f"text {n} " * 20 for n in range(rows)],
+        )
+        client.vacuum()
+
+        def counted(call: Any) -> dict[str, int]:
+            before = _engine.stats()
+            call()
+            return {name: value - before[name] for name, value in _engine.stats().items()}
+
+        def matching() -> None:
+            collection.get(where_document={"$regex": "t [0-9]*7 "}, include=[])
+
+        def nearest() -> None:
+            collection.query(query_embeddings=[[1.0, 1.0]], include=["documents"])
+
+        first, again = counted(matching), counted(matching)
+        assert (first["filter_hits"], first["filter_misses"]) == (0, 1)
+        assert (again["filter_hits"], again["filter_misses"]) == (1, 0)
+        first, again = counted(nearest), counted(nearest)
+        assert first["block_misses"] > 0
+        assert again["block_misses"] == 0
+        assert again["block_hits"] == first["block_hits"] + first["block_misses"]
+        written = counted(lambda: collection.delete(ids=["0"]))
+        assert written["wal_syncs"] >= 1
+        assert written["wal_sync_us"] > 0
 
 
 # ---- operations ----------------------------------------------------------------------------------

@@ -48,7 +48,9 @@ def test_what_a_server_tells(busy: tuple[Server, str], tmp_path: Path) -> None:
     assert code == 0
     assert json.loads(out)["processes"][0]["pid"] == server.process.pid
     code, out, _ = run("cache", "stats", "--url", server.url, "--json")
-    assert {"code_rows", "caches"} <= set(json.loads(out)["kept_bytes"])
+    told = json.loads(out)
+    assert {"code_rows", "caches"} <= set(told["kept_bytes"])
+    assert set(told["hit_rates"]) == {"blocks", "filters"}
     code, out, _ = run("slow-log", "analyze", "--url", server.url, "--json")
     found = {one["operation"]: one for one in json.loads(out)}
     assert found["query"]["repeats"] == 5
@@ -168,6 +170,7 @@ def test_what_requests_wait_for(tmp_path: Path) -> None:
 
 def test_contention_names_its_figures() -> None:
     counters = {"loop.checks": 10, "loop.late_ns": 10 * 50_000_000, "engine.wal_syncs": 90}
+    counters |= {"engine.lease_wait_us": 700_000, "engine.wal_sync_us": 2_000_000}
     counters |= {"op.add.count": 60, "op.delete.count": 40}
     for kind, queue, wall, cpu in (("read", 2, 20, 8), ("write", 30, 40, 2)):
         times = {"queue_ns": queue, "wall_ns": wall, "cpu_ns": cpu}
@@ -203,8 +206,8 @@ def test_contention_names_its_figures() -> None:
         "threads for requests that write": "30.0 ms in the queue, 43% of their time",
         "reads that wait": "threads run for 8.0 ms and wait for 12.0, 55% of the time of requests",
         "writes that wait": (
-            "threads run for 2.0 ms and wait for 38.0, 54% of the time of requests; "
-            "0.90 syncs for each write"
+            "threads run for 2.0 ms and wait for 38.0, 54% of the time of requests; of a write: "
+            "other processes 7.0 ms, other writers 0.0 ms, syncs 20.0 ms; 0.90 syncs for each"
         ),
         "processors": (
             "3.0 threads were ready and had no processor, on average; "

@@ -61,3 +61,6 @@ def _show(found: dict[str, Any]) -> None:
         out.print(f"processors  {cpu:.2f} of {found['cpus']} busy{waiting}, on average")
     if found["writes"]:
         out.print(f"log         {found['syncs']} syncs for {found['writes']} writes")
+        waited = found["writes_waited_ms"].items()
+        of_each = ", ".join(f"{what} {as_ms(ms / found['writes'])} ms" for what, ms in waited)
+        out.print(f"a write     waits for {of_each}")

@@ -2,9 +2,10 @@
 
 Everything here was measured: the queue for threads, what threads had and did not run, how late the
 event loop was, how long threads were ready and had no processor (Linux tells).  What a thread that
-did not run waited for, the engine does not tell apart; what can be said is by exclusion: reads take
+did not run waited for is told by exclusion: reads take
 no lock of the engine and have no sync, so they wait for Python's lock, processors, or data that is
-not in memory; writes wait for the log, the collection's lock and other processes, too.
+not in memory; writes wait for the log, the collection's lock and other processes, too, and these
+three the engine times.
 """
 
 from __future__ import annotations
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 _LEAST_REQUESTS = 20  # of which anything can be said
 _LEAST_MS = 1.0
 _LATE_MS = 10.0
+_WRITES_WAIT = {
+    "other processes": "lease_wait_us",
+    "other writers": "writer_wait_us",
+    "syncs": "wal_sync_us",
+}
+_ADVICE = {
+    "other processes": "for others that write the directory: fewer processes, larger batches",
+    "other writers": "for other writers of the collection: larger batches",
+    "syncs": "for the log's sync: larger batches; several at once share one",
+}
 _WRITES = ("add", "update", "upsert", "delete")
 
 
@@ -39,6 +50,9 @@ def contention(
         "waiting_for_cpus": _rate(before, now, "run_delay_seconds", seconds),
         "cpus": now["cpus"],
         "syncs": counters.get("engine.wal_syncs", 0),
+        "writes_waited_ms": {
+            what: counters.get(f"engine.{name}", 0) / 1e3 for what, name in _WRITES_WAIT.items()
+        },
         "writes": sum(counters.get(f"op.{op}.count", 0) for op in _WRITES),
         "processes": len(now["processes"]),
     }
@@ -95,12 +109,12 @@ def _waiting(kind: str, evidence: str, found: Mapping[str, Any]) -> Bottleneck:
             "for Python's lock (more workers), processors, or data that is not in memory "
             "(vexctl memory stats): reads take no lock and write nothing",
         )
-    syncs = found["syncs"] / max(1, found["writes"])
+    writes, waited = max(1, found["writes"]), found["writes_waited_ms"]
+    parts = ", ".join(f"{what} {ms / writes:.1f} ms" for what, ms in waited.items())
     return Bottleneck(
         "writes that wait",
-        f"{evidence}; {syncs:.2f} syncs for each write",
-        "for the log's sync (larger batches; several at once share one), for other writers of the "
-        "collection, or other processes that write the directory",
+        f"{evidence}; of a write: {parts}; {found['syncs'] / writes:.2f} syncs for each",
+        _ADVICE[max(waited, key=waited.__getitem__)],
     )
 
 

@@ -36,6 +36,15 @@ _ENGINE = {
     "graphs_unloaded": ("graphs_unloaded", "Graphs that were unloaded."),
     "given_back_bytes": ("given_back_bytes", "Bytes of mapped files that were given back."),
     "damaged_parts": ("damaged_parts", "Damaged derived parts that were done without."),
+    "block_hits": ("block_hits", "Blocks that scattered reads found decoded."),
+    "block_misses": ("block_misses", "Blocks that scattered reads had to decode."),
+    "filter_hits": ("filter_hits", "Filters over files whose matches were still known."),
+    "filter_misses": ("filter_misses", "Filters over files whose matches had to be found."),
+}
+_ENGINE_US = {
+    "lease_wait_us": ("lease_wait_seconds", "Writes that waited for other processes."),
+    "writer_wait_us": ("writer_wait_seconds", "Writes that waited for others of the collection."),
+    "wal_sync_us": ("wal_sync_seconds", "Syncs of logs."),
 }
 _ENGINE_NOW = {
     "heap_bytes": ("heap_bytes", "Small allocations of the engine."),
@@ -92,6 +101,8 @@ class Collector:
         for prefix, table in (("engine", _ENGINE), ("query", _QUERIES), ("recall", _RECALL)):
             for name, (metric, text) in table.items():
                 yield _counter(metric, text, counters.get(f"{prefix}.{name}", 0))
+        for name, (metric, text) in _ENGINE_US.items():
+            yield _counter(metric, text, counters.get(f"engine.{name}", 0) / 1e6)
         for name, (metric, text) in _ENGINE_NOW.items():
             yield _gauge(metric, text, counters.get(f"engine.{name}", 0))
         yield from _database(found["database"])
