@@ -22,10 +22,11 @@ typedef struct loading {
     const vex_section *info, *sources, *links, *upper;
     vex_graph *graph;
     const graph_tables *tables;
-    bool in_place;              /* use the records where they are mapped */
-    uint64_t *lists_taken;      /* bit per upper list */
-    uint64_t *linked, *targets; /* bit per id: is linked, and is linked to */
-    uint8_t *levels;            /* per id */
+    bool in_place;         /* use the records where they are mapped */
+    uint64_t *lists_taken; /* bit per upper list */
+    uint64_t *linked;      /* bit per id: has links */
+    uint8_t *targets;      /* byte per id: is linked to.  Marking one need not read it before */
+    uint8_t *levels;       /* per id */
     bool has_chains;
     uint32_t ids, lists, n_linked, n_duplicates, n_chained;
 } loading;
@@ -178,7 +179,7 @@ static bool note_targets(loading *l, uint32_t id, graph_list list, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t to = list_get(list, i), known = to < l->ids ? to : l->ids;
         good &= (to == known) & (to != id);
-        vex_bit_set(l->targets, known); /* there is room for one more */
+        l->targets[known] = 1; /* there is room for one more */
     }
     return good;
 }
@@ -236,12 +237,11 @@ static vex_status check_nodes(loading *l) {
 
 /* Every link leads to a linked node. */
 static vex_status check_targets(const loading *l) {
-    for (size_t i = 0; i < vex_bit_words(l->ids); i++) {
-        if ((l->targets[i] & ~l->linked[i]) != 0) {
-            return damaged(l, l->links, "a link leads nowhere");
-        }
+    bool good = true;
+    for (uint32_t id = 0; id < l->ids; id++) {
+        good &= l->targets[id] <= (uint8_t)vex_bit_get(l->linked, id);
     }
-    return VEX_OK;
+    return good ? VEX_OK : damaged(l, l->links, "a link leads nowhere");
 }
 
 /* ... and on the upper levels to one that has the level. */
@@ -347,7 +347,7 @@ static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of row
     VEX_TRY(l->in_place ? use_links(l) : copy_links(l));
     l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
     l->linked = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->linked);
-    l->targets = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->targets);
+    l->targets = vex_calloc((size_t)l->ids + 1, sizeof *l->targets);
     l->levels = vex_calloc((size_t)l->ids + 1, sizeof *l->levels);
     if (l->lists_taken == NULL || l->linked == NULL || l->targets == NULL || l->levels == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
