@@ -14,6 +14,7 @@
 #include "base/cpu.h"
 #include "base/pool.h"
 
+#include "base/clock.h"
 #include "base/poison.h"
 
 static pthread_mutex_t registry_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -103,7 +104,7 @@ void vex_fork_child(void) {
         vex_lock_file_forked(db, &db->lease);
         vex_lock_file_forked(db, &db->maintenance);
         pthread_mutex_init(&db->worker_mu, NULL);
-        pthread_cond_init(&db->worker_wake, NULL);
+        vex_cond_init(&db->worker_wake);
         vex_worker_init(db);
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
             atomic_store(&c->jobs,
@@ -410,7 +411,7 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
     init_gate(db);
     pthread_mutex_init(&db->collections_mu, NULL);
     pthread_mutex_init(&db->worker_mu, NULL);
-    pthread_cond_init(&db->worker_wake, NULL);
+    vex_cond_init(&db->worker_wake);
     vex_worker_init(db);
     db->path = vex_strdup(path == NULL ? "/" : path);
     if (db->path == NULL) {

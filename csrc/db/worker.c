@@ -8,6 +8,7 @@
  */
 #include "db/db.h"
 
+#include "base/clock.h"
 #include "base/poison.h"
 
 #define SYNC_DELAY_MS 50
@@ -162,21 +163,9 @@ static bool do_job(const vex_worker *worker, const job *next) {
     return status == VEX_OK;
 }
 
-static struct timespec from_now(uint64_t ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
-    return until;
-}
-
 /* Sleep on the wake condition; false when the database is closing. */
 static bool pause_ms(vex_db *db, uint32_t ms) {
-    const struct timespec until = from_now(ms);
+    const struct timespec until = vex_from_now(ms);
     pthread_mutex_lock(&db->worker_mu);
     int timed_out = 0;
     while (!db->worker_stop && timed_out == 0) {
@@ -229,7 +218,7 @@ static void sleep_until_wanted(vex_worker *worker) {
     if (ms == FOR_EVER) {
         pthread_cond_wait(&db->worker_wake, &db->worker_mu);
     } else {
-        const struct timespec until = from_now(ms + 1);
+        const struct timespec until = vex_from_now(ms + 1);
         worker->pending = pthread_cond_timedwait(&db->worker_wake, &db->worker_mu, &until) != 0 ||
                           worker->pending;
     }
