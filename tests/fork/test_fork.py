@@ -182,6 +182,8 @@ def test_files_are_shared_until_they_change(tmp_path: Path) -> None:
         source = client.create_collection("source", embedding_function=None)
         fill(source, 0, 20_000)
         client.vacuum()
+        source.wait_for_index()
+        client.wait_idle()  # so that nothing but the forks adds files
         fill(source, 20_000, 10)  # in the log alone
         full = bytes_on_disk(tmp_path)
         forks = [source.fork(f"fork-{n}") for n in range(10)]

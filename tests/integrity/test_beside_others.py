@@ -78,6 +78,32 @@ def test_a_check_beside_writers_finds_no_damage(tmp_path: Path) -> None:
     assert vexfs_chroma.check(path, deep=True).ok
 
 
+def test_a_creation_that_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its directory is there, its name comes after the last look at names, then a record."""
+    from vexfs_chroma._integrity import _check, _names
+
+    looks = 0
+
+    def read_names(path: str, directories: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        names = real(path, directories)
+        if looks <= _check._LOOKS + 1:
+            names.collections.clear()
+        return names
+
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.create_collection("new", embedding_function=None)
+        collection.add(ids=["a"], embeddings=[[1.0, 2.0]])
+        real = _names.read_names
+        monkeypatch.setattr(_names, "read_names", read_names)
+        monkeypatch.setattr(_check, "_BETWEEN_LOOKS", 0)
+        report = vexfs_chroma.check(tmp_path)
+    assert looks > _check._LOOKS + 1
+    assert report.findings == []
+    assert report.rows == 1
+
+
 def test_a_repair_must_be_alone(world: World) -> None:
     flip_bit(min(world.directories["first"].glob("vec-*")), 5000, 1)
     before = digest(world.path)

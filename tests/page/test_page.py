@@ -19,6 +19,7 @@ def browse(page: Page, filled: Filled, name: str) -> None:
     server, ids = filled
     page.open(f"{server.url}/#/collections/{PLACE}/{ids[name]}")
     page.wait("document.querySelector('.pager [role=status]')?.innerText.includes(' in ')")
+    page.wait("document.querySelector('.facts')")  # it comes by requests of its own
 
 
 def shown_ids(page: Page) -> list[str]:

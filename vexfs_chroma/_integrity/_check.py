@@ -262,7 +262,10 @@ def _check_collection(
 
 def _check_unnamed(path: str, id: uuid.UUID, examined: Examined, *, is_empty: bool) -> None:
     directory = collection_path(path, id)
-    if is_empty or id in examined.names.dropped:
+    names = _names.read_names(path, [id])  # records come after the name, but maybe after our look
+    if id in names.collections or not directory.exists():
+        examined.unnamed.remove(id)
+    elif is_empty or id in names.dropped:
         examined.unnamed.remove(id)
         what = "a collection whose creation or deletion did not end; the next opening removes it"
         examined.add("notice", directory, what)
