@@ -29,6 +29,10 @@ def as_interrupts() -> Iterator[None]:
     By default they end the process, and nothing is cleaned up.  A signal that the process was told
     to ignore, as by nohup, stays ignored.
     """
+    # numpy imports it at its first use, and the Cython modules in it clear whatever is raised while
+    # they register their classes: an interrupt there would be lost.
+    import numpy.random  # noqa: F401
+
     with _handled(_ENDING, signal.default_int_handler):
         yield
 

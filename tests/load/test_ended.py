@@ -110,6 +110,20 @@ def test_a_benchmark_leaves_no_files(
     assert not list(tmp_path.glob("vexfs-bench-*"))
 
 
+def test_no_import_that_loses_interrupts_comes_later() -> None:
+    code = """
+import sys
+from vexfs_chroma._signals import as_interrupts
+with as_interrupts():
+    before = set(sys.modules)
+    import numpy
+    numpy.random.default_rng(1).random(3)
+    print(*sorted(set(sys.modules) - before))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == []
+
+
 def test_a_server_whose_start_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
