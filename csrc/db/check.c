@@ -109,9 +109,15 @@ static vex_status check_counts(vex_check *check, const char *path) {
 }
 
 static vex_status no_manifest(vex_check *check) {
-    bool never = false;
-    check->stage = CHECK_DONE;
+    bool never = false, moved = false;
     VEX_TRY(vex_manifest_never_written(check->vfs, check->dir, &never));
+    if (!never) { /* the first one may have come meanwhile */
+        VEX_TRY(look_again(check, &moved));
+    }
+    if (moved) {
+        return VEX_OK;
+    }
+    check->stage = CHECK_DONE;
     return never
                ? check_note(check, false, check->dir, 0,
                             "a collection whose creation did not end; the next opening removes it")

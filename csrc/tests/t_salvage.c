@@ -203,6 +203,27 @@ TEST(salvage_of_a_sound_collection) {
     vex_vfs_memory_destroy(files);
 }
 
+/* Somebody creates the collection between two looks at its directory. */
+static vex_status (*list_directory)(vex_vfs *, const char *, vex_list_visitor, void *);
+static uint32_t lists;
+
+static vex_status list_nothing_first(vex_vfs *vfs, const char *path, vex_list_visitor visit,
+                                     void *context) {
+    return lists++ == 0 ? VEX_OK : list_directory(vfs, path, visit, context);
+}
+
+TEST(check_of_a_collection_that_is_just_created) {
+    char expected[CRASH_TEXT];
+    uint8_t database[16];
+    vex_vfs *files = make_files(expected, database);
+    list_directory = files->dir_list;
+    files->dir_list = list_nothing_first;
+    lists = 0;
+    CHECK_EQ(check_damage(files, database, VEX_CHECK_DEEP), 0);
+    CHECK(lists > 2);
+    vex_vfs_memory_destroy(files);
+}
+
 TEST(salvage_puts_a_flipped_bit_right) {
     CHECK(damage_all(true).tried > 200 / SPARSER);
 }
