@@ -422,6 +422,18 @@ bool vex_collection_is_behind(const vex_collection *collection, const vex_head *
            head->lsn > collection->known.lsn;
 }
 
+vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool *valid,
+                               bool *behind) {
+    for (;;) {
+        VEX_TRY(vex_collection_read_head(collection, head, valid));
+        *behind = collection->stale || (*valid && vex_collection_is_behind(collection, head));
+        if (!*behind || collection->syncing == 0) {
+            return VEX_OK;
+        }
+        vex_collection_wait_for_syncs(collection);
+    }
+}
+
 vex_status vex_collection_refresh(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
         return vex_collection_gone(collection);
@@ -445,10 +457,12 @@ vex_status vex_collection_refresh(vex_collection *collection) {
         return VEX_OK;
     }
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_collection_read_head(collection, &head, &valid);
-    bool may_load =
-        !collection->poisoned || collection->syncing == 0; /* threads have the log open */
-    if (status == VEX_OK && valid && may_load && vex_collection_is_behind(collection, &head)) {
+    bool behind = false;
+    vex_status status = VEX_OK;
+    if (!collection->poisoned || collection->syncing == 0) { /* threads have the log open */
+        status = vex_collection_look(collection, &head, &valid, &behind);
+    }
+    if (status == VEX_OK && valid && behind) {
         status = vex_collection_follow(collection, head.generation,
                                        (vex_replay_limit){true, head.wal_number, head.wal_end});
     }

@@ -27,6 +27,11 @@ vex_status vex_collection_log_exists(const vex_collection *collection, uint64_t 
 
 /* Has another process committed more than `known`? */
 bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head);
+/* Under write_mu: the head, and whether there is more than we know.  Then threads that sync are waited
+ * for, since vex_collection_follow closes the log that they have open: nobody else can have written but
+ * while they did without the lease (vex_collection_sync). */
+vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool *valid,
+                               bool *behind);
 
 /* Under write_mu: move `latest` to what is committed, and publish it.  A failure leaves `known`
  * and the memtable ahead of `latest`, so the next use loads everything anew.  Without a limit it is

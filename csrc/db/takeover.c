@@ -129,11 +129,11 @@ vex_status vex_collection_take_over(vex_collection *collection) {
         return VEX_OK;
     }
     vex_head head = {0};
-    bool valid = false;
+    bool valid = false, behind = false;
     VEX_TRY(vex_collection_open_head(collection, false));
-    VEX_TRY(vex_collection_read_head(collection, &head, &valid));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
-    if (collection->stale || (valid && vex_collection_is_behind(collection, &head))) {
+    VEX_TRY(vex_collection_look(collection, &head, &valid, &behind));
+    if (behind) {
         VEX_TRY(vex_collection_follow(collection, head.generation,
                                       (vex_replay_limit){valid, head.wal_number, head.wal_end}));
     }

@@ -10,6 +10,8 @@
 #include "tests/db_kit.h" /* whose type is called like parameters of the engine's headers */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -21,7 +23,9 @@
 static vex_vfs watched;
 static const vex_file *head;
 static int head_writes_left = -1; /* the one after these ends the process */
-static bool syncs_fail;
+static bool syncs_fail, syncs_stall;
+static atomic_bool is_stalled; /* until there is a file `go` in the directory */
+static char go_path[VEX_PATH_MAX];
 static int paused_at =
     -1; /* the socket of the test, when flushes are to stop before their first file */
 
@@ -50,6 +54,12 @@ static vex_status watched_write(vex_vfs *vfs, vex_file *file, const vex_iovec *p
 }
 
 static vex_status watched_sync(vex_vfs *vfs, vex_file *file) {
+    if (syncs_stall) {
+        atomic_store(&is_stalled, true);
+        while (access(go_path, F_OK) != 0) {
+            vfs->sleep_ms(vfs, 1);
+        }
+    }
     return syncs_fail ? VEX_FAIL_AT(VEX_ERR_IO, "the log", 0, EIO, "injected fault: cannot sync")
                       : vex_vfs_posix()->file_sync_data(vfs, file);
 }
@@ -57,8 +67,8 @@ static vex_status watched_sync(vex_vfs *vfs, vex_file *file) {
 static vex_db *db;
 static vex_collection *collection;
 
-static const char *open_all(const char *directory) {
-    const vex_db_options options = {.busy_timeout_ms = 5000};
+static const char *open_all(const char *directory, uint32_t durability) {
+    const vex_db_options options = {.busy_timeout_ms = 5000, .durability = durability};
     vex_status status = vex_db_open(directory, &options, &db);
     if (status == VEX_OK) {
         status = vex_collection_create(db, uuid, VEX_SPACE_L2);
@@ -85,7 +95,21 @@ static const char *get_ids(void) {
 
 static const char *answer(const char *request, const char *directory, int socket) {
     if (strcmp(request, "open") == 0) {
-        return open_all(directory);
+        return open_all(directory, VEX_DURABILITY_FULL);
+    } else if (strcmp(request, "open with delayed syncs") == 0) {
+        return open_all(directory, VEX_DURABILITY_NORMAL);
+    } else if (strcmp(request, "take the lease") == 0) {
+        return vex_status_name(vex_lease_acquire(db));
+    } else if (strcmp(request, "give the lease back") == 0) {
+        vex_lease_release(db);
+        return "yes";
+    } else if (strcmp(request, "let a sync stall") == 0) {
+        syncs_stall = true;
+        for (int ms = 0; ms < 3000 && !atomic_load(&is_stalled); ms++) {
+            watched.sleep_ms(&watched, 1);
+        }
+        syncs_stall = false;
+        return atomic_load(&is_stalled) ? "yes" : "nothing is to be synced";
     } else if (strcmp(request, "close") == 0) {
         return close_all();
     } else if (strcmp(request, "flush") == 0) {
@@ -110,6 +134,7 @@ static const char *answer(const char *request, const char *directory, int socket
 
 static void serve(int requests, const char *directory) {
     char request[64];
+    CHECK_OK(vex_path_join(go_path, directory, "go"));
     watched = *vex_vfs_posix();
     watched.file_open = watched_open;
     watched.file_write = watched_write;
@@ -289,4 +314,41 @@ TEST(db_processes_what_cannot_be_made_durable_is_not_shown) {
     CHECK_ANSWER(b, "add c", "VEX_OK");
     end(&b);
     check_from_elsewhere("a,b,c");
+}
+
+/* A sync that waited for the lease for too long goes on without it: another process may write meanwhile. */
+TEST(db_processes_a_log_that_is_being_synced_is_not_closed) {
+    char go[VEX_PATH_MAX], text[64] = "";
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open with delayed syncs", "VEX_OK");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    bool stalled = false;
+    for (int attempt = 0; attempt < 20 && !stalled; attempt++) {
+        snprintf(text, sizeof text, "add a%d", attempt);
+        CHECK_ANSWER(a, text, "VEX_OK");
+        CHECK_ANSWER(b, "take the lease", "VEX_OK"); /* maybe the log has just been synced */
+        stalled = strcmp(ask(&a, "let a sync stall"), "yes") == 0;
+        if (!stalled) {
+            CHECK_ANSWER(b, "give the lease back", "yes");
+        }
+    }
+    CHECK(stalled);
+    CHECK_ANSWER(b, "add b", "VEX_OK");
+    CHECK_ANSWER(b, "give the lease back", "yes");
+    CHECK(write(a.socket, "get", 3) == 3);
+    CHECK_EQ(poll(&(struct pollfd){.fd = a.socket, .events = POLLIN}, 1, 200), 0);
+    CHECK_OK(vex_path_join(go, test_directory(), "go"));
+    close(open(go, O_CREAT | O_WRONLY, 0600));
+    const ssize_t len = read(a.socket, text, sizeof text - 1);
+    CHECK(len > 3);
+    text[len] = '\0';
+    CHECK(strncmp(text, "a0,", 3) == 0 && text[len - 1] == 'b');
+    CHECK_ANSWER(a, "add c", "VEX_OK");
+    end(&a);
+    end(&b);
+    CHECK_EQ(unlink(go), 0);
+    process other = start();
+    CHECK_ANSWER(other, "open", "VEX_OK");
+    CHECK(strstr(ask(&other, "get"), "b,c") != NULL);
+    end(&other);
 }
