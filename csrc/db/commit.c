@@ -147,6 +147,8 @@ uint64_t vex_change_bytes(const vex_change *change) {
     return bytes;
 }
 
+uint64_t vex_change_test_max;
+
 /* Under write_mu: all that can fail before the log. */
 vex_status vex_change_prepare(vex_collection *collection, vex_change *change) {
     vex_snapshot *latest = collection->latest;
@@ -159,6 +161,10 @@ vex_status vex_change_prepare(vex_collection *collection, vex_change *change) {
         return VEX_OK; /* in memory */
     }
     VEX_TRY(vex_batch_encode(&change->batch, &change->meta, &change->parts, &change->n_parts));
+    if (vex_change_bytes(change) >
+        (vex_change_test_max != 0 ? vex_change_test_max : VEX_WAL_RECORD_MAX)) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "a batch holds at most 4 GiB; write smaller ones");
+    }
     return only_deletes(&change->batch)
                ? VEX_OK
                : vex_wal_make_room(collection->wal, vex_change_bytes(change), LOG_SPARE);
@@ -228,6 +234,23 @@ static vex_status resolve_and_apply(vex_collection *collection, vex_resolver res
     return status;
 }
 
+/* Under write_mu. */
+static void end_sync(vex_collection *collection, bool failed) {
+    if (failed) {
+        vex_collection_sync_failed(collection);
+    }
+    if (--collection->syncing == 0) {
+        pthread_cond_broadcast(&collection->syncs_done);
+    }
+}
+
+void vex_pending_abandon(vex_collection *collection, const vex_pending *pending) {
+    pthread_mutex_lock(&collection->write_mu);
+    end_sync(collection, true);
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_snapshot_release(pending->snapshot);
+}
+
 /* Outside write_mu: make it durable, then visible. */
 vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pending) {
     vex_db *db = collection->db;
@@ -240,12 +263,7 @@ vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pen
         status = vex_publish(collection, pending->snapshot, &pending->head);
     }
     pthread_mutex_lock(&collection->write_mu);
-    if (status != VEX_OK) {
-        vex_collection_sync_failed(collection);
-    }
-    if (--collection->syncing == 0) {
-        pthread_cond_broadcast(&collection->syncs_done);
-    }
+    end_sync(collection, status != VEX_OK);
     bool tail = vex_collection_note_tail(collection, collection->latest, TAIL_FLUSH_MS);
     bool flush = vex_collection_wants_flush(collection);
     pthread_mutex_unlock(&collection->write_mu);
@@ -300,12 +318,7 @@ static vex_status sync_log(vex_collection *collection) {
     }
     vex_status status = vex_wal_sync_to(wal, end);
     pthread_mutex_lock(&collection->write_mu);
-    if (status != VEX_OK) {
-        vex_collection_sync_failed(collection);
-    }
-    if (--collection->syncing == 0) {
-        pthread_cond_broadcast(&collection->syncs_done);
-    }
+    end_sync(collection, status != VEX_OK);
     pthread_mutex_unlock(&collection->write_mu);
     return status;
 }

@@ -17,6 +17,7 @@ typedef struct vex_change {
     uint32_t n_parts;
 } vex_change;
 
+extern uint64_t vex_change_test_max; /* bytes of one, encoded; in place of 4 GiB, if not 0         */
 vex_status vex_change_prepare(vex_collection *collection, vex_change *change);
 uint64_t vex_change_bytes(const vex_change *change); /* encoded                                   */
 vex_status vex_change_log(vex_collection *collection, const vex_change *change);
@@ -33,6 +34,8 @@ typedef struct vex_pending {
 void vex_pending_begin(vex_collection *collection, vex_pending *pending); /* under write_mu       */
 /* Outside write_mu: make it durable, then visible. */
 vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pending);
+/* In its place, when it is not to be shown: as if its sync had failed. */
+void vex_pending_abandon(vex_collection *collection, const vex_pending *pending);
 
 /* Before the lease: hold a writer back while flushing cannot keep up; never when flushing fails. */
 void vex_commit_wait_for_room(vex_collection *collection);

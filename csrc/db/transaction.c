@@ -8,6 +8,7 @@
 #include "base/poison.h"
 
 #define ARENA_CHUNK ((size_t)256 << 10)
+#define LOG_ROOM ((uint64_t)64 << 10) /* that each log may take in advance */
 
 typedef struct transaction {
     vex_db *db;
@@ -89,8 +90,11 @@ static vex_status begin(transaction *t) {
     }
     VEX_TRY(list_shares(t));
     VEX_TRY(vex_arena_create(&t->arena, ARENA_CHUNK));
+    const uint64_t room = 2 * bytes + t->n_shares * LOG_ROOM;
     for (uint32_t i = 0; i < t->n_shares; i++) {
-        VEX_TRY(vex_space_for_write(t->db, t->shares[i].collection, 2 * bytes)); /* with the file */
+        if (bytes > 0) { /* deleting is never refused; all is written twice, to the file, too */
+            VEX_TRY(vex_space_for_write(t->db, t->shares[i].collection, room));
+        }
         vex_commit_wait_for_room(t->shares[i].collection);
     }
     return VEX_OK;
@@ -150,32 +154,74 @@ static uint32_t count_changes(const transaction *t) {
     return n;
 }
 
+/* Nothing is in a log yet: as if it had not been stored, but for a power failure that brings the name
+ * back. */
+static bool take_back(const transaction *t) {
+    const vex_error failure = *vex_last_error();
+    const vex_status status = vex_transaction_remove(t->db);
+    const bool taken = status == VEX_OK || status == VEX_ERR_NOT_FOUND;
+    if (status == VEX_OK && vex_db_syncs(t->db)) {
+        (void)t->db->vfs->dir_sync(t->db->vfs, t->db->path);
+    }
+    (void)vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                      failure.message);
+    return taken;
+}
+
+/* Whatever the error just recorded asks for, such as to try again: the next writer carries it out. */
+static vex_status will_happen(void) {
+    const vex_error failure = *vex_last_error();
+    return vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno,
+                       "the transaction is stored, and is carried out before the next write, or "
+                       "when the database is opened; its logs could not be written: %s",
+                       failure.message);
+}
+
 /* The file vouches for what follows in the logs, so it must not be there before they are: a batch that
  * was acknowledged in durability normal, and is not yet on the disk, would be missing behind it. */
 static vex_status store(transaction *t, uint32_t n) {
-    for (uint32_t i = 0; i < n && vex_db_syncs(t->db); i++) {
-        const vex_collection *collection = t->shares[i].collection;
-        VEX_TRY(vex_wal_sync_to(collection->wal, vex_wal_end(collection->wal)));
+    for (uint32_t i = 0; i < n; i++) {
+        vex_collection *collection = t->shares[i].collection;
+        vex_status status = vex_db_syncs(t->db)
+                                ? vex_wal_sync_to(collection->wal, vex_wal_end(collection->wal))
+                                : VEX_OK;
+        if (status != VEX_OK) {
+            vex_collection_sync_failed(collection);
+            return status;
+        }
+        /* Deletions, too, which otherwise use what others have left: the file may take the last room. */
+        VEX_TRY(vex_wal_make_room(collection->wal, vex_change_bytes(&t->shares[i].change), 0));
     }
-    return vex_transaction_store(t->db, t->shares, n);
+    vex_status status = vex_transaction_store(t->db, t->shares, n);
+    if (status == VEX_OK || take_back(t)) {
+        return status;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        vex_collection_sync_failed(t->shares[i].collection);
+    }
+    return will_happen();
 }
 
 /* Stored: what cannot be carried out now is by the next writer, and nobody writes here meanwhile. */
 static vex_status carry_out(transaction *t, uint32_t n) {
     vex_status status = VEX_OK;
-    for (uint32_t i = 0; i < n && status == VEX_OK; i++) {
-        status = vex_change_log(t->shares[i].collection, &t->shares[i].change);
+    uint32_t logged = 0;
+    while (logged < n && status == VEX_OK) {
+        status = vex_change_log(t->shares[logged].collection, &t->shares[logged].change);
+        logged += status == VEX_OK;
     }
+    const bool stays = n > 1 && (logged > 0 || status == VEX_ERR_POISONED ||
+                                 vex_db_volatile(t->db) || !take_back(t));
     for (uint32_t i = 0; i < n; i++) {
         vex_share *share = &t->shares[i];
         if (status == VEX_OK) {
             vex_change_adopt(share->collection, &share->change);
             vex_pending_begin(share->collection, &share->pending);
-        } else if (n > 1) {
+        } else if (stays) {
             vex_collection_sync_failed(share->collection);
         }
     }
-    return status;
+    return status != VEX_OK && stays ? will_happen() : status;
 }
 
 static vex_status write_shares(transaction *t, uint32_t *n) {
@@ -190,22 +236,38 @@ static vex_status write_shares(transaction *t, uint32_t *n) {
 
 /* ---- after that ---- */
 
-/* All logs are on the disk before the first is shown. */
-static vex_status finish(transaction *t, uint32_t n) {
-    vex_status status = VEX_OK;
+static vex_status sync_logs(const transaction *t, uint32_t n) {
     for (uint32_t i = 0; i < n && n > 1 && vex_db_syncs(t->db); i++) {
         const vex_pending *pending = &t->shares[i].pending;
-        vex_status synced = vex_wal_sync_to(pending->wal, pending->head.wal_end);
-        status = status == VEX_OK ? synced : status;
+        VEX_TRY(vex_wal_sync_to(pending->wal, pending->head.wal_end));
+    }
+    return VEX_OK;
+}
+
+/* All logs are on the disk before the first is shown; when one is not, none is. */
+static vex_status finish(transaction *t, uint32_t n) {
+    const bool synced = sync_logs(t, n) == VEX_OK;
+    vex_error failure = {.code = VEX_OK};
+    if (!synced) {
+        failure = *vex_last_error();
     }
     for (uint32_t i = 0; i < n; i++) {
-        vex_status finished = vex_pending_finish(t->shares[i].collection, &t->shares[i].pending);
-        status = status == VEX_OK ? finished : status;
+        const vex_share *share = &t->shares[i];
+        if (!synced) {
+            vex_pending_abandon(share->collection, &share->pending);
+        } else if (vex_pending_finish(share->collection, &share->pending) != VEX_OK &&
+                   failure.code == VEX_OK) {
+            failure = *vex_last_error();
+        }
     }
-    if (status == VEX_OK && n > 1 && !vex_db_volatile(t->db)) {
+    if (failure.code != VEX_OK) {
+        return vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                           failure.message);
+    }
+    if (n > 1 && !vex_db_volatile(t->db)) {
         (void)vex_transaction_remove(t->db); /* else the next who gets the lease does */
     }
-    return status;
+    return VEX_OK;
 }
 
 static vex_status commit(transaction *t) {

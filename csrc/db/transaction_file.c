@@ -63,8 +63,18 @@ static vex_status encode(const vex_db *db, const vex_share *shares, uint32_t n, 
 }
 
 vex_status vex_transaction_store(vex_db *db, const vex_share *shares, uint32_t n) {
+    char path[VEX_PATH_MAX];
+    vex_file_stat stat;
     vex_buf file = {0};
-    vex_status status = encode(db, shares, n, &file);
+    VEX_TRY(vex_path_join(path, db->path, VEX_TRANSACTION_NAME));
+    vex_status status = db->vfs->path_stat(db->vfs, path, &stat);
+    if (status != VEX_ERR_NOT_FOUND) {
+        VEX_TRY(status);
+        return VEX_FAIL_AT(VEX_ERR_CORRUPT, path, 0, 0,
+                           "a transaction is under way that cannot be carried out, because one of "
+                           "its collections is damaged; run vexctl repair");
+    }
+    status = encode(db, shares, n, &file);
     if (status == VEX_OK) {
         status = vex_file_write_atomic(db->vfs, db->path, VEX_TRANSACTION_NAME, file.data, file.len,
                                        vex_db_syncs(db));
@@ -162,7 +172,7 @@ static vex_status next_part(const stored *s, size_t *at, stored_part *out) {
 static vex_status check_parts(const stored *s) {
     size_t at = HEADER_BYTES;
     for (uint32_t i = 0; i < s->n_parts; i++) {
-        stored_part part;
+        stored_part part = {0};
         vex_batch batch = {0};
         VEX_TRY(next_part(s, &at, &part));
         vex_status status = vex_batch_decode(part.body, (size_t)part.len, &batch);
@@ -203,6 +213,14 @@ vex_status vex_check_transaction(const char *path, const uint8_t *database, uint
 
 /* ---- carrying out ---- */
 
+static vex_status log_change(vex_collection *collection, vex_change *change) {
+    VEX_TRY(vex_change_log(collection, change));
+    vex_change_adopt(collection, change);
+    return vex_db_syncs(collection->db)
+               ? vex_wal_sync_to(collection->wal, collection->known.wal_end)
+               : VEX_OK;
+}
+
 /* As another process would: whoever has the collection open, here too, follows by its head. */
 static vex_status append_batch(vex_collection *collection, vex_batch *batch, uint64_t lsn,
                                const stored *s) {
@@ -217,21 +235,14 @@ static vex_status append_batch(vex_collection *collection, vex_batch *batch, uin
     *batch = (vex_batch){0};
     vex_status status = vex_change_prepare(collection, &change);
     if (status == VEX_OK) {
-        status = vex_change_log(collection, &change);
-    }
-    if (status == VEX_OK) {
-        vex_change_adopt(collection, &change);
-        if (vex_db_syncs(collection->db)) {
-            status = vex_wal_sync_to(collection->wal, collection->known.wal_end);
+        status = log_change(collection, &change);
+        if (status != VEX_OK) {
+            vex_collection_sync_failed(collection);
         }
     }
-    if (status == VEX_OK) {
-        status = vex_publish(collection, collection->latest, &collection->known);
-    } else {
-        vex_collection_sync_failed(collection);
-    }
     vex_change_clear(&change);
-    return status;
+    return status == VEX_OK ? vex_publish(collection, collection->latest, &collection->known)
+                            : status;
 }
 
 static vex_status carry_out(vex_db *db, const stored *s, const stored_part *part) {
@@ -253,27 +264,46 @@ static vex_status carry_out(vex_db *db, const stored *s, const stored_part *part
     return status == VEX_OK ? VEX_OK : about_batch(s, status);
 }
 
-static vex_status carry_out_all(vex_db *db, const stored *s) {
+/* *left: a collection is damaged.  Nobody can write it, so its part waits for a repair, or for nobody
+ * when it is deleted; the others need not. */
+static vex_status carry_out_all(vex_db *db, const stored *s, bool *left) {
     size_t at = HEADER_BYTES;
     for (uint32_t i = 0; i < s->n_parts; i++) {
-        stored_part part;
+        stored_part part = {0};
         VEX_TRY(next_part(s, &at, &part));
-        VEX_TRY(carry_out(db, s, &part));
+        vex_status status = carry_out(db, s, &part);
+        if (status == VEX_ERR_CORRUPT && strcmp(vex_last_error()->path, s->path) != 0) {
+            *left = true;
+        } else if (status != VEX_OK) {
+            return status;
+        }
     }
     return VEX_OK;
 }
 
+/* Its writer may have died before the file, or its name, was on the disk. */
+static vex_status sync_file(vex_db *db, const char *path) {
+    vex_file *file = NULL;
+    VEX_TRY(db->vfs->file_open(db->vfs, path, VEX_FILE_WRITE, &file));
+    vex_status status = db->vfs->file_sync(db->vfs, file);
+    db->vfs->file_close(db->vfs, file);
+    return status == VEX_OK ? db->vfs->dir_sync(db->vfs, db->path) : status;
+}
+
 vex_status vex_transaction_finish(vex_db *db) {
+    static const uint8_t unknown[sizeof db->uuid];
     stored s = {0};
-    bool there = false;
+    bool there = false, left = false;
+    if (memcmp(db->uuid, unknown, sizeof unknown) == 0) {
+        return VEX_OK; /* the database is just being made, or opened */
+    }
     vex_status status = read_stored(db->vfs, db->path, db->uuid, &s, &there);
     if (status == VEX_OK && there && vex_db_syncs(db)) {
-        status =
-            db->vfs->dir_sync(db->vfs, db->path); /* who gave it its name may have died before */
+        status = sync_file(db, s.path);
     }
     if (status == VEX_OK && there) {
-        status = carry_out_all(db, &s);
+        status = carry_out_all(db, &s, &left);
     }
     vex_buf_clear(&s.file);
-    return status == VEX_OK && there ? vex_transaction_remove(db) : status;
+    return status == VEX_OK && there && !left ? vex_transaction_remove(db) : status;
 }

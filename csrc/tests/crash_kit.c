@@ -339,7 +339,9 @@ static vex_status do_together(crash_world *world, const step_request *step) {
             change(next, &then);
             steps[n++] = (vex_step){
                 .collection = world->open[c], .selection = &calls[0].selection, .limit = -1};
-            steps[n++] = (vex_step){.collection = world->open[c], .write = &calls[1].request};
+            if (step->n > 0) {
+                steps[n++] = (vex_step){.collection = world->open[c], .write = &calls[1].request};
+            }
         }
     }
     vex_status status = vex_transact(world->db, steps, n);

@@ -1,8 +1,10 @@
 /*
- * t_transaction.c - transactions of several threads: one after the other, as there is one file.
+ * t_transaction.c - transactions of several threads, one after the other, as there is one file; and what
+ * fails on their way.
  *
  * What a power failure leaves of them is in t_faults_states.c.
  */
+#include "db/commit.h"
 #include "db/db.h"
 #include "db/transaction.h"
 
@@ -54,30 +56,35 @@ static const uint8_t *uuid_of(int i) {
     return uuids[i];
 }
 
-static void *transact(void *argument) {
-    const worker *w = argument;
+/* Add a record to both collections. */
+static vex_status add_to_both(const worker *w, int number) {
     const float vector[2] = {1, 2};
+    char id[16];
+    vex_buf records = {0};
+    snprintf(id, sizeof id, "r%d", number);
+    CHECK_OK(vex_mp_put_array(&records, 4));
+    CHECK_OK(vex_mp_put_array(&records, 1));
+    put_text(&records, id);
+    for (int column = 1; column < 4; column++) {
+        put_text(&records, NULL);
+    }
+    const vex_write_request request = {.op = VEX_WRITE_ADD,
+                                       .n = 1,
+                                       .dimension = 2,
+                                       .vectors = vector,
+                                       .records = records.data,
+                                       .records_len = records.len};
+    vex_step steps[2] = {{.collection = w->collections[0], .write = &request},
+                         {.collection = w->collections[1], .write = &request}};
+    const vex_status status = vex_transact(w->db, steps, 2);
+    CHECK(status != VEX_OK || (steps[0].changed == 1 && steps[1].changed == 1));
+    vex_buf_clear(&records);
+    return status;
+}
+
+static void *transact(void *argument) {
     for (int round = 0; round < ROUNDS; round++) {
-        char id[16];
-        vex_buf records = {0};
-        snprintf(id, sizeof id, "r%d", round);
-        CHECK_OK(vex_mp_put_array(&records, 4));
-        CHECK_OK(vex_mp_put_array(&records, 1));
-        put_text(&records, id);
-        for (int column = 1; column < 4; column++) {
-            put_text(&records, NULL);
-        }
-        const vex_write_request request = {.op = VEX_WRITE_ADD,
-                                           .n = 1,
-                                           .dimension = 2,
-                                           .vectors = vector,
-                                           .records = records.data,
-                                           .records_len = records.len};
-        vex_step steps[2] = {{.collection = w->collections[0], .write = &request},
-                             {.collection = w->collections[1], .write = &request}};
-        CHECK_OK(vex_transact(w->db, steps, 2));
-        CHECK(steps[0].changed == 1 && steps[1].changed == 1);
-        vex_buf_clear(&records);
+        CHECK_OK(add_to_both(argument, round));
     }
     return NULL;
 }
@@ -113,6 +120,80 @@ TEST(transactions_of_threads_do_not_share_the_file) {
         CHECK_OK(vex_collection_close(workers[i / 2].collections[i % 2]));
     }
     CHECK_OK(vex_db_close(db));
+    vex_db_test_files = NULL;
+    vex_vfs_memory_destroy(files);
+}
+
+/* ---- what fails ---- */
+
+static vex_status (*sync_data)(vex_vfs *, vex_file *);
+static int syncs_left; /* the one after these fails */
+
+static vex_status sync_some(vex_vfs *vfs, vex_file *file) {
+    return syncs_left-- == 0 ? VEX_FAIL(VEX_ERR_IO, "injected fault: cannot sync")
+                             : sync_data(vfs, file);
+}
+
+static void open_both(worker *w, bool create) {
+    w->db = open_db("/db", 0);
+    for (int i = 0; i < 2; i++) {
+        if (create) {
+            CHECK_OK(vex_collection_create(w->db, uuid_of(i), VEX_SPACE_L2));
+        }
+        CHECK_OK(vex_collection_open(w->db, uuid_of(i), &w->collections[i]));
+    }
+}
+
+static void close_both(worker *w) {
+    CHECK_OK(vex_collection_close(w->collections[0]));
+    CHECK_OK(vex_collection_close(w->collections[1]));
+    CHECK_OK(vex_db_close(w->db));
+}
+
+TEST(transactions_are_not_shown_in_part_when_a_log_cannot_be_synced) {
+    worker w;
+    CHECK_OK(vex_vfs_memory_create(&files));
+    files->is_volatile = false;
+    sync_data = files->file_sync_data;
+    files->file_sync_data = sync_some;
+    vex_db_test_files = files;
+    syncs_left = -1;
+    open_both(&w, true);
+    CHECK_OK(add_to_both(&w, 0));
+    uint64_t rows = 1;
+    bool failed = true;
+    for (int n = 0; failed; n++) {
+        syncs_left = n;
+        failed = add_to_both(&w, n + 1) != VEX_OK;
+        syncs_left = -1;
+        CHECK_EQ(count(w.collections[0]), count(w.collections[1]));
+        CHECK(!failed || count(w.collections[0]) == rows);
+        close_both(&w);
+        open_both(&w, false);
+        CHECK_EQ(count(w.collections[0]), count(w.collections[1]));
+        CHECK(count(w.collections[0]) >= rows);
+        rows = count(w.collections[0]);
+        CHECK(failed ? n < 20 : n >= 2); /* each log, at least */
+    }
+    close_both(&w);
+    vex_db_test_files = NULL;
+    vex_vfs_memory_destroy(files);
+}
+
+TEST(transactions_larger_than_a_log_takes_are_refused_before_they_are_stored) {
+    worker w;
+    CHECK_OK(vex_vfs_memory_create(&files));
+    files->is_volatile = false;
+    vex_db_test_files = files;
+    open_both(&w, true);
+    CHECK_OK(add_to_both(&w, 0));
+    vex_change_test_max = 16;
+    CHECK_EQ(add_to_both(&w, 1), VEX_ERR_TOO_BIG);
+    vex_change_test_max = 0;
+    CHECK_OK(add_to_both(&w, 2));
+    CHECK_EQ(count(w.collections[0]), 2);
+    CHECK_EQ(count(w.collections[1]), 2);
+    close_both(&w);
     vex_db_test_files = NULL;
     vex_vfs_memory_destroy(files);
 }

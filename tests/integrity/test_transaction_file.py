@@ -197,3 +197,31 @@ def test_a_log_lacks_batches_before_it(stored: Path) -> None:
     with vexfs_chroma.PersistentClient(stored) as client:
         transact(client, 10**6)
     assert vexfs_chroma.check(stored, deep=True).ok
+
+
+def test_a_damaged_collection_holds_up_no_other(caught: tuple[Path, bytes]) -> None:
+    path, file = caught
+    with vexfs_chroma.PersistentClient(path) as client:
+        two = client.get_collection("two", embedding_function=None).id
+    for manifest in (path / "collections" / two.hex).glob("manifest-*"):
+        manifest.write_bytes(b"\0" * manifest.stat().st_size)
+    (path / "transaction").write_bytes(file)
+    vector = [[1.0, 1.0]]
+    with vexfs_chroma.PersistentClient(path) as client:
+        one = client.get_collection("one", embedding_function=None)
+        one.add(ids=["new"], embeddings=vector)
+        three = client.create_collection("three", embedding_function=None)
+        assert (path / "transaction").exists()
+        with (  # there is one such file
+            pytest.raises(CorruptionError, match=r"transaction .*run vexctl repair"),
+            client.transaction(),
+        ):
+            one.add(ids=["newer"], embeddings=vector)
+            three.add(ids=["newer"], embeddings=vector)
+        client.delete_collection("two")
+        with client.transaction():
+            one.add(ids=["newer"], embeddings=vector)
+            three.add(ids=["newer"], embeddings=vector)
+        assert three.get(include=[])["ids"] == ["newer"]
+        assert one.get(["new", "newer"], include=[])["ids"] == ["new", "newer"]
+    assert not (path / "transaction").exists()
