@@ -91,6 +91,9 @@ class CollectionStats:
     raw_metadata_bytes: int
     stored_metadata_bytes: int
     disk: DiskUsage
+    shared_bytes: int
+    """Of these, in files that forks, or backups made of hard links, have, too: deleting the
+    collection does not give them back."""
     search_bytes: int
     """Memory that searches use again and again: code rows and links, as they are in files."""
     index_bytes: int | None
@@ -128,6 +131,8 @@ class DatabaseStats:
     in place)."""
     disk: DiskUsage
     """Of all collections, and the catalog."""
+    shared_bytes: int
+    """Of these, what is counted more than once, as several collections have the same file."""
     process: ProcessStats | None
     """None where stats() was called with a path."""
 
@@ -193,6 +198,7 @@ def _look(
         missing=[entry.name for entry in entries if found[entry.id] is None and entry.id in now],
         unlisted=[str(id) for id in _directories(engine) if id not in now.union(found)],
         disk=_sum([one.disk for one in found.values() if one is not None], _catalog_bytes(path)),
+        shared_bytes=_counted_again([id for id, one in found.items() if one is not None], path),
         process=process,
     )
 
@@ -248,6 +254,7 @@ def _collection_stats(
             leftovers=usage.leftover_bytes,
             other=usage.other_bytes,
         ),
+        shared_bytes=sum(file.st_size for file in _files(path, entry.id) if file.st_nlink > 1),
         search_bytes=usage.code_bytes + usage.graph_bytes,
         index_bytes=info.index_bytes if in_process else None,
     )
@@ -261,6 +268,28 @@ def _manifest_age(path: Path | None, entry: Entry, generation: int) -> float | N
         return max(0.0, time.time() - manifest.stat().st_mtime)
     except FileNotFoundError:  # there is a newer one by now
         return 0.0
+
+
+def _files(path: Path | None, id: uuid.UUID) -> list[os.stat_result]:
+    """The files of a collection, as far as they stay while they are looked at."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in [] if path is None else (path / "collections" / id.hex).iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(file.lstat())
+    return found
+
+
+def _counted_again(ids: list[uuid.UUID], path: Path | None) -> int:
+    """Bytes of files that an earlier collection has, too."""
+    seen: set[tuple[int, int]] = set()
+    again = 0
+    for id in ids:
+        for file in _files(path, id):
+            key = (file.st_dev, file.st_ino)
+            again += file.st_size if key in seen else 0
+            seen.add(key)
+    return again
 
 
 def _catalog_bytes(path: Path | None) -> int:

@@ -23,7 +23,8 @@
 static vex_vfs watched;
 static const vex_file *head;
 static int head_writes_left = -1; /* the one after these ends the process */
-static bool syncs_fail, syncs_stall;
+static bool syncs_fail;
+static atomic_bool syncs_stall;
 static atomic_bool is_stalled; /* until there is a file `go` in the directory */
 static char go_path[VEX_PATH_MAX];
 static int paused_at =

@@ -590,3 +590,37 @@ TEST(wal_life_survives_every_failure) {
 }
 
 #endif
+
+/* A power failure may leave the second record that was added behind a CLOSE frame, and not the first, which
+ * took the frame's place.  Who goes on there with a record of its length would bring the other back. */
+TEST(wal_closed_means_that_the_file_ends) {
+    log_image image = {0};
+    bool clean = false, sealed = false;
+    CHECK_OK(vex_vfs_memory_create(&image.vfs));
+    vex_wal_writer *writer = create_log(image.vfs, "/", 1);
+    CHECK_OK(try_append(writer, 1, 50));
+    const uint64_t end = vex_wal_end(writer);
+    CHECK_OK(vex_wal_seal(writer));
+    vex_wal_writer_close(writer);
+    CHECK_OK(vex_wal_check_end(image.vfs, "/", log_uuid, 1, end, 1, &clean, &sealed));
+    CHECK(clean && sealed);
+    uint8_t closing[64] = {0};
+    image_load(&image);
+    CHECK(image.len > end && image.len - end <= sizeof closing);
+    memcpy(closing, image.bytes + end, image.len - end);
+    free(image.bytes);
+
+    CHECK_OK(vex_wal_resume(image.vfs, "/", log_uuid, 1, end, 1, 1, &writer));
+    CHECK_OK(try_append(writer, 2, 50));
+    const uint64_t second = vex_wal_end(writer);
+    CHECK_OK(try_append(writer, 3, 50));
+    vex_wal_writer_close(writer);
+    image_load(&image);
+    memset(image.bytes + end, 0, (size_t)(second - end));
+    memcpy(image.bytes + end, closing, sizeof closing);
+    CHECK(second - end >= sizeof closing);
+    image_store(&image, image.len);
+    CHECK_OK(vex_wal_check_end(image.vfs, "/", log_uuid, 1, end, 1, &clean, &sealed));
+    CHECK(!clean && !sealed);
+    image_free(&image);
+}

@@ -111,8 +111,9 @@ vex_status vex_wal_reader_seek(vex_wal_reader *reader, uint64_t offset, uint64_t
  * frame of a later release. */
 vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,
                                vex_buf *body, uint64_t *lsn);
-/* What lies behind `offset`, the end of record last_lsn?  *sealed: a CLOSE frame (so all before it
- * is durable); *clean: that or nothing at all.  Cheap: one read. */
+/* What lies behind `offset`, the end of record last_lsn?  *sealed: a CLOSE frame, and with it the file
+ * ends (so all before it is durable, and nothing was added of which a power failure may have left any
+ * part); *clean: that or nothing at all.  Cheap: one read. */
 vex_status vex_wal_check_end(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                              uint64_t number, uint64_t offset, uint64_t last_lsn, bool *clean,
                              bool *sealed);

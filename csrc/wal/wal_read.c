@@ -418,9 +418,9 @@ vex_status vex_wal_check_end(vex_vfs *vfs, const char *dir, const uint8_t uuid[1
     VEX_TRY(status);
     if (!blank) {
         vex_frame f;
-        closes = vex_frame_parse(header.salt, bytes, got < CLOSE_SIZE ? got : CLOSE_SIZE, &f) &&
+        closes = got == CLOSE_SIZE && vex_frame_parse(header.salt, bytes, CLOSE_SIZE, &f) &&
                  !f.unknown && f.type == FRAME_CLOSE && f.link_value == header.salt &&
-                 f.lsn == last_lsn && is_blank(bytes + CLOSE_SIZE, FRAME_BYTES);
+                 f.lsn == last_lsn;
     }
     *clean = blank || closes;
     *sealed = closes;

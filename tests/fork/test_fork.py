@@ -201,6 +201,34 @@ def test_files_are_shared_until_they_change(tmp_path: Path) -> None:
         assert bytes_on_disk(tmp_path) - empty < 256 << 10
 
 
+def test_stats_tell_what_is_shared(tmp_path: Path) -> None:
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        source = client.create_collection("source", embedding_function=None)
+        fill(source, 0, 2000)
+        client.vacuum()
+        client.wait_idle()
+        assert client.stats().shared_bytes == 0
+        assert client.stats().collections[0].shared_bytes == 0
+        fork, other = source.fork("fork"), source.fork("other")
+        fill(other, 2000, 10)
+        found = client.stats()
+        assert found.as_dict()["shared_bytes"] == found.shared_bytes
+        per_name = {one.name: one for one in found.collections}
+        files = per_name["source"].disk
+        for name in ("source", "fork", "other"):
+            assert per_name[name].shared_bytes >= files.vectors + files.payloads > 0
+        assert found.disk.total - found.shared_bytes < per_name["source"].disk.total * 2
+        every = [file.stat() for file in (tmp_path / "collections").glob("*/*")]
+        single = {file.st_ino: file.st_size for file in every}
+        assert found.shared_bytes == sum(f.st_size for f in every) - sum(single.values())
+        for gone in (source, other):
+            client.delete_collection(gone.name)
+        assert client.stats().shared_bytes == 0
+        assert client.stats().collections[0].shared_bytes == 0
+        assert fork.count() == 2000
+    assert vexfs_chroma.EphemeralClient().stats().shared_bytes == 0
+
+
 def test_rows_of_the_log_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEXFS_MEMTABLE_ROWS", "1000000")
     with vexfs_chroma.PersistentClient(tmp_path) as client:

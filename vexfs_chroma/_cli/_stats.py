@@ -61,13 +61,13 @@ def _show(found: DatabaseStats) -> None:
         contents.add_column(column, justify="right")
     contents.add_column("last flush", justify="right")
     disk = Table("bytes", box=None, pad_edge=False)
-    for column in ("vectors", "payloads", "dead rows", "logs", "graphs", "left over", "total"):
+    for column in (*_KINDS, "total", "shared"):
         disk.add_column(column, justify="right")
     for collection in found.collections:
         contents.add_row(_name(collection), *_contents(collection))
-        disk.add_row(_name(collection), *_bytes(collection.disk))
-    disk.add_row("catalog", *[""] * 6, decimal(found.disk.catalog))
-    disk.add_row("all", *_bytes(found.disk))
+        disk.add_row(_name(collection), *_bytes(collection.disk, collection.shared_bytes))
+    disk.add_row("catalog", *[""] * len(_KINDS), decimal(found.disk.catalog))
+    disk.add_row("all", *_bytes(found.disk, found.shared_bytes))
     if found.collections:
         out.print(contents)
     out.print(disk)
@@ -93,9 +93,12 @@ def _contents(collection: CollectionStats) -> list[str]:
     ]
 
 
-def _bytes(disk: DiskUsage) -> list[str]:
+_KINDS = ("vectors", "payloads", "dead rows", "logs", "graphs", "left over")
+
+
+def _bytes(disk: DiskUsage, shared: int) -> list[str]:
     kinds = (disk.vectors, disk.payloads, disk.tombstones, disk.logs, disk.graphs, disk.leftovers)
-    return [decimal(n) if n else "-" for n in (*kinds, disk.total)]
+    return [decimal(n) if n else "-" for n in (*kinds, disk.total, shared)]
 
 
 def _ago(seconds: float) -> str:
