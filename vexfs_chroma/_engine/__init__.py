@@ -29,9 +29,7 @@ from vexfs_chroma._engine._results import (
     Usage,
 )
 from vexfs_chroma._engine._status import check
-from vexfs_chroma._engine._transaction import Transaction
 from vexfs_chroma._engine._vexfs import ffi, lib
-from vexfs_chroma._kept import apart
 
 if TYPE_CHECKING:
     from vexfs_chroma._engine._integrity import (
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
         RawLoss,
         Salvage,
         announce_replacement,
-        check_transaction,
         read_owner,
         read_superblock,
         write_superblock,
@@ -136,11 +133,8 @@ __all__ = [
     "RawLoss",
     "Rows",
     "Salvage",
-    "Transaction",
     "Usage",
     "announce_replacement",
-    "apart",
-    "check_transaction",
     "codec_name",
     "format_version",
     "lock_holder",
@@ -160,7 +154,6 @@ _INTEGRITY = frozenset(
         "RawLoss",
         "Salvage",
         "announce_replacement",
-        "check_transaction",
         "read_owner",
         "read_superblock",
         "write_superblock",

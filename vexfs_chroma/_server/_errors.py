@@ -90,15 +90,9 @@ def new_trace_id() -> str:
 
 
 def error_response(
-    error: BaseException,
-    request_id: str = "",
-    trace_id: str | None = None,
-    step: int | None = None,
+    error: BaseException, request_id: str = "", trace_id: str | None = None
 ) -> tuple[HttpError, bytes, str]:
-    """The error, its JSON, and its trace id: a new one, unless the request is traced.
-
-    `step`: of a transaction, which the message tells for people, too.
-    """
+    """The error, its JSON, and its trace id: a new one, unless the request is traced."""
     trace_id = trace_id or new_trace_id()
     known = as_http(error)
     if known.status == 500 and not isinstance(error, ChromaError | HttpError):
@@ -108,7 +102,4 @@ def error_response(
             exc_info=error,
             extra={"event": "internal_error", "fields": fields},
         )
-    told: dict[str, str | int] = {"error": known.name, "message": known.message}
-    if step is not None:
-        told |= {"message": f"steps[{step}]: {known.message}", "step": step}
-    return known, orjson.dumps(told), trace_id
+    return known, orjson.dumps({"error": known.name, "message": known.message}), trace_id

@@ -110,11 +110,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         metadatas=_list(_list(_MAYBE_OBJECT, maybe=True)),
         scores=_list(_list({"type": ["number", "null"]}, maybe=True)),
     ),
-    "Error": {
-        "type": "object",
-        "properties": {"error": _STRING, "message": _STRING, "step": _COUNT},
-        "required": ["error", "message"],
-    },
+    "Error": _map(error=_STRING, message=_STRING),
     # Beyond Chroma.  Values may be null: no JSON has NaN.
     "Values": _map(values=_list(_VALUE)),
     "Facets": _map(

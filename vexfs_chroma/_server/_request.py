@@ -35,7 +35,6 @@ class Request:
         "size",
         "span",
         "started",
-        "step",
         "values",
     )
 
@@ -58,8 +57,6 @@ class Request:
         """Bytes of the body as sent."""
         self.payload: Any = None
         """The body, decoded: a struct of _bodies.py."""
-        self.step: int | None = None
-        """The number of the write that is looked at, where the request is a transaction."""
         self.refusal: Response | None = None
         """The answer, when it is known before the body is there."""
         self.error: str | None = None
