@@ -11,8 +11,12 @@ from chromadb.errors import NotFoundError
 
 from vexfs_chroma import _engine, _expiry
 from vexfs_chroma._api_records import RecordOperations
+from vexfs_chroma._observe import _described
+from vexfs_chroma._observe._observer import observed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from vexfs_chroma._api_records import OpenCollection
@@ -41,6 +45,22 @@ class MaintenanceOperations(RecordOperations):
         with self._using(id) as collection:
             engine = collection.engine
             return engine.expire() if isinstance(engine, _expiry.ExpiringCollection) else 0
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep what this context writes to records, and carry out all of it or nothing."""
+        with self.keeping() as kept:
+            yield
+        self.commit(kept)
+
+    def keeping(self) -> AbstractContextManager[_engine.Transaction]:
+        """Keep what this context writes to records, for commit()."""
+        return self._opened()[1].keeping()
+
+    @observed("transaction", _described.transaction)
+    def commit(self, kept: _engine.Transaction) -> None:
+        """Carry out what was kept, all of it or nothing."""
+        kept.commit()
 
     def vacuum(self) -> None:
         """Rewrite every collection of the directory without what was deleted or replaced."""

@@ -211,6 +211,8 @@ class RecordOperations(ServerAPI):
             if isinstance(engine, ExpiringCollection) and not restores:
                 metadatas = engine.timed(op, metadatas, len(ids))
             try:
+                if engine.is_kept:
+                    _records.check_before(engine, ids, vectors)
                 engine.write(op, ids, vectors, documents, metadatas, uris, plain=plain)
             except InvalidArgumentError as error:
                 raise _records.why_refused(engine, ids, vectors, error) from error

@@ -11,7 +11,8 @@ import asyncio
 import contextvars
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import InvalidArgumentError
@@ -20,7 +21,6 @@ from typing_extensions import Self
 from vexfs_chroma._client import EphemeralClient, PersistentClient
 from vexfs_chroma._collection import Collection
 from vexfs_chroma._local_client import LocalClient
-from vexfs_chroma._observe import _trace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from chromadb.api.collection_configuration import CollectionConfiguration
     from chromadb.api.types import CollectionMetadata, Schema
     from chromadb.config import Settings
+
+    from vexfs_chroma._api import VexfsAPI
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,9 +48,8 @@ class _Threads:
 
     async def run(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         loop = asyncio.get_running_loop()
-        work = functools.partial(call, *args, **kwargs)
-        if _trace.tracer is not None:  # spans have the task's as their parent
-            work = functools.partial(contextvars.copy_context().run, work)
+        # The task's context: spans have its own as their parent, and it may keep what is written.
+        work = functools.partial(contextvars.copy_context().run, call, *args, **kwargs)
         try:
             done = loop.run_in_executor(self._pool, work)
         except RuntimeError:  # there are no threads any more: the client is closed, and says so
@@ -257,6 +258,18 @@ class AsyncLocalClient:
     unload = _awaited(LocalClient.unload)
     vacuum = _awaited(LocalClient.vacuum)
     wait_idle = _awaited(LocalClient.wait_idle)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """See LocalClient.transaction; here with `async with client.transaction():`.
+
+        Calls that the block did not wait for, and those of tasks that were started in it, belong to
+        it, too, and raise InvalidArgumentError where they come after its end.
+        """
+        api = cast("VexfsAPI", self.local._server)
+        with api.keeping() as kept:
+            yield
+        await self._threads.run(api.commit, kept)
 
     async def list_collections(
         self, limit: int | None = None, offset: int | None = None

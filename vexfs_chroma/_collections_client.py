@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from chromadb.api.client import Client
@@ -11,7 +13,8 @@ from typing_extensions import override
 from vexfs_chroma._collection import Collection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from chromadb.api.collection_configuration import CreateCollectionConfiguration
@@ -109,3 +112,39 @@ class CollectionsClient(Client, Generic[CollectionT]):
                 data_loader=data_loader,
             )
         )
+
+    # -- beyond chromadb ---------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make several writes, to any collections, of which all happen or none does.
+
+            with client.transaction():
+                chunks.delete(where={"document": "a"})
+                chunks.add(ids=..., documents=...)
+                sources.upsert(ids=["a"], metadatas=[{"chunks": 7}])
+
+        add(), update(), upsert() and delete() of collections of this directory (on a server: of the
+        client's database), called in the block by the same thread or task, are kept, and carried
+        out when it ends: in their order, and all or none of them, also when the process is killed
+        or the machine stops in between.  When the block raises, nothing is written.  Reads in the
+        block see what was there before it.  What a write would raise is raised at once, or at the
+        end, on a server with the number of the write (`steps[0]` is the first).  delete() with a
+        filter comes before every other write of the block to its collection.  Everything else
+        (creating collections, say) is not part of it.  Others see one collection a moment before
+        the next.
+
+        To a server all goes as one request, within the limits of one.  A connection that breaks
+        before the answer leaves open whether all happened or nothing, as of any write.
+
+        Raises:
+            InvalidArgumentError: in another transaction; a filter after other writes; on a server,
+                a collection of another database.
+            NotOfferedError: the server is Chroma's.
+        """
+        with self._all_or_none():
+            yield
+
+    @abc.abstractmethod
+    def _all_or_none(self) -> AbstractContextManager[None]:
+        """The same, of the database that this is a client of."""

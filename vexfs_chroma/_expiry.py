@@ -163,10 +163,11 @@ class ExpiringCollection(_engine.Collection):
         plain: bool = False,
     ) -> int:
         self.check_times(metadatas)
-        expired = self._expired()
-        if super().count(ids, expired):
-            super().delete(ids, expired)
-        self._sweep_sometimes()
+        with _engine.apart():  # nobody sees what has expired, whatever becomes of a transaction
+            expired = self._expired()
+            if super().count(ids, expired):
+                super().delete(ids, expired)
+            self._sweep_sometimes()
         return super().write(op, ids, vectors, documents, metadatas, uris, plain=plain)
 
     def check_times(self, metadatas: Sequence[Mapping[str, Any] | None] | None) -> None:
@@ -201,13 +202,17 @@ class ExpiringCollection(_engine.Collection):
     def delete(
         self, ids: Sequence[str] | None, filter: Filter | None, limit: int | None = None
     ) -> int:
-        self._sweep_sometimes()
-        return super().delete(ids, self._living(filter), limit)
+        with _engine.apart():
+            self._sweep_sometimes()
+        if ids is None or filter is not None:  # of ids, expired ones may go as well
+            filter = self._living(filter)
+        return super().delete(ids, filter, limit)
 
     def expire(self) -> int:
         """Delete all records that have expired; returns how many."""
-        expired = self._expired()
-        return super().delete(None, expired) if super().count(None, expired) else 0
+        with _engine.apart():
+            expired = self._expired()
+            return super().delete(None, expired) if super().count(None, expired) else 0
 
     @override
     def compact(self) -> None:

@@ -7,6 +7,7 @@ Chroma's.  Where a proxy is configured (HTTP_PROXY and the like), httpx does the
 
 from __future__ import annotations
 
+import contextlib
 import math
 import urllib.parse
 import urllib.request
@@ -36,10 +37,13 @@ from chromadb.errors import ChromaError, InvalidArgumentError
 from typing_extensions import override
 
 from vexfs_chroma._http_wire import Answer, Wire
+from vexfs_chroma._kept import keeping, kept_for
 from vexfs_chroma._names import as_read_level
 from vexfs_chroma._remote import not_offered
+from vexfs_chroma._remote_transaction import WRITES, RemoteTransaction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from chromadb.config import System
@@ -89,6 +93,10 @@ class HttpAPI(FastAPI):
 
     @override
     def _make_request(self, method: str, path: str, **kwargs: Any) -> Any:
+        if method == "post" and path.rpartition("/")[2] in WRITES:
+            kept = kept_for(self, RemoteTransaction)
+            if kept is not None:
+                return kept.keep(path, kwargs["json"], _to_json(kwargs["json"]))
         if self._wire is None:
             return super()._make_request(method, path, **kwargs)
         return orjson.loads(self._send(method, path, **kwargs))
@@ -205,6 +213,15 @@ class HttpAPI(FastAPI):
             data=None,
             metadatas=_read_metadatas(found.get("metadatas")),
         )
+
+    @contextlib.contextmanager
+    def transaction(self, tenant: str, database: str) -> Iterator[None]:
+        """Keep what this context writes to records of a database, and send it as one request."""
+        if not self.offers_extensions():
+            raise not_offered("transaction()")
+        with keeping(RemoteTransaction(self, tenant, database)) as kept:
+            yield
+        kept.commit()
 
     def ask_extension(self, what: str, method: str, path: str, body: Any = None) -> Any:
         """The answer of a route that only servers of ours have; `what`: its name for people.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from chromadb.errors import InvalidArgumentError
+from typing_extensions import override
 
 from vexfs_chroma import _options
 from vexfs_chroma._collection import Collection
@@ -12,6 +13,7 @@ from vexfs_chroma._collections_client import CollectionsClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from vexfs_chroma._api import VexfsAPI
@@ -28,6 +30,10 @@ class LocalClient(CollectionsClient[Collection]):
     """chromadb's Client, of a database of ours: its collections have our methods, too."""
 
     _collection_class = Collection
+
+    @override
+    def _all_or_none(self) -> AbstractContextManager[None]:
+        return cast("VexfsAPI", self._server).transaction()
 
     def vacuum(self) -> None:
         """Give back all space that deleted and replaced records hold, and merge small files.

@@ -86,8 +86,11 @@ def check_before(
     refusal = _refusal(collection, ids, vectors)
     if refusal is not None:
         raise refusal
-    if any(len(id.encode()) > _ID_BYTES_MAX for id in ids):
-        raise InvalidArgumentError(f"an id must have 1 to {_ID_BYTES_MAX} bytes")
+    for row, id in enumerate(ids):
+        if len(id.encode()) > _ID_BYTES_MAX:
+            raise InvalidArgumentError(
+                f"the id of record {row} must have 1 to {_ID_BYTES_MAX} bytes"
+            )
 
 
 def _refusal(

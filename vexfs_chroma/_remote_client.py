@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from typing_extensions import override
+
 from vexfs_chroma import _collection, _filters
 from vexfs_chroma._collections_client import CollectionsClient
 from vexfs_chroma._remote import RemoteDatabase
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from chromadb.api.types import FilterSet
 
     from vexfs_chroma._http_api import HttpAPI
@@ -45,6 +49,10 @@ class RemoteClient(CollectionsClient[Collection]):
     """chromadb's Client of a server; HttpClient() makes it."""
 
     _collection_class = Collection
+
+    @override
+    def _all_or_none(self) -> AbstractContextManager[None]:
+        return cast("HttpAPI", self._server).transaction(self.tenant, self.database)
 
 
 RemoteCollection = Collection

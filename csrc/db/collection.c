@@ -119,7 +119,7 @@ static void unlink_from_db(vex_collection *collection) {
     }
 }
 
-static void free_state(vex_collection *collection) {
+void vex_collection_free(vex_collection *collection) {
     vex_vfs *vfs = collection->db->vfs;
     vex_wal_writer_close(collection->wal);
     vex_wal_reader_close(collection->tail);
@@ -168,7 +168,7 @@ void vex_collection_destroy(vex_collection *collection) {
     pthread_mutex_lock(&db->collections_mu);
     unlink_from_db(collection);
     pthread_mutex_unlock(&db->collections_mu);
-    free_state(collection);
+    vex_collection_free(collection);
 }
 
 void vex_collection_release(vex_collection *collection) {
@@ -194,7 +194,7 @@ void vex_collection_release(vex_collection *collection) {
     }
     pthread_mutex_unlock(&db->collections_mu);
     if (last) {
-        free_state(collection);
+        vex_collection_free(collection);
     }
 }
 
@@ -207,7 +207,7 @@ static vex_collection *find_open(vex_db *db, const uint8_t *uuid) {
     return NULL;
 }
 
-static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out) {
+vex_status vex_collection_make(vex_db *db, const uint8_t *uuid, vex_collection **out) {
     vex_collection *collection = vex_calloc(1, sizeof *collection);
     if (collection == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a collection handle");
@@ -223,13 +223,18 @@ static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out
         status = vex_collection_load(collection);
     }
     if (status != VEX_OK) {
-        free_state(collection);
+        vex_collection_free(collection);
         return status;
     }
-    collection->handles = 1;
-    collection->next = db->collections;
-    db->collections = collection;
     *out = collection;
+    return VEX_OK;
+}
+
+static vex_status open_new(vex_db *db, const uint8_t *uuid, vex_collection **out) {
+    VEX_TRY(vex_collection_make(db, uuid, out));
+    (*out)->handles = 1;
+    (*out)->next = db->collections;
+    db->collections = *out;
     return VEX_OK;
 }
 
@@ -341,7 +346,7 @@ static vex_status drop_open(vex_db *db, const uint8_t uuid[16], const char *dir,
     pthread_mutex_unlock(&there->write_mu);
     if (status == VEX_OK && there->handles == 0) { /* kept in memory without a handle */
         unlink_from_db(there);
-        free_state(there);
+        vex_collection_free(there);
     }
     return status;
 }

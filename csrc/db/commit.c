@@ -6,8 +6,8 @@
  * memory is ahead of what is known to be on disk, so the writer is poisoned: it publishes
  * nothing and refuses to write until the database is reopened, which re-reads the truth.
  */
+#include "db/commit.h"
 #include "db/compact_plan.h"
-#include "db/db.h"
 
 #include "base/clock.h"
 #include "base/poison.h"
@@ -104,7 +104,7 @@ bool vex_collection_wants_flush(const vex_collection *collection) {
 }
 
 /* Hold a writer back while flushing cannot keep up; never when flushing fails. */
-static void wait_for_room(vex_collection *collection) {
+void vex_commit_wait_for_room(vex_collection *collection) {
     vex_db *db = collection->db;
     uint64_t most = db->options.memtable_bytes * BACK_PRESSURE_FACTOR;
     for (;;) {
@@ -139,91 +139,120 @@ static bool only_deletes(const vex_batch *batch) {
     return only;
 }
 
-static uint64_t total_of(const vex_iovec *parts, uint32_t n_parts) {
+uint64_t vex_change_bytes(const vex_change *change) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < n_parts; i++) {
-        bytes += parts[i].len;
+    for (uint32_t i = 0; i < change->n_parts; i++) {
+        bytes += change->parts[i].len;
     }
     return bytes;
 }
 
-static vex_status append_to_log(vex_collection *collection, const vex_batch *batch, uint64_t lsn) {
+uint64_t vex_change_test_max;
+
+/* Under write_mu: all that can fail before the log. */
+vex_status vex_change_prepare(vex_collection *collection, vex_change *change) {
+    vex_snapshot *latest = collection->latest;
+    change->lsn = latest->lsn + 1;
+    VEX_TRY(note_keys(collection, &change->batch));
+    VEX_TRY(vex_memtable_prepare(active_table(latest), &change->batch));
+    VEX_TRY(vex_snapshot_copy(latest, &change->next));
+    VEX_TRY(vex_snapshot_apply(change->next, &change->batch, change->lsn));
     if (collection->wal == NULL) {
         return VEX_OK; /* in memory */
     }
-    vex_buf meta = {0};
-    vex_iovec *parts = NULL;
-    uint32_t n_parts = 0;
-    vex_status status = vex_batch_encode(batch, &meta, &parts, &n_parts);
-    if (status == VEX_OK && !only_deletes(batch)) {
-        status = vex_wal_make_room(collection->wal, total_of(parts, n_parts), LOG_SPARE);
+    VEX_TRY(vex_batch_encode(&change->batch, &change->meta, &change->parts, &change->n_parts));
+    if (vex_change_bytes(change) >
+        (vex_change_test_max != 0 ? vex_change_test_max : VEX_WAL_RECORD_MAX)) {
+        return VEX_FAIL(VEX_ERR_TOO_BIG, "a batch holds at most 4 GiB; write smaller ones");
     }
-    if (status == VEX_OK) {
-        status = vex_wal_append(collection->wal, lsn, parts, n_parts);
+    return only_deletes(&change->batch)
+               ? VEX_OK
+               : vex_wal_make_room(collection->wal, vex_change_bytes(change), LOG_SPARE);
+}
+
+vex_status vex_change_log(vex_collection *collection, const vex_change *change) {
+    if (collection->wal == NULL) {
+        return VEX_OK;
     }
+    vex_status status =
+        vex_wal_append(collection->wal, change->lsn, change->parts, change->n_parts);
     if (status == VEX_ERR_POISONED) {
         collection->poisoned = true;
     }
-    vex_free(parts);
-    vex_buf_clear(&meta);
     return status;
 }
 
-/* Under write_mu: batch -> log -> `latest`. */
-static vex_status apply(vex_collection *collection, const vex_batch *batch) {
-    vex_snapshot *latest = collection->latest, *next = NULL;
-    uint64_t lsn = latest->lsn + 1;
-    VEX_TRY(note_keys(collection, batch));
-    VEX_TRY(vex_memtable_prepare(active_table(latest), batch));
-    VEX_TRY(vex_snapshot_copy(latest, &next));
-    vex_status status = vex_snapshot_apply(next, batch, lsn);
-    if (status == VEX_OK) {
-        status = append_to_log(collection, batch, lsn);
-    }
-    if (status != VEX_OK) {
-        vex_snapshot_release(next);
-        return status;
-    }
-    vex_snapshot_commit(next, batch, lsn);
-    collection->latest = next;
+void vex_change_adopt(vex_collection *collection, vex_change *change) {
+    vex_snapshot *latest = collection->latest;
+    vex_snapshot_commit(change->next, &change->batch, change->lsn);
+    collection->latest = change->next;
+    change->next = NULL;
     vex_snapshot_release(latest);
-    collection->known.lsn = lsn;
+    collection->known.lsn = change->lsn;
     if (collection->wal != NULL) {
         collection->known.wal_end = vex_wal_end(collection->wal);
     }
-    return VEX_OK;
 }
 
-/* What a writer takes with it out of write_mu. */
-typedef struct pending_commit {
-    vex_snapshot *snapshot;
-    vex_wal_writer *wal;
-    vex_head head;
-} pending_commit;
+void vex_change_clear(vex_change *change) {
+    vex_snapshot_release(change->next);
+    vex_batch_clear(&change->batch);
+    vex_buf_clear(&change->meta);
+    vex_free(change->parts);
+    *change = (vex_change){0};
+}
+
+void vex_pending_begin(vex_collection *collection, vex_pending *pending) {
+    pending->snapshot = vex_snapshot_acquire(collection->latest);
+    pending->wal = collection->wal;
+    pending->head = collection->known;
+    collection->syncing++;
+}
 
 static vex_status resolve_and_apply(vex_collection *collection, vex_resolver resolve, void *context,
-                                    pending_commit *pending) {
-    vex_batch batch = {0};
+                                    vex_pending *pending) {
+    vex_change change = {0};
     vex_status status = vex_collection_take_over(collection);
     if (status == VEX_OK) {
-        batch.next_seq = collection->latest->next_seq;
-        status = vex_collection_place(collection, resolve(context, collection->latest, &batch));
+        change.batch.next_seq = collection->latest->next_seq;
+        status =
+            vex_collection_place(collection, resolve(context, collection->latest, &change.batch));
     }
-    if (status == VEX_OK && batch.n_ops > 0) {
-        status = apply(collection, &batch);
+    if (status == VEX_OK && change.batch.n_ops > 0) {
+        status = vex_change_prepare(collection, &change);
+        if (status == VEX_OK) {
+            status = vex_change_log(collection, &change);
+        }
+        if (status == VEX_OK) {
+            vex_change_adopt(collection, &change);
+        }
     }
-    vex_batch_clear(&batch);
+    vex_change_clear(&change);
     if (status == VEX_OK) {
-        pending->snapshot = vex_snapshot_acquire(collection->latest);
-        pending->wal = collection->wal;
-        pending->head = collection->known;
-        collection->syncing++;
+        vex_pending_begin(collection, pending);
     }
     return status;
 }
 
+/* Under write_mu. */
+static void end_sync(vex_collection *collection, bool failed) {
+    if (failed) {
+        vex_collection_sync_failed(collection);
+    }
+    if (--collection->syncing == 0) {
+        pthread_cond_broadcast(&collection->syncs_done);
+    }
+}
+
+void vex_pending_abandon(vex_collection *collection, const vex_pending *pending) {
+    pthread_mutex_lock(&collection->write_mu);
+    end_sync(collection, true);
+    pthread_mutex_unlock(&collection->write_mu);
+    vex_snapshot_release(pending->snapshot);
+}
+
 /* Outside write_mu: make it durable, then visible. */
-static vex_status finish(vex_collection *collection, const pending_commit *pending) {
+vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pending) {
     vex_db *db = collection->db;
     vex_status status = VEX_OK;
     uint32_t durability = vex_db_durability(db);
@@ -234,12 +263,7 @@ static vex_status finish(vex_collection *collection, const pending_commit *pendi
         status = vex_publish(collection, pending->snapshot, &pending->head);
     }
     pthread_mutex_lock(&collection->write_mu);
-    if (status != VEX_OK) {
-        vex_collection_sync_failed(collection);
-    }
-    if (--collection->syncing == 0) {
-        pthread_cond_broadcast(&collection->syncs_done);
-    }
+    end_sync(collection, status != VEX_OK);
     bool tail = vex_collection_note_tail(collection, collection->latest, TAIL_FLUSH_MS);
     bool flush = vex_collection_wants_flush(collection);
     pthread_mutex_unlock(&collection->write_mu);
@@ -262,8 +286,8 @@ static uint64_t note_wait(vex_counter counter, uint64_t from_us) {
 
 vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context) {
     vex_db *db = collection->db;
-    pending_commit pending = {0};
-    wait_for_room(collection);
+    vex_pending pending = {0};
+    vex_commit_wait_for_room(collection);
     uint64_t at_us = vex_now_us();
     vex_status status = vex_lease_acquire(db);
     at_us = note_wait(VEX_STAT_LEASE_WAIT_US, at_us);
@@ -273,7 +297,7 @@ vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *co
     status = resolve_and_apply(collection, resolve, context, &pending);
     pthread_mutex_unlock(&collection->write_mu);
     if (status == VEX_OK) {
-        status = finish(collection, &pending);
+        status = vex_pending_finish(collection, &pending);
     }
     vex_lease_release(db);
     vex_memory_note_use(collection);
@@ -294,12 +318,7 @@ static vex_status sync_log(vex_collection *collection) {
     }
     vex_status status = vex_wal_sync_to(wal, end);
     pthread_mutex_lock(&collection->write_mu);
-    if (status != VEX_OK) {
-        vex_collection_sync_failed(collection);
-    }
-    if (--collection->syncing == 0) {
-        pthread_cond_broadcast(&collection->syncs_done);
-    }
+    end_sync(collection, status != VEX_OK);
     pthread_mutex_unlock(&collection->write_mu);
     return status;
 }

@@ -210,6 +210,9 @@ vex_status vex_db_sync_collections(vex_db *db);
 /* Make the names of a collection's files, and its own, durable: a writer may have been killed between
  * giving a file its name and syncing it. */
 vex_status vex_collection_sync_names(const vex_collection *collection);
+/* Loaded from disk, in no table; and its end, without any tidying. */
+vex_status vex_collection_make(vex_db *db, const uint8_t *uuid, vex_collection **out);
+void vex_collection_free(vex_collection *collection);
 /* Give a handle back; the last one syncs, maybe flushes, and frees. */
 void vex_collection_release(vex_collection *collection);
 /* Free whatever the handle count (closing the database). */

@@ -11,8 +11,11 @@
  * another process in, nor a thread that wants it for itself; so after LEASE_MAX_MS, or while such a
  * thread waits, newcomers wait until it was given back once.  Whoever waits in another process polls,
  * so the flock then stays free for a moment: it would hardly ever be met in the instant in between.
+ *
+ * Who gets the lease first finishes a transaction whose writer died (transaction.h).
  */
 #include "db/db.h"
+#include "db/transaction.h"
 
 #include "base/poison.h"
 
@@ -186,6 +189,12 @@ static vex_status acquire(vex_db *db, vex_lock_file *lock, const char *name, boo
             leave_free(vfs, lock);
         }
         status = take_flock(db, lock, name, timeout_ms, !only_try);
+        if (status == VEX_OK && lock == &db->lease) {
+            status = vex_transaction_finish(db);
+            if (status != VEX_OK) {
+                vfs->file_unlock(vfs, lock->file);
+            }
+        }
         lock->since_ms = vfs->clock_ms(vfs);
     }
     if (status == VEX_OK) {

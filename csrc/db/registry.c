@@ -5,6 +5,7 @@
  * read-only opening never shares with a writing one: it behaves like another process.
  */
 #include "db/db.h"
+#include "db/transaction.h"
 #include "filter/columns.h"
 #include "filter/text_index.h"
 #include "index/code_rows.h"
@@ -26,6 +27,7 @@ static atomic_uint fork_epoch, forks_waiting;
 #define DEFAULT_INDEX_ROWS 10000u
 #define DEFAULT_MEMTABLE_BYTES ((uint64_t)64 << 20)
 #define MEMTABLE_SHARE 4u /* of a memory limit */
+#define TRANSACTION_WAIT_MS 100
 
 /* ---- fork ---- */
 
@@ -328,6 +330,32 @@ static void clean_up(vex_db *db) {
     }
 }
 
+static bool is_there(const vex_db *db, const char *name) {
+    char path[VEX_PATH_MAX];
+    vex_file_stat stat;
+    return vex_path_join(path, db->path, name) == VEX_OK &&
+           db->vfs->path_stat(db->vfs, path, &stat) == VEX_OK;
+}
+
+/* Whoever was at it died: what it left shows as a whole or not at all.  Who hangs is not waited for long,
+ * nor who is at work, and finishes it.  Only what the disk does not take is told: VEX_ERR_IO. */
+static vex_status finish_transaction(vex_db *db) {
+    char path[VEX_PATH_MAX];
+    if (db->read_only || db->vfs->is_volatile ||
+        !(is_there(db, VEX_TRANSACTION_NAME) || is_there(db, VEX_TRANSACTION_NAME ".tmp"))) {
+        return VEX_OK;
+    }
+    vex_status status = vex_lease_acquire_within(db, TRANSACTION_WAIT_MS);
+    if (status != VEX_OK) {
+        return status == VEX_ERR_IO ? status : VEX_OK;
+    }
+    if (vex_path_join(path, db->path, VEX_TRANSACTION_NAME ".tmp") == VEX_OK) {
+        (void)db->vfs->path_remove(db->vfs, path); /* it was not stored */
+    }
+    vex_lease_release(db);
+    return VEX_OK;
+}
+
 /* Read the superblock, or make a new database of the directory. */
 static vex_status read_or_create(vex_db *db) {
     vex_superblock super;
@@ -432,6 +460,10 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
     if (status == VEX_OK) {
         status = read_or_create(db);
     }
+    if (status == VEX_OK) {
+        vex_space_set_limits(db);
+        status = finish_transaction(db);
+    }
     if (status != VEX_OK) {
         vex_lock_file_destroy(db, &db->lease);
         vex_lock_file_destroy(db, &db->maintenance);
@@ -439,7 +471,6 @@ static vex_status open_new(const char *path, const vex_db_options *options, vex_
         return status;
     }
     probe_maintenance(db);
-    vex_space_set_limits(db);
     clean_up(db);
     db->handles = 1;
     db->next = databases;

@@ -1,8 +1,8 @@
 /*
  * write.c - vex_write and vex_delete: turning requests into resolved operations.
  */
+#include "db/write.h"
 #include "db/db.h"
-#include "db/records.h"
 #include "db/select.h"
 
 #include "base/poison.h"
@@ -10,19 +10,6 @@
 #define ARENA_CHUNK ((size_t)256 << 10)
 
 /* ---- add, update, upsert ---- */
-
-typedef struct write_context {
-    const vex_write_request *request;
-    const vex_record *records;
-    vex_arena *arena; /* merged metadata and old payloads live until the commit     */
-    vex_snapshot_reader *reader;
-    float *stored_vector; /* scratch */
-    uint64_t changed;
-} write_context;
-
-static const float *vector_of(const vex_write_request *request, uint32_t row) {
-    return request->vectors ? request->vectors + (size_t)row * request->dimension : NULL;
-}
 
 static vex_status copy_slice(vex_arena *arena, const uint8_t *data, uint32_t len,
                              const uint8_t **out) {
@@ -40,12 +27,12 @@ static vex_status copy_slice(vex_arena *arena, const uint8_t *data, uint32_t len
     return VEX_OK;
 }
 
-static vex_status put_new(write_context *context, uint32_t row, vex_batch *batch) {
+vex_status vex_write_put_new(vex_write_context *context, uint32_t row, vex_batch *batch) {
     const vex_record *record = &context->records[row];
     vex_slice metadata = {0};
     VEX_TRY(vex_metadata_strip(context->arena, record->metadata, &metadata));
     vex_op op = {.kind = VEX_OP_PUT,
-                 .vector = vector_of(context->request, row),
+                 .vector = vex_write_vector(context, row),
                  .payload = {.seq = batch->next_seq,
                              .id = record->id.data,
                              .id_len = record->id.len,
@@ -63,7 +50,7 @@ static vex_status put_new(write_context *context, uint32_t row, vex_batch *batch
 
 /* Is it what the record's vector is already, bit for bit?  A stored vector that is damaged is not:
  * it is replaced. */
-static bool same_vector(write_context *context, const vex_snapshot *latest, uint64_t seq,
+static bool same_vector(vex_write_context *context, const vex_snapshot *latest, uint64_t seq,
                         const float *vector) {
     vex_row_ref ref;
     vex_snapshot_find_vector(latest, seq, &ref);
@@ -87,94 +74,98 @@ static bool same_payload(const vex_payload *a, const vex_payload *b) {
            same_bytes(a->uri, a->uri_len, b->uri, b->uri_len);
 }
 
-/* The whole new payload of a present record: what is given over what is stored.  *same: it is what
- * is stored. */
-static vex_status merge_payload(write_context *context, const vex_record *record,
-                                const vex_row_ref *ref, vex_payload *out, bool *same) {
-    vex_payload old;
-    VEX_TRY(vex_snapshot_read_payload(
-        context->reader, ref, VEX_PAYLOAD_DOCUMENT | VEX_PAYLOAD_METADATA | VEX_PAYLOAD_URI, &old));
-    *out = (vex_payload){.seq = ref->seq, .id = record->id.data, .id_len = record->id.len};
+vex_status vex_write_merge(vex_write_context *context, uint32_t row, const vex_payload *old,
+                           vex_payload *out) {
+    const vex_record *record = &context->records[row];
+    *out = (vex_payload){.seq = old->seq, .id = record->id.data, .id_len = record->id.len};
     out->document = record->document.data;
     out->document_len = record->document.len;
     if (out->document == NULL) {
-        out->document_len = old.document_len;
-        VEX_TRY(copy_slice(context->arena, old.document, old.document_len, &out->document));
+        out->document_len = old->document_len;
+        VEX_TRY(copy_slice(context->arena, old->document, old->document_len, &out->document));
     }
     out->uri = record->uri.data;
     out->uri_len = record->uri.len;
     if (out->uri == NULL) {
-        out->uri_len = old.uri_len;
-        VEX_TRY(copy_slice(context->arena, old.uri, old.uri_len, &out->uri));
+        out->uri_len = old->uri_len;
+        VEX_TRY(copy_slice(context->arena, old->uri, old->uri_len, &out->uri));
     }
-    vex_slice stored = {old.metadata, old.metadata_len}, merged = {0};
+    vex_slice stored = {old->metadata, old->metadata_len}, merged = {0};
     if (record->metadata.data != NULL) {
         VEX_TRY(vex_metadata_merge(context->arena, stored, record->metadata, &merged));
         out->metadata = merged.data;
         out->metadata_len = merged.len;
-    } else {
-        out->metadata_len = old.metadata_len;
-        VEX_TRY(copy_slice(context->arena, old.metadata, old.metadata_len, &out->metadata));
+        return VEX_OK;
     }
-    *same = same_payload(out, &old);
-    return VEX_OK;
+    out->metadata_len = old->metadata_len;
+    return copy_slice(context->arena, old->metadata, old->metadata_len, &out->metadata);
 }
 
 /* What is written is only what differs: loads are repeated, and most of a repetition is the same. */
-static vex_status change_present(write_context *context, const vex_snapshot *latest, uint32_t row,
-                                 const vex_row_ref *ref, vex_batch *batch) {
+vex_status vex_write_change_vector(vex_write_context *context, const vex_snapshot *latest,
+                                   uint32_t row, uint64_t seq, vex_batch *batch) {
+    vex_op op = {
+        .kind = VEX_OP_VECTOR, .vector = vex_write_vector(context, row), .payload = {.seq = seq}};
+    if (op.vector == NULL || same_vector(context, latest, seq, op.vector)) {
+        return VEX_OK;
+    }
+    batch->dimension = context->request->dimension;
+    return vex_batch_add(batch, &op);
+}
+
+vex_status vex_write_change_payload(vex_write_context *context, uint32_t row,
+                                    const vex_row_ref *ref, vex_batch *batch) {
+    vex_payload old;
+    vex_op op = {.kind = VEX_OP_PAYLOAD};
+    if (!vex_write_has_payload(&context->records[row])) {
+        return VEX_OK;
+    }
+    VEX_TRY(vex_snapshot_read_payload(
+        context->reader, ref, VEX_PAYLOAD_DOCUMENT | VEX_PAYLOAD_METADATA | VEX_PAYLOAD_URI, &old));
+    VEX_TRY(vex_write_merge(context, row, &old, &op.payload));
+    return same_payload(&op.payload, &old) ? VEX_OK : vex_batch_add(batch, &op);
+}
+
+vex_status vex_write_check_dimension(vex_write_context *context, uint32_t dimension) {
+    const vex_write_request *request = context->request;
+    if (request->vectors == NULL) {
+        return VEX_OK;
+    }
+    if (dimension != 0 && dimension != request->dimension) {
+        return VEX_FAIL(VEX_ERR_DIMENSION,
+                        "Collection expecting embedding with dimension of %u, got %u",
+                        (unsigned)dimension, (unsigned)request->dimension);
+    }
+    context->stored_vector =
+        vex_arena_alloc(context->arena, request->dimension * sizeof(float), sizeof(float));
+    return context->stored_vector != NULL ? VEX_OK
+                                          : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a vector");
+}
+
+static vex_status resolve_row(vex_write_context *context, const vex_snapshot *latest, uint32_t row,
+                              vex_batch *batch) {
     const vex_record *record = &context->records[row];
-    vex_op op = {.kind = VEX_OP_VECTOR, .payload = {.seq = ref->seq}};
-    if (context->request->vectors != NULL) {
-        op.vector = vector_of(context->request, row);
-        if (!same_vector(context, latest, ref->seq, op.vector)) {
-            batch->dimension = context->request->dimension;
-            VEX_TRY(vex_batch_add(batch, &op));
-        }
+    const uint32_t op = context->request->op;
+    vex_row_ref ref = {0};
+    VEX_TRY(vex_snapshot_find_id(latest, record->id.data, record->id.len, record->id_hash, &ref));
+    if (!ref.found) {
+        return op == VEX_WRITE_UPDATE ? VEX_OK : vex_write_put_new(context, row, batch);
     }
-    if (record->document.data || record->metadata.data || record->uri.data) {
-        bool same = false;
-        op = (vex_op){.kind = VEX_OP_PAYLOAD};
-        VEX_TRY(merge_payload(context, record, ref, &op.payload, &same));
-        if (!same) {
-            VEX_TRY(vex_batch_add(batch, &op));
-        }
+    if (op == VEX_WRITE_ADD) {
+        return VEX_OK;
     }
-    return VEX_OK;
+    VEX_TRY(vex_write_change_vector(context, latest, row, ref.seq, batch));
+    return vex_write_change_payload(context, row, &ref, batch);
 }
 
 static vex_status resolve_write(void *argument, const vex_snapshot *latest, vex_batch *batch) {
-    write_context *context = argument;
-    const vex_write_request *request = context->request;
-    if (request->vectors != NULL && latest->dimension != 0 &&
-        latest->dimension != request->dimension) {
-        return VEX_FAIL(VEX_ERR_DIMENSION,
-                        "Collection expecting embedding with dimension of %u, got %u",
-                        (unsigned)latest->dimension, (unsigned)request->dimension);
-    }
-    if (request->vectors != NULL && context->stored_vector == NULL) {
-        context->stored_vector =
-            vex_arena_alloc(context->arena, request->dimension * sizeof(float), sizeof(float));
-        if (context->stored_vector == NULL) {
-            return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a vector");
-        }
-    }
+    vex_write_context *context = argument;
+    VEX_TRY(vex_write_check_dimension(context, latest->dimension));
     VEX_TRY(vex_snapshot_reader_create(latest, &context->reader));
     vex_status status = VEX_OK;
-    for (uint32_t row = 0; row < request->n && status == VEX_OK; row++) {
-        const vex_record *record = &context->records[row];
-        vex_row_ref ref = {0};
-        status =
-            vex_snapshot_find_id(latest, record->id.data, record->id.len, record->id_hash, &ref);
-        if (status != VEX_OK) {
-            break;
-        }
-        size_t before = batch->n_ops;
-        if (!ref.found && request->op != VEX_WRITE_UPDATE) {
-            status = put_new(context, row, batch);
-        } else if (ref.found && request->op != VEX_WRITE_ADD) {
-            status = change_present(context, latest, row, &ref, batch);
-        }
+    for (uint32_t row = 0; row < context->request->n && status == VEX_OK; row++) {
+        const size_t before = batch->n_ops;
+        status = resolve_row(context, latest, row, batch);
         context->changed += batch->n_ops > before;
     }
     vex_snapshot_reader_destroy(context->reader);
@@ -190,7 +181,7 @@ static uint64_t bytes_of(const vex_write_request *request) {
 vex_status vex_write(vex_collection *collection, const vex_write_request *request,
                      uint64_t *changed) {
     vex_record *records = NULL;
-    write_context context = {.request = request};
+    vex_write_context context = {.request = request};
     VEX_TRY(vex_records_parse(request, &records));
     context.records = records;
     vex_status status = vex_db_enter(collection->db);
@@ -222,6 +213,16 @@ typedef struct delete_context {
     uint64_t deleted;
 } delete_context;
 
+vex_status vex_write_delete(vex_arena *arena, vex_snapshot_reader *reader, const vex_row_ref *ref,
+                            vex_batch *batch) {
+    vex_op op = {.kind = VEX_OP_DELETE};
+    const uint8_t *id = NULL;
+    VEX_TRY(vex_snapshot_read_payload(reader, ref, 0, &op.payload));
+    VEX_TRY(copy_slice(arena, op.payload.id, op.payload.id_len, &id));
+    op.payload = (vex_payload){.seq = ref->seq, .id = id, .id_len = op.payload.id_len};
+    return vex_batch_add(batch, &op);
+}
+
 static vex_status resolve_delete(void *argument, const vex_snapshot *latest, vex_batch *batch) {
     delete_context *context = argument;
     vex_refs refs = {0};
@@ -229,17 +230,7 @@ static vex_status resolve_delete(void *argument, const vex_snapshot *latest, vex
     VEX_TRY(vex_select(latest, context->selection, 0, context->limit, &refs));
     vex_status status = vex_snapshot_reader_create(latest, &reader);
     for (size_t i = 0; i < refs.n && status == VEX_OK; i++) {
-        vex_op op = {.kind = VEX_OP_DELETE};
-        status = vex_snapshot_read_payload(reader, &refs.rows[i], 0, &op.payload);
-        const uint8_t *id = NULL;
-        if (status == VEX_OK) {
-            status = copy_slice(context->arena, op.payload.id, op.payload.id_len, &id);
-        }
-        if (status == VEX_OK) {
-            op.payload =
-                (vex_payload){.seq = refs.rows[i].seq, .id = id, .id_len = op.payload.id_len};
-            status = vex_batch_add(batch, &op);
-        }
+        status = vex_write_delete(context->arena, reader, &refs.rows[i], batch);
     }
     context->deleted = refs.n;
     vex_snapshot_reader_destroy(reader);

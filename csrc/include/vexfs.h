@@ -544,6 +544,23 @@ typedef struct vex_selection {
 vex_status vex_delete(vex_collection *collection, const vex_selection *selection, int64_t limit,
                       uint64_t *deleted);
 
+/* A step of a transaction: vex_write of `write`, or, when that is NULL, vex_delete of `selection`. */
+typedef struct vex_step {
+    vex_collection *collection;
+    const vex_write_request *write;
+    const vex_selection *selection;
+    int64_t limit;
+    uint64_t changed;          /* out: records inserted, changed or deleted by this step         */
+} vex_step;
+
+/* All steps, in their order, or none: whatever fails, and whenever the process or the machine dies.
+ * Collections are of `db`, in any order, and each as often as wanted; a step sees what those before it
+ * did, but a deletion by filter or with a limit must be the first of its collection (VEX_ERR_INVALID).
+ * Readers see all of a collection's steps at once, and one collection a moment before another.  A failure
+ * to write a log after the transaction is stored (VEX_ERR_IO, VEX_ERR_POISONED) leaves it to the next
+ * writer of any process, which carries it out before anything else. */
+vex_status vex_transact(vex_db *db, vex_step *steps, uint32_t n);
+
 /* Number of selected records; selection NULL = all. */
 vex_status vex_count(vex_collection *collection, const vex_selection *selection, uint64_t *out);
 
@@ -729,6 +746,10 @@ typedef struct vex_check_progress {
 vex_status vex_check_superblock(const char *path, uint8_t *database);
 vex_status vex_check_owner(const char *path, const uint8_t *collection, uint8_t *database);
 vex_status vex_repair_superblock(const char *path, const uint8_t *database);
+
+/* The file of a transaction that is not carried out yet: *there 0 when there is none.  VEX_ERR_CORRUPT,
+ * VEX_ERR_FOREIGN, VEX_ERR_VERSION: nobody can write to the database while it is there. */
+vex_status vex_check_transaction(const char *path, const uint8_t *database, uint32_t *there);
 
 /* Examine a collection, beside writers, too: each step a file or so, until there is no `more`.
  * take_findings: array of [damage, file, offset, text], and forgets them; files below `path`. */

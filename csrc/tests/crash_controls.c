@@ -31,7 +31,8 @@ static uint32_t directory_barrier(const vex_trace *trace, size_t i) {
         const vex_trace_op *op = &trace->ops[i];
         if (op->kind == VEX_TRACE_RENAME && op->dir == dir) {
             const char *name = last_name(op->to_path);
-            return begins(name, "wal-")        ? CRASH_WAL_DIR_SYNC
+            return begins(name, "transaction") ? CRASH_TRANSACTION_DIR_SYNC
+                   : begins(name, "wal-")      ? CRASH_WAL_DIR_SYNC
                    : begins(name, "manifest-") ? CRASH_MANIFEST_DIR_SYNC
                    : is_sealed_file(name)      ? CRASH_FILE_DIR_SYNC
                                                : CRASH_PARENT_SYNC;
@@ -55,7 +56,8 @@ uint32_t crash_barrier(const vex_trace *trace, size_t i) {
         return 0;
     }
     const char *name = last_name(op->path);
-    return begins(name, "wal-")        ? CRASH_WAL_HEADER_SYNC
+    return begins(name, "transaction") ? CRASH_TRANSACTION_SYNC
+           : begins(name, "wal-")      ? CRASH_WAL_HEADER_SYNC
            : begins(name, "manifest-") ? CRASH_MANIFEST_SYNC
            : is_sealed_file(name)      ? CRASH_FILE_SYNC
                                        : 0;

@@ -149,6 +149,7 @@ crash_state *crash_begin(crash_world *world, int collection) {
     }
     crash_state *next = &history->states[history->n + 1];
     *next = history->states[history->n];
+    next->together = 0;
     history->n++;
     mark(world, CRASH_BEGUN, collection, history->n);
     return next;
@@ -181,6 +182,32 @@ int crash_event_of(const crash_history *history, const char *text, uint32_t low,
         }
     }
     return -1;
+}
+
+/* Is the collection at its event of that transaction, or behind it?  -1: it has none. */
+static int has_together(const crash_history *history, int event, uint32_t transaction) {
+    for (uint32_t i = 1; i <= history->n; i++) {
+        if (history->states[i].together == transaction) {
+            return event >= (int)i;
+        }
+    }
+    return -1;
+}
+
+bool crash_is_together(const crash_history history[CRASH_COLLECTIONS],
+                       const int events[CRASH_COLLECTIONS]) {
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        for (uint32_t i = 1; i <= history[c].n; i++) {
+            const uint32_t transaction = history[c].states[i].together;
+            for (int other = 0; transaction != 0 && other < c; other++) {
+                const int there = has_together(&history[other], events[other], transaction);
+                if (there >= 0 && there != (events[c] >= (int)i)) {
+                    return false;
+                }
+            }
+        }
+    }
+    return true;
 }
 
 /* ---- opening and closing ---- */
@@ -236,43 +263,95 @@ static void put_records(const step_request *step, vex_buf *out) {
     CHECK_OK(vex_mp_put_nil(out));
 }
 
-static vex_status write_step(vex_collection *collection, const step_request *step) {
+/* A step as the engine takes it. */
+typedef struct step_call {
     float values[2 * CRASH_ROWS];
-    vex_buf records = {0};
-    uint32_t op = step->letter == 'A'   ? VEX_WRITE_ADD
-                  : step->letter == 'P' ? VEX_WRITE_UPDATE
-                                        : VEX_WRITE_UPSERT;
+    vex_buf bytes; /* records, or ids */
+    vex_write_request request;
+    vex_selection selection;
+} step_call;
+
+static void make_write(const step_request *step, step_call *call) {
+    const uint32_t op = step->letter == 'A'   ? VEX_WRITE_ADD
+                        : step->letter == 'P' ? VEX_WRITE_UPDATE
+                                              : VEX_WRITE_UPSERT;
+    call->bytes = (vex_buf){0};
     for (int i = 0; i < step->n; i++) {
-        values[2 * i] = (float)step->number;
-        values[2 * i + 1] = (float)(step->number % 7);
+        call->values[2 * i] = (float)step->number;
+        call->values[2 * i + 1] = (float)(step->number % 7);
     }
     vex_mem_fail_spare(true);
-    put_records(step, &records);
+    put_records(step, &call->bytes);
     vex_mem_fail_spare(false);
-    const vex_write_request request = {.op = op,
-                                       .n = (uint32_t)step->n,
-                                       .dimension = 2,
-                                       .vectors = values,
-                                       .records = records.data,
-                                       .records_len = records.len};
-    vex_status status = vex_write(collection, &request, NULL);
-    vex_buf_clear(&records);
+    call->request = (vex_write_request){.op = op,
+                                        .n = (uint32_t)step->n,
+                                        .dimension = 2,
+                                        .vectors = call->values,
+                                        .records = call->bytes.data,
+                                        .records_len = call->bytes.len};
+}
+
+static void make_delete(const step_request *step, step_call *call) {
+    char id[8];
+    call->bytes = (vex_buf){0};
+    vex_mem_fail_spare(true);
+    CHECK_OK(vex_mp_put_array(&call->bytes, (uint32_t)step->n));
+    for (int i = 0; i < step->n; i++) {
+        id_of(step, i, id);
+        put_text(&call->bytes, id);
+    }
+    vex_mem_fail_spare(false);
+    call->selection = (vex_selection){.ids = call->bytes.data, .ids_len = call->bytes.len};
+}
+
+static vex_status write_step(vex_collection *collection, const step_request *step) {
+    step_call call;
+    make_write(step, &call);
+    vex_status status = vex_write(collection, &call.request, NULL);
+    vex_buf_clear(&call.bytes);
     return status;
 }
 
 static vex_status delete_records(vex_collection *collection, const step_request *step) {
-    char id[8];
-    vex_buf ids = {0};
-    vex_mem_fail_spare(true);
-    CHECK_OK(vex_mp_put_array(&ids, (uint32_t)step->n));
-    for (int i = 0; i < step->n; i++) {
-        id_of(step, i, id);
-        put_text(&ids, id);
+    step_call call;
+    make_delete(step, &call);
+    vex_status status = vex_delete(collection, &call.selection, -1, NULL);
+    vex_buf_clear(&call.bytes);
+    return status;
+}
+
+/* Everything in one transaction. */
+static vex_status do_together(crash_world *world, const step_request *step) {
+    step_request first = *step, then = *step;
+    step_call calls[2];
+    vex_step steps[2 * CRASH_COLLECTIONS];
+    uint32_t n = 0;
+    first.letter = 'X';
+    first.n = 1;
+    then.letter = 'U';
+    make_delete(&first, &calls[0]);
+    make_write(&then, &calls[1]);
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        if (world->open[c] != NULL) {
+            crash_state *next = crash_begin(world, c);
+            next->together = world->steps;
+            change(next, &first);
+            change(next, &then);
+            steps[n++] = (vex_step){
+                .collection = world->open[c], .selection = &calls[0].selection, .limit = -1};
+            if (step->n > 0) {
+                steps[n++] = (vex_step){.collection = world->open[c], .write = &calls[1].request};
+            }
+        }
     }
-    vex_mem_fail_spare(false);
-    const vex_selection selection = {.ids = ids.data, .ids_len = ids.len};
-    vex_status status = vex_delete(collection, &selection, -1, NULL);
-    vex_buf_clear(&ids);
+    vex_status status = vex_transact(world->db, steps, n);
+    vex_buf_clear(&calls[0].bytes);
+    vex_buf_clear(&calls[1].bytes);
+    for (int c = 0; c < CRASH_COLLECTIONS && status == VEX_OK; c++) {
+        if (world->open[c] != NULL) {
+            crash_acknowledge(world, c);
+        }
+    }
     return status;
 }
 
@@ -410,6 +489,8 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         return VEX_OK;
     case 'W':
         return wait_idle(world);
+    case 'T':
+        return do_together(world, step);
     case 'K':
         VEX_TRY(wait_idle(world));
         if (collection->poisoned) { /* the worker's sync failed; the next write will tell */
@@ -431,7 +512,7 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZ", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZT", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }

@@ -5,6 +5,7 @@
  *   C create   N fork, with ",source"   D drop   O open anew (close, then open)   F flush   V compact   Z reindex   G graph: wait for it
  *   A add   U upsert   P update   X delete       with ",first,n": the records r<first> and on
  *   Y upsert one record that no other step writes
+ *   T a transaction over all collections that are there: delete r<first>, then upsert n records from it on
  *   R close and reopen the database   W wait until the background is idle   S see K
  *   K (durability normal) what was written to the collection is on the disk now
  *   B back everything up, once: an event of history 2, whose state is then that of collection 0
@@ -35,6 +36,7 @@
 
 typedef struct crash_state {
     bool exists;
+    uint32_t together;          /* number of the transaction that made it, in all collections; or 0 */
     uint32_t n;
     struct {
         char id[8];
@@ -92,6 +94,10 @@ void crash_bounds_of(const vex_trace *trace, size_t n, crash_bounds *out);
 
 /* A write that changes nothing, but makes the log ready for the next. */
 vex_status crash_take_over(vex_collection *collection);
+
+/* Does every collection have what each transaction did, or none of them?  `events`: where they are. */
+bool crash_is_together(const crash_history history[CRASH_COLLECTIONS],
+                       const int events[CRASH_COLLECTIONS]);
 
 /* The event whose state is `text`, the last one of [low, high]; -1 when it is none of them. */
 int crash_event_of(const crash_history *history, const char *text, uint32_t low, uint32_t high);

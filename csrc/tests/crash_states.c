@@ -138,6 +138,21 @@ static vex_vfs *files_of(const survey *v, const vex_image *image) {
     return files;
 }
 
+/* Of a transaction, everything or nothing. */
+static bool check_together(const survey *v, const outcome *found) {
+    int events[CRASH_COLLECTIONS] = {0};
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        for (uint32_t event = v->bounds.low[c]; event <= v->bounds.high[c]; event++) {
+            events[c] = v->texts[c][event] == found->texts[c] ? (int)event : events[c];
+        }
+    }
+    const bool fine = crash_is_together(v->world->history, events);
+    if (!fine) {
+        tell(v, "a part of a transaction");
+    }
+    return fine;
+}
+
 /* Is each collection in a state that it may be in? */
 static bool check_bounds(const survey *v, const outcome *found,
                          char texts[CRASH_COLLECTIONS][CRASH_TEXT]) {
@@ -157,7 +172,7 @@ static bool check_bounds(const survey *v, const outcome *found,
             return false;
         }
     }
-    return true;
+    return check_together(v, found);
 }
 
 static void second_generation(const survey *v, const vex_image *image, const outcome *found);
@@ -449,6 +464,10 @@ static bool find_events(survey *v, const crash_bounds *bounds, int events[CRASH_
             tell(v, why);
             return false;
         }
+    }
+    if (!crash_is_together(world->history, events)) {
+        tell(v, "after a kill, a part of a transaction");
+        return false;
     }
     return true;
 }

@@ -37,6 +37,8 @@
 #define CRASH_PARENT_SYNC 128u   /* of any other directory                                       */
 #define CRASH_BACKUP_SYNC 2048u  /* of any file of a backup, and no other                         */
 #define CRASH_BACKUP_DIR_SYNC 4096u /* of any directory of a backup                               */
+#define CRASH_TRANSACTION_SYNC 8192u  /* of the file of a transaction                             */
+#define CRASH_TRANSACTION_DIR_SYNC 16384u /* of the database's directory, for that                */
 /* Others. */
 #define CRASH_UNLINK_EARLY 256u  /* what a commit replaces goes before the commit is durable      */
 #define CRASH_NO_FRAME_CHECK 512u /* checksums of log frames fit whatever the bytes               */

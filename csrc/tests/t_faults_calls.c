@@ -25,6 +25,7 @@ static const char *const scripts[] = {
     "C0 A0,0,3 F0 N1,0 A0,3,1 N2,0 U1,0,2 X2,0,1 F1 D0 R N0,2 A0,8,1 F2 D1 A2,9,1",
     "C0 A0,0,3 Z0 F0 Z0 A0,3,1 U0,0,1 Z0 F0 R Z0 A0,5,1",
     "C0 C1 A0,0,2 A1,0,2 F0 C2 A2,0,1 U1,1,2 F1 D2 X1,0,1 R A0,3,1 A1,3,1",
+    "C0 C1 A0,0,2 T0,0,2 F0 A1,3,1 T0,1,2 R T0,2,1 X1,0,1 A0,3,1",
 };
 #define N_SCRIPTS ((int)(sizeof scripts / sizeof scripts[0]))
 

@@ -24,6 +24,8 @@ static const char *const scripts[] = {
     "C0 A0,0,6 F0 U0,0,3 P0,3,3 X0,1,2 F0 A0,8,4 V0 R A0,12,3 X0,0,2 V0 A0,15,3 O0 U0,8,2",
     "C0 C1 A0,0,4 A1,0,4 F0 U1,1,2 F1 D0 C0 A0,1,3 F0 C2 A2,0,5 X1,0,1 D2 V1 R A1,4,1 A0,4,1 D1",
     "C0 A0,0,40 F0 U0,0,20 F0 P0,10,20 F0 X0,0,30 V0 A0,40,8 V0 X0,35,4 V0 R A0,0,10 X0,44,4",
+    "C0 C1 A0,0,4 A1,0,4 T0,0,3 F0 X1,0,1 T0,2,2 F1 X0,3,1 V0 T0,1,3 R T0,4,2 T0,1,0 D1 A0,9,1 "
+    "T0,2,0 C2 X0,0,3 T0,3,0",
 };
 /* With graphs, which are saved when there is room. */
 static const char *const graph_script =
@@ -52,7 +54,9 @@ typedef struct trial {
 /* ---- what a refusal must be like ---- */
 
 static bool grows(const trial *t) {
-    return strchr("AUPYC", t->world->step[0]) != NULL;
+    const char *step = t->world->step;
+    const bool only_deletes = step[0] == 'T' && strcmp(step + strlen(step) - 2, ",0") == 0;
+    return strchr("AUPYCT", step[0]) != NULL && !only_deletes;
 }
 
 /* The history goes back to what was acknowledged, and that must be there. */

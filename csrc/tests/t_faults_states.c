@@ -28,6 +28,9 @@
 #define BACKUP                                                                                     \
     "C0 C1 A0,0,3 F0 A0,3,2 A1,0,1 U0,0,2 F0 X0,1,1 B2 U0,0,3 A1,1,1 F0 V0 X0,2,1 A0,8,1 R A0,9,1"
 
+#define TOGETHER                                                                                   \
+    "C0 C1 A0,0,3 T0,1,2 A1,4,1 F0 T0,3,2 X1,3,1 C2 T0,0,2 V0 T0,2,1 R T0,5,2 D1 T0,0,3 A0,9,1"
+
 static bool is_full(void) {
     return getenv("VEXFS_FAULTS") != NULL;
 }
@@ -133,6 +136,14 @@ TEST(faults_states_of_forks_with_durability_normal) {
             "C0 A0,0,2 N1,0 A0,3,1 U1,0,1 K1 N2,1 F1 R D2 N2,0 K0 X2,0,1 K2",
             (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
 }
+TEST(faults_states_of_transactions) {
+    run_all("transactions", TOGETHER, (vex_db_options){0});
+}
+TEST(faults_states_of_transactions_with_durability_normal) {
+    run_all("transactions, durability normal",
+            "C0 C1 A0,0,2 A1,0,1 T0,0,2 A0,4,1 U1,0,1 T0,1,2 F0 A0,6,1 T0,2,1 R T0,0,1",
+            (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
+}
 TEST(faults_states_of_backups) {
     run_all("backups", BACKUP, (vex_db_options){0});
 }
@@ -155,6 +166,15 @@ TEST(faults_states_of_every_kill_of_a_fork) {
     run("every kill of a fork", &(crash_plan){.script = "C0 A0,0,2 F0 X0,0,1 N1,0 X1,1,1",
                                               .sparse = true,
                                               .kill_every = 1});
+}
+TEST(faults_states_of_every_kill_of_a_transaction) {
+    run("every kill of a transaction",
+        &(crash_plan){.script = "C0 C1 A0,0,2 T0,0,2 F1 T0,1,1", .sparse = true, .kill_every = 1});
+}
+TEST(faults_states_of_every_failing_sync_of_a_transaction) {
+    run("every failing sync of a transaction",
+        &(crash_plan){
+            .script = "C0 C1 A0,0,1 T0,0,2 T0,1,1", .sparse = true, .samples = 2, .fail_every = 1});
 }
 TEST(faults_states_of_every_failing_sync) {
     static const uint32_t modes[] = {VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL};
@@ -219,6 +239,12 @@ TEST(faults_control_names_of_a_fork_are_not_synced) {
 TEST(faults_control_unlinked_before_the_commit_is_durable) {
     must_fail(ADDS, CRASH_UNLINK_EARLY, 0);
     must_fail(MERGES, CRASH_UNLINK_EARLY, 0);
+}
+TEST(faults_control_transaction_is_not_synced) {
+    must_fail(TOGETHER, CRASH_TRANSACTION_SYNC, 0);
+}
+TEST(faults_control_name_of_a_transaction_is_not_synced) {
+    must_fail(TOGETHER, CRASH_TRANSACTION_DIR_SYNC, 0);
 }
 TEST(faults_control_files_of_a_backup_are_not_synced) {
     must_fail(BACKUP, CRASH_BACKUP_SYNC, 0);

@@ -50,6 +50,7 @@ BODIES: dict[str, Any] = {
     "recall_check": {"n": 1},
     "reindex": {"space": "ip"},
     "build_index": {},
+    "transaction": {"steps": []},
 }
 
 

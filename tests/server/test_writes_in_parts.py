@@ -19,7 +19,13 @@ def everything(server: Server, path: str) -> Any:
     [
         ("upsert", ["a", "a"], [[9, 9]] * 2, [FAR, {"at": "soon"}], "'at' must be a number of sec"),
         ("update", ["a", "b"], [[9, 9], None], [FAR, {"at": True}], "'at' must be a number of sec"),
-        ("upsert", ["a", "a", "x" * 70_000], [[9, 9]] * 3, None, "an id must have 1 to 65535"),
+        (
+            "upsert",
+            ["a", "a", "x" * 70_000],
+            [[9, 9]] * 3,
+            None,
+            "id of record 2 must have 1 to 65535",
+        ),
         ("update", ["a", "a"], [None, [9, 1e39]], [FAR, FAR], "must not contain NaN or Infinity"),
         (
             "upsert",

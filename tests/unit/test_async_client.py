@@ -141,6 +141,49 @@ def test_the_event_loop_goes_on() -> None:
     asyncio.run(work())
 
 
+def test_transactions() -> None:
+    """All or none; tasks of their own have no part in it, and what comes late is refused."""
+
+    async def work() -> None:
+        async with await AsyncClient() as client:
+            first = await client.create_collection("first", embedding_function=None)
+            second = await client.create_collection("second", embedding_function=None)
+            began, go_on = asyncio.Event(), asyncio.Event()
+
+            async def outside() -> None:
+                await began.wait()
+                await first.add(ids=["outside"], embeddings=[[1, 2]])
+                go_on.set()
+
+            async def later() -> None:
+                await ended.wait()
+                await first.add(ids=["late"], embeddings=[[1, 2]])
+
+            other, ended = asyncio.create_task(outside()), asyncio.Event()
+            with pytest.raises(KeyError):
+                async with client.transaction():
+                    await first.add(ids=["a"], embeddings=[[1, 2]])
+                    began.set()
+                    await go_on.wait()
+                    task = asyncio.create_task(later())
+                    raise KeyError
+            await other
+            ended.set()
+            with pytest.raises(InvalidArgumentError, match="has ended"):
+                await task
+            assert (await first.get())["ids"] == ["outside"]
+            async with client.transaction():
+                await asyncio.gather(
+                    first.delete(ids=["outside"]), second.add(ids=["b"], embeddings=[[3, 4]])
+                )
+                assert (await first.count(), await second.count()) == (1, 0)
+            assert (await first.count(), await second.count()) == (0, 1)
+            for name in ("first", "second"):
+                await client.delete_collection(name)
+
+    asyncio.run(work())
+
+
 def test_many_tasks_write_and_read(tmp_path: Path) -> None:
     async def work() -> None:
         async with await AsyncClient(tmp_path) as client:

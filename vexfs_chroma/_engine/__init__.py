@@ -29,7 +29,9 @@ from vexfs_chroma._engine._results import (
     Usage,
 )
 from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._transaction import Transaction
 from vexfs_chroma._engine._vexfs import ffi, lib
+from vexfs_chroma._kept import apart
 
 if TYPE_CHECKING:
     from vexfs_chroma._engine._integrity import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         RawLoss,
         Salvage,
         announce_replacement,
+        check_transaction,
         read_owner,
         read_superblock,
         write_superblock,
@@ -133,8 +136,11 @@ __all__ = [
     "RawLoss",
     "Rows",
     "Salvage",
+    "Transaction",
     "Usage",
     "announce_replacement",
+    "apart",
+    "check_transaction",
     "codec_name",
     "format_version",
     "lock_holder",
@@ -154,6 +160,7 @@ _INTEGRITY = frozenset(
         "RawLoss",
         "Salvage",
         "announce_replacement",
+        "check_transaction",
         "read_owner",
         "read_superblock",
         "write_superblock",

@@ -13,7 +13,7 @@ import numpy as np
 from chromadb.errors import InvalidArgumentError
 from numpy.typing import NDArray
 
-from vexfs_chroma._engine import _wire
+from vexfs_chroma._engine import _transaction, _wire
 from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._results import (
@@ -75,9 +75,15 @@ class Collection:
     """An open collection.  Made by Database.open_collection()."""
 
     def __init__(self, database: Handle, pointer: Any, owner: object) -> None:
+        self._database = database
         self._handle = Handle("the collection", pointer, _close, database)
         self._owner = owner  # an open collection keeps its database open
         self._finalizer = close_with(self, self._handle)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether writes wait for the end of a transaction."""
+        return _transaction.current(self._database) is not None
 
     def write(
         self,
@@ -93,7 +99,7 @@ class Collection:
         """Write one batch atomically; `op` is "add", "update" or "upsert".
 
         `plain`: metadata has no sparse vectors, so nobody need look for them.  Returns how many
-        records were inserted or changed.
+        records were inserted or changed; 0 in a transaction, which keeps it for later.
         """
         if op not in _WRITES:
             raise InvalidArgumentError(f"op must be one of {', '.join(_WRITES)}, got {op!r}")
@@ -104,16 +110,22 @@ class Collection:
         request = ffi.new("vex_write_request *")
         request.op = _WRITES[op]
         request.n = len(ids)
+        transaction, lent_vectors = _transaction.current(self._database), None
         if vectors is not None:
             matrix = _wire.as_matrix(vectors)
             if len(matrix) != len(ids):
                 raise InvalidArgumentError(f"got {len(matrix)} vectors for {len(ids)} ids")
+            if transaction is not None:
+                matrix = matrix.copy()  # the caller may go on to use it
             lent_vectors = ffi.from_buffer("float[]", matrix)
             request.dimension = matrix.shape[1]
             request.vectors = lent_vectors
         lent_records = ffi.from_buffer("uint8_t[]", records)
         request.records = lent_records
         request.records_len = len(records)
+        if transaction is not None:
+            transaction.write(self._handle, request, self, lent_vectors, lent_records)
+            return 0
         changed = ffi.new("uint64_t *")
         with self._handle as collection:
             check(lib.vex_write(collection, request, changed))
@@ -125,8 +137,17 @@ class Collection:
         filter: Filter | None,
         limit: int | None = None,
     ) -> int:
-        """Delete the selected records, the first `limit` in insertion order; returns how many."""
+        """Delete the selected records, the first `limit` in insertion order; returns how many.
+
+        In a transaction, how many there are now.
+        """
         selection = _Selection(ids, filter)
+        transaction = _transaction.current(self._database)
+        if transaction is not None:
+            by_ids = filter is None and limit is None
+            transaction.delete(self._handle, selection, _limit(limit), self, by_ids=by_ids)
+            there = self.count(ids, filter)
+            return there if limit is None else min(there, limit)
         deleted = ffi.new("uint64_t *")
         with self._handle as collection:
             check(lib.vex_delete(collection, selection.pointer, _limit(limit), deleted))

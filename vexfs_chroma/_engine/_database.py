@@ -15,12 +15,15 @@ from vexfs_chroma._engine._handle import Handle, close_with
 from vexfs_chroma._engine._idle import wait_idle
 from vexfs_chroma._engine._results import Memory, read_memory
 from vexfs_chroma._engine._status import check
+from vexfs_chroma._engine._transaction import Transaction
 from vexfs_chroma._engine._vexfs import ffi, lib
 from vexfs_chroma._engine._wire import as_index
 from vexfs_chroma._errors import ReadOnlyError
+from vexfs_chroma._kept import keeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 DURABILITIES: dict[str, int] = {
     "full": lib.VEX_DURABILITY_FULL,
@@ -122,6 +125,10 @@ class Database:
             except ReadOnlyError as error:
                 return str(error)
         return ""
+
+    def keeping(self) -> AbstractContextManager[Transaction]:
+        """Keep what this context writes to collections, for commit() of what it gives."""
+        return keeping(Transaction(self._handle))
 
     def create_collection(self, id: uuid.UUID, space: str) -> None:
         """Create the empty collection `id`."""

@@ -168,6 +168,13 @@ def read_superblock(path: str) -> uuid.UUID:
     return uuid.UUID(bytes=bytes(ffi.buffer(out)))
 
 
+def check_transaction(path: str, database: uuid.UUID) -> bool:
+    """Whether a transaction is not carried out yet.  Raises for a file that is damaged."""
+    out = ffi.new("uint32_t *")
+    check(lib.vex_check_transaction(os.fsencode(path), database.bytes, out))
+    return bool(out[0])
+
+
 def read_owner(path: str, collection: uuid.UUID) -> uuid.UUID:
     """The database that the newest manifest of a collection names."""
     out = ffi.new("uint8_t[16]")

@@ -18,6 +18,8 @@ from vexfs_chroma._catalog_file import FILE_NAME as CATALOG
 from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, permissions_checked
 from vexfs_chroma._integrity import _names
 from vexfs_chroma._integrity._report import REPAIR, CheckReport, Finding
+from vexfs_chroma._integrity._transaction import FILE_NAME as TRANSACTION
+from vexfs_chroma._integrity._transaction import read_numbers
 from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ class Examined:
     names: _names.Names
     directories: set[uuid.UUID] = field(default_factory=set)
     superblock_damaged: bool = False
+    transaction_damaged: bool = False
+    transaction: dict[uuid.UUID, int] = field(default_factory=dict)
+    """Of one that is not carried out yet: the number of its batch in each collection."""
+    lsns: dict[uuid.UUID, int] = field(default_factory=dict)
+    """The number of the newest batch of each collection of a transaction, if it is sound."""
     collections_damaged: bool = False
     """The directory of the collections is missing, or is none."""
     catalog_damaged: bool = False
@@ -95,6 +102,7 @@ def examine(path: str, *, deep: bool, progress: Progress | None = None) -> Exami
     directories = _directories(path)
     examined = Examined(CheckReport(path, deep), uuid.UUID(int=0), _names.Names(path))
     _check_superblock(path, directories, examined)
+    _check_transaction(path, examined)
     _check_collections(path, examined)
     _check_names(path, examined)
     for n, id in enumerate(sorted(examined.directories)):
@@ -152,6 +160,20 @@ def _check_superblock(path: str, directories: set[uuid.UUID], examined: Examined
         examined.superblock_damaged = True
         examined.add("damage", file, problem)
     examined.identity = owners.most_common(1)[0][0] if owners else uuid.uuid4()
+
+
+def _check_transaction(path: str, examined: Examined) -> None:
+    file = Path(path, TRANSACTION)
+    try:
+        if _engine.check_transaction(path, examined.identity):
+            examined.report.files += 1
+            examined.transaction = read_numbers(path)
+            what = "a transaction is under way, or its writer died"
+            advice = "whoever writes next carries it out, or opening the database does"
+            examined.add("notice", file, what, advice=advice)
+    except (CorruptionError, ForeignDatabaseError) as error:
+        examined.transaction_damaged = True
+        examined.add("damage", file, _text(error))
 
 
 def _owner(path: str, id: uuid.UUID) -> uuid.UUID | None:
@@ -256,8 +278,19 @@ def _check_collection(
         examined.add("damage", collection_path(path, id), what, collection=id)
     if is_damaged:
         examined.damaged.append(id)
+    elif id in examined.transaction:
+        _check_part(path, id, examined, state.lsn)
     if id in examined.unnamed:
         _check_unnamed(path, id, examined, is_empty=not is_damaged and state.lsn == 0)
+
+
+def _check_part(path: str, id: uuid.UUID, examined: Examined, lsn: int) -> None:
+    """A transaction goes on from the batches before it; `lsn` was looked up after its file."""
+    examined.lsns[id] = lsn
+    if lsn + 1 < examined.transaction[id]:
+        examined.transaction_damaged = True
+        what = "the collection lacks batches before the transaction that was under way"
+        examined.add("damage", Path(path, TRANSACTION), what, collection=id)
 
 
 def _check_unnamed(path: str, id: uuid.UUID, examined: Examined, *, is_empty: bool) -> None:

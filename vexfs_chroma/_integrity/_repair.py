@@ -43,6 +43,7 @@ from vexfs_chroma._integrity._check import (
 )
 from vexfs_chroma._integrity._locking import exclusive
 from vexfs_chroma._integrity._report import Loss, LossLog, RepairReport
+from vexfs_chroma._integrity._transaction import FILE_NAME as TRANSACTION
 from vexfs_chroma._places import check_report
 from vexfs_chroma._plain_files import is_no_file
 
@@ -149,6 +150,8 @@ class _Repair:
             if self._writes:  # without it no collection could be opened, and compared with its head
                 self._examined = examine(self._root, deep=True, progress=self._progress)
         examined = self._examined
+        if self._transaction_cannot_go_on():
+            self._give_up_transaction()
         for id in examined.damaged:
             self._salvage(id)
         for id in examined.missing:
@@ -201,6 +204,26 @@ class _Repair:
         _engine.write_superblock(str(place), self._examined.identity)
         (place / COLLECTIONS).mkdir()
         return place
+
+    # -- the transaction ---------------------------------------------------------------------------
+
+    def _transaction_cannot_go_on(self) -> bool:
+        """Whether it is damaged, or would be carried out on records that are numbered anew."""
+        examined = self._examined
+        return examined.transaction_damaged or not examined.transaction.keys().isdisjoint(
+            [*examined.damaged, *examined.missing]
+        )
+
+    def _give_up_transaction(self) -> None:
+        """Put its file aside, before the first collection is replaced."""
+        examined, file = self._examined, Path(self._root, TRANSACTION)
+        if self._writes:
+            self._put_aside(file)
+        self._done.repaired.append(TRANSACTION)
+        for id, number in examined.transaction.items():
+            if examined.lsns.get(id, 0) < number:
+                why = "a transaction was under way, and is not carried out here"
+                self._note(id, [("batch", None, 1, TRANSACTION, 0, why)])
 
     # -- the parts ---------------------------------------------------------------------------------
 

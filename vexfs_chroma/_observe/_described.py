@@ -130,6 +130,12 @@ def delete(
     return found | {"limit": limit}
 
 
+def transaction(_api: Any, kept: Any) -> dict[str, Any]:
+    """Of the end of a transaction, whose writes are operations, too."""
+    writes, collections = kept.size
+    return {"writes": writes, "collections": collections}
+
+
 def query(
     api: Any,
     collection_id: UUID,

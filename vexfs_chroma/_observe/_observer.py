@@ -22,7 +22,7 @@ from vexfs_chroma._observe._slow import SlowLog, threshold_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OPERATIONS = ("add", "update", "upsert", "delete", "get", "count", "query", "search")
+OPERATIONS = ("add", "update", "upsert", "delete", "get", "count", "query", "search", "transaction")
 BITS = 2
 """Of the buckets of times: four to each power of two."""
 FIRST_NS, LAST_NS = 1 << 12, 1 << 36  # 4 us and less, 69 s and more

@@ -194,10 +194,10 @@ class App:
         if not principal.reaches(tenant, database):
             raise forbidden(f"{principal.name} has no access to this tenant or database")
 
-    def _check_home(self, request: Request) -> None:
+    def check_home(self, request: Request) -> None:
         """Raise HttpError (404) when the collection is not where the path says.
 
-        Chroma goes by the id alone; whoever is limited to a database must not.
+        Chroma goes by the id alone; whoever is limited to a database must not, nor transactions.
         """
         text = request.values[2]
         home = self._homes.get(text)
@@ -285,7 +285,7 @@ class App:
         route = request.route
         assert route is not None
         if request.principal is not None and request.principal.is_limited and route.is_by_id:
-            self._check_home(request)
+            self.check_home(request)
         here.request_id = request.id
         if request.span is None:
             found = route.handler(self, request)
@@ -300,7 +300,7 @@ class App:
         """The response to an error."""
         span = request.span
         trace_id = None if span is None else span.trace_id
-        known, body, trace_id = error_response(error, request.id, trace_id)
+        known, body, trace_id = error_response(error, request.id, trace_id, request.step)
         request.error = known.name if isinstance(error, HttpError) else type(error).__name__
         return Response(known.status, body, JSON, (("chroma-trace-id", trace_id), *known.headers))
 

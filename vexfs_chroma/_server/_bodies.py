@@ -37,6 +37,15 @@ QueryEmbeddings = Annotated[Raw, Meta(extra_json_schema=_ROWS)]
 Embeddings = Annotated[Raw, Meta(extra_json_schema=_ROWS_OR_BASE64)]
 SomeEmbeddings = Annotated[Raw, Meta(extra_json_schema=_SOME_ROWS)]
 
+_STEP_BODY: dict[str, Any] = {
+    "description": "As the route of the operation takes it.",
+    "anyOf": [
+        {"$ref": f"#/components/schemas/{name}"}
+        for name in ("AddRecords", "UpdateRecords", "DeleteRecords")
+    ],
+}
+StepBody = Annotated[Raw, Meta(extra_json_schema=_STEP_BODY)]
+
 
 class Sparse(Struct):
     """A sparse vector as a value of metadata; "#type" is not required, as in Chroma."""
@@ -239,6 +248,20 @@ class MeasureTuning(Struct):
         list[Annotated[int, Meta(ge=0, le=10_000)]], Meta(min_length=1, max_length=12)
     ] = field(default_factory=lambda: [0])
     seed: UInt32 = 0
+
+
+class Step(Struct):
+    """A write of a transaction."""
+
+    collection_id: str
+    operation: Literal["add", "update", "upsert", "delete"]
+    body: StepBody
+
+
+class Transaction(Struct):
+    """POST .../databases/{database}/vexfs/transaction."""
+
+    steps: list[Step]
 
 
 # -- what Chroma's server has for its cloud --------------------------------------------------------

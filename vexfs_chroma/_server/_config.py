@@ -74,7 +74,9 @@ class LimitsSection(msgspec.Struct, frozen=True):
     waiting: int = 1024
     """Requests of a process that wait for a thread or have one; more are answered 429."""
     rows: int = 2**20
-    """Records of one write."""
+    """Records of one write, or of all of a transaction."""
+    steps: int = 10_000
+    """Writes of one transaction."""
     dimension: int = 65536
     """Numbers of one embedding."""
     results: int = 1_000_000

@@ -31,6 +31,7 @@ _LEAST: dict[str, dict[str, float]] = {
         "connections": 1,
         "waiting": 1,
         "rows": 1,
+        "steps": 1,
         "dimension": 1,
         "results": 1,
         "keys": 1,

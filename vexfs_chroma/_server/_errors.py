@@ -90,9 +90,15 @@ def new_trace_id() -> str:
 
 
 def error_response(
-    error: BaseException, request_id: str = "", trace_id: str | None = None
+    error: BaseException,
+    request_id: str = "",
+    trace_id: str | None = None,
+    step: int | None = None,
 ) -> tuple[HttpError, bytes, str]:
-    """The error, its JSON, and its trace id: a new one, unless the request is traced."""
+    """The error, its JSON, and its trace id: a new one, unless the request is traced.
+
+    `step`: of a transaction, which the message tells for people, too.
+    """
     trace_id = trace_id or new_trace_id()
     known = as_http(error)
     if known.status == 500 and not isinstance(error, ChromaError | HttpError):
@@ -102,4 +108,7 @@ def error_response(
             exc_info=error,
             extra={"event": "internal_error", "fields": fields},
         )
-    return known, orjson.dumps({"error": known.name, "message": known.message}), trace_id
+    told: dict[str, str | int] = {"error": known.name, "message": known.message}
+    if step is not None:
+        told |= {"message": f"steps[{step}]: {known.message}", "step": step}
+    return known, orjson.dumps(told), trace_id

@@ -60,6 +60,14 @@ def check_rows(rows: int, limits: LimitsSection) -> None:
         )
 
 
+def check_steps(steps: int, limits: LimitsSection) -> None:
+    """Raise HttpError for more writes in one transaction than are allowed."""
+    if steps > limits.steps:
+        raise invalid(
+            f"{steps} writes in one transaction, more than the server's limit of {limits.steps}"
+        )
+
+
 def check_results(queries: int, n_results: int, limits: LimitsSection) -> None:
     """Raise HttpError where one query may find more than is allowed."""
     if queries * n_results > limits.results:

@@ -110,7 +110,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
         metadatas=_list(_list(_MAYBE_OBJECT, maybe=True)),
         scores=_list(_list({"type": ["number", "null"]}, maybe=True)),
     ),
-    "Error": _map(error=_STRING, message=_STRING),
+    "Error": {
+        "type": "object",
+        "properties": {"error": _STRING, "message": _STRING, "step": _COUNT},
+        "required": ["error", "message"],
+    },
     # Beyond Chroma.  Values may be null: no JSON has NaN.
     "Values": _map(values=_list(_VALUE)),
     "Facets": _map(

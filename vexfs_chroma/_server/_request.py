@@ -35,6 +35,7 @@ class Request:
         "size",
         "span",
         "started",
+        "step",
         "values",
     )
 
@@ -57,6 +58,8 @@ class Request:
         """Bytes of the body as sent."""
         self.payload: Any = None
         """The body, decoded: a struct of _bodies.py."""
+        self.step: int | None = None
+        """The number of the write that is looked at, where the request is a transaction."""
         self.refusal: Response | None = None
         """The answer, when it is known before the body is there."""
         self.error: str | None = None

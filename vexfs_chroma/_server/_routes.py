@@ -16,6 +16,7 @@ from vexfs_chroma._server import (
     _page,
     _records,
     _system,
+    _transaction,
     _tuning,
 )
 from vexfs_chroma._server._auth import ROLES
@@ -188,6 +189,7 @@ ROUTES: tuple[Route, ...] = (
     _extension("build_index", _extensions.build_index, _bodies.BuildIndex, "Progress", WRITE),
     _post(COLLECTION + "/vexfs/expire", _extensions.expire, None, "Deleted"),
     _post(COLLECTION + "/vexfs/unload", _extensions.unload, None, "Empty"),
+    _post(DATABASE + "/vexfs/transaction", _transaction.transaction, _bodies.Transaction, "Empty"),
     _extension("tuning", _tuning.tuning, _bodies.MeasureTuning, "Tuning"),
     _get("/openapi.json", _system.openapi, "", ANYBODY),
     _get("/livez", _observing.livez, "", ANYBODY),

@@ -16,7 +16,7 @@ API_VERSION = "1.0.0"
 """What Chroma's server answers; clients compare it."""
 
 EXTENSIONS = 1
-"""Which routes there are below a collection's `vexfs/`; Chroma's server says nothing of them."""
+"""Which routes there are below `vexfs/`; Chroma's server says nothing of them."""
 
 
 def heartbeat(app: App, request: Request) -> bytes:

@@ -7,13 +7,16 @@
 
 extern const fuzz_target fuzz_superblock, fuzz_head, fuzz_manifest, fuzz_wal, fuzz_batch,
     fuzz_vectors, fuzz_payload, fuzz_tombs, fuzz_blocks, fuzz_columns, fuzz_text, fuzz_graph,
-    fuzz_words, fuzz_sparse, fuzz_filter, fuzz_search, fuzz_msgpack, fuzz_write, fuzz_database;
+    fuzz_words, fuzz_sparse, fuzz_filter, fuzz_search, fuzz_msgpack, fuzz_write, fuzz_database,
+    fuzz_transaction;
 
-const fuzz_target *const fuzz_targets[] = {
-    &fuzz_superblock, &fuzz_head,    &fuzz_manifest, &fuzz_wal,      &fuzz_batch,
-    &fuzz_vectors,    &fuzz_payload, &fuzz_tombs,    &fuzz_blocks,   &fuzz_columns,
-    &fuzz_text,       &fuzz_graph,   &fuzz_words,    &fuzz_sparse,   &fuzz_filter,
-    &fuzz_search,     &fuzz_msgpack, &fuzz_write,    &fuzz_database, NULL};
+const fuzz_target *const fuzz_targets[] = {&fuzz_superblock, &fuzz_head,        &fuzz_manifest,
+                                           &fuzz_wal,        &fuzz_batch,       &fuzz_vectors,
+                                           &fuzz_payload,    &fuzz_tombs,       &fuzz_blocks,
+                                           &fuzz_columns,    &fuzz_text,        &fuzz_graph,
+                                           &fuzz_words,      &fuzz_sparse,      &fuzz_filter,
+                                           &fuzz_search,     &fuzz_msgpack,     &fuzz_write,
+                                           &fuzz_database,   &fuzz_transaction, NULL};
 
 const fuzz_target *fuzz_target_named(const char *name) {
     for (const fuzz_target *const *target = fuzz_targets; *target != NULL; target++) {

@@ -6,7 +6,7 @@ import { fill, h, notice, panel, select } from "./dom.js";
 import * as format from "./format.js";
 import { collectionsTable, diskPanel, memoryPanel, processesTable, queriesPanel, slowTable } from "./panels.js";
 
-const OPERATIONS = ["query", "search", "get", "count", "add", "upsert", "update", "delete"];
+const OPERATIONS = ["query", "search", "get", "count", "add", "upsert", "update", "delete", "transaction"];
 const PERCENTILES = [
   ["p50_ms", "p50", "c3"],
   ["p95_ms", "p95", "c2"],
