@@ -419,7 +419,7 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
 /* A head may tell of an older generation: who flushed was killed before it wrote the head. */
 bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head) {
     return collection->stale || head->generation > collection->known.generation ||
-           head->lsn > collection->known.lsn;
+           head->lsn > collection->known.lsn || head->wal_number > collection->known.wal_number;
 }
 
 vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool *valid,

@@ -207,6 +207,7 @@ void vex_pending_begin(vex_collection *collection, vex_pending *pending) {
     pending->wal = collection->wal;
     pending->head = collection->known;
     collection->syncing++;
+    collection->committing++;
 }
 
 static vex_status resolve_and_apply(vex_collection *collection, vex_resolver resolve, void *context,
@@ -235,7 +236,8 @@ static vex_status resolve_and_apply(vex_collection *collection, vex_resolver res
 }
 
 /* Under write_mu. */
-static void end_sync(vex_collection *collection, bool failed) {
+static void end_sync(vex_collection *collection, bool failed, bool commit) {
+    collection->committing -= commit;
     if (failed) {
         vex_collection_sync_failed(collection);
     }
@@ -246,7 +248,7 @@ static void end_sync(vex_collection *collection, bool failed) {
 
 void vex_pending_abandon(vex_collection *collection, const vex_pending *pending) {
     pthread_mutex_lock(&collection->write_mu);
-    end_sync(collection, true);
+    end_sync(collection, true, true);
     pthread_mutex_unlock(&collection->write_mu);
     vex_snapshot_release(pending->snapshot);
 }
@@ -263,7 +265,7 @@ vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pen
         status = vex_publish(collection, pending->snapshot, &pending->head);
     }
     pthread_mutex_lock(&collection->write_mu);
-    end_sync(collection, status != VEX_OK);
+    end_sync(collection, status != VEX_OK, true);
     bool tail = vex_collection_note_tail(collection, collection->latest, TAIL_FLUSH_MS);
     bool flush = vex_collection_wants_flush(collection);
     pthread_mutex_unlock(&collection->write_mu);
@@ -318,7 +320,7 @@ static vex_status sync_log(vex_collection *collection) {
     }
     vex_status status = vex_wal_sync_to(wal, end);
     pthread_mutex_lock(&collection->write_mu);
-    end_sync(collection, status != VEX_OK);
+    end_sync(collection, status != VEX_OK, false);
     pthread_mutex_unlock(&collection->write_mu);
     return status;
 }
@@ -332,6 +334,15 @@ vex_status vex_collection_sync(vex_collection *collection) {
      * for records that the failure took, and the next writer would build on them. */
     bool lease = vex_lease_acquire_within(db, SYNC_WAIT_MS) == VEX_OK;
     vex_status status = sync_log(collection);
+    if (status != VEX_OK && !lease) { /* somebody may have published on top of what is lost */
+        const vex_error failure = *vex_last_error();
+        lease = vex_lease_acquire(db) == VEX_OK;
+        pthread_mutex_lock(&collection->publish_mu);
+        vex_collection_void_head(collection);
+        pthread_mutex_unlock(&collection->publish_mu);
+        (void)vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                          failure.message);
+    }
     if (lease) {
         vex_lease_release(db);
     }

@@ -244,7 +244,7 @@ static vex_status do_step(step *s) {
     }
     vex_compaction_clear(&compaction);
     if (!atomic_load(&collection->dropped)) {
-        vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest, false);
+        vex_collection_remove_leftovers(collection);
     }
     return status;
 }

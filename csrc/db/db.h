@@ -120,7 +120,8 @@ struct vex_collection {
     vex_wal_reader *tail;      /* where catching up goes on; NULL while this process writes        */
     vex_snapshot *sealed;      /* state when the newest sealed memtable was sealed; NULL if none  */
     uint64_t seal_wal[VEX_MEMTABLES_MAX]; /* first log after sealed memtable i                     */
-    uint32_t syncing;          /* writers between append and end of sync                          */
+    uint32_t syncing;          /* writers between append and end of sync, and delayed syncs       */
+    uint32_t committing;       /* of these the former: they have the lease, and looked at the log */
     uint32_t batches_since_sync;
     bool poisoned;
     bool stale;                /* catching up failed half-way: load anew before the next use      */
@@ -291,6 +292,7 @@ uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
 void vex_collection_settle_tail(vex_collection *collection);
 /* Under write_mu: until no record is between append and end of sync. */
 void vex_collection_wait_for_syncs(vex_collection *collection);
+void vex_collection_remove_leftovers(vex_collection *collection);
 
 /* ---- space.c ---- */
 /* Opening: keep files and memtables so small that one can be written anew on a full disk. */

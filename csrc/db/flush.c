@@ -20,14 +20,30 @@ vex_status vex_collection_rotate_log(vex_collection *collection) {
         VEX_TRY(status);
     }
     vex_wal_writer *next = NULL;
-    VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage,
-                           collection->known.wal_number + 1, collection->known.lsn + 1,
-                           vex_db_syncs(db), &next));
+    vex_status status = vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage,
+                                       collection->known.wal_number + 1, collection->known.lsn + 1,
+                                       vex_db_syncs(db), &next);
+    if (status == VEX_ERR_POISONED) {
+        vex_collection_sync_failed(collection);
+    }
+    VEX_TRY(status);
     vex_wal_writer_close(collection->wal);
     collection->wal = next;
     collection->known.wal_number++;
     collection->known.wal_end = vex_wal_end(next);
     return VEX_OK;
+}
+
+/* Under MAINT, so that no other process commits a manifest; this one may be loading it anew. */
+void vex_collection_remove_leftovers(vex_collection *collection) {
+    vex_manifest manifest = {0};
+    pthread_mutex_lock(&collection->write_mu);
+    vex_status status = vex_manifest_copy(&manifest, &collection->manifest);
+    pthread_mutex_unlock(&collection->write_mu);
+    if (status == VEX_OK) {
+        vex_manifest_remove_leftovers(collection->db->vfs, collection->dir, &manifest, false);
+    }
+    vex_manifest_clear(&manifest);
 }
 
 void vex_collection_wait_for_syncs(vex_collection *collection) {
@@ -164,7 +180,7 @@ vex_status vex_collection_flush_held(vex_collection *collection, bool everything
             status = end(collection, sealed, n_flush, &result);
         }
         if (first_file_no == NULL && !atomic_load(&collection->dropped)) {
-            vex_manifest_remove_leftovers(db->vfs, collection->dir, &collection->manifest, false);
+            vex_collection_remove_leftovers(collection);
         }
     }
     vex_flush_result_clear(&result);

@@ -19,10 +19,11 @@ static vex_status check_end(const vex_collection *collection, bool head_valid, b
     const vex_head *known = &collection->known;
     VEX_TRY(vex_wal_check_end(collection->db->vfs, collection->dir, collection->manifest.lineage,
                               known->wal_number, known->wal_end, known->lsn, clean, sealed));
-    if (*sealed) {
+    if (*clean) { /* whoever began another log may have been killed before the head told of it */
         bool newer = false;
         VEX_TRY(vex_collection_log_exists(collection, known->wal_number + 1, &newer));
-        *sealed = *clean = !newer;
+        *clean = !newer;
+        *sealed = *sealed && !newer;
     }
     *clean = *clean && (head_valid || *sealed);
     return VEX_OK;
@@ -59,10 +60,42 @@ static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
     return status;
 }
 
+/* Does the log, read from its beginning, end where we know?  After a failed sync the system may have
+ * dropped pages that were read before. */
+static vex_status read_again(const vex_collection *collection, bool *same) {
+    const vex_head *known = &collection->known;
+    vex_wal_reader *reader = NULL;
+    vex_buf body = {0};
+    vex_wal_step step = VEX_WAL_RECORD;
+    uint64_t lsn = 0;
+    VEX_TRY(vex_wal_reader_open(collection->db->vfs, collection->dir, collection->manifest.lineage,
+                                known->wal_number, &reader));
+    vex_status status = VEX_OK;
+    while (status == VEX_OK && step == VEX_WAL_RECORD &&
+           vex_wal_reader_offset(reader) < known->wal_end) {
+        status = vex_wal_reader_next(reader, known->wal_end, &step, &body, &lsn);
+    }
+    const uint64_t last_lsn = vex_wal_reader_last_lsn(reader);
+    *same = vex_wal_reader_offset(reader) == known->wal_end &&
+            (last_lsn == 0 || last_lsn == known->lsn);
+    vex_buf_clear(&body);
+    vex_wal_reader_close(reader);
+    return status;
+}
+
 /* A writer died in the log, or the machine restarted: keep its whole records, cut a torn one. */
 static vex_status recover_log(vex_collection *collection) {
     char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
-    VEX_TRY(vex_collection_follow(collection, collection->known.generation, (vex_replay_limit){0}));
+    const uint64_t generation = collection->known.generation;
+    bool same = collection->stale; /* then all is read anyway */
+    VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
+    if (!same) {
+        VEX_TRY(read_again(collection, &same));
+    }
+    if (!same) {
+        collection->stale = true;
+        VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
+    }
     vex_wal_name(name, collection->known.wal_number);
     VEX_TRY(vex_path_join(path, collection->dir, name));
     vex_status status = persist_again(collection->db->vfs, path, collection->known.wal_end);
@@ -137,7 +170,8 @@ vex_status vex_collection_take_over(vex_collection *collection) {
         VEX_TRY(vex_collection_follow(collection, head.generation,
                                       (vex_replay_limit){valid, head.wal_number, head.wal_end}));
     }
-    bool ours = collection->wal != NULL && collection->syncing > 0;
+    /* A delayed sync is no reason to trust the end of the log: others may have written since. */
+    bool ours = collection->wal != NULL && collection->committing > 0;
     bool clean = ours, sealed = false;
     if (collection->wal != NULL && !ours && valid) {
         vex_status status = check_end(collection, valid, &clean, &sealed);
@@ -147,6 +181,10 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     }
     if (collection->wal != NULL && clean) {
         return VEX_OK;
+    }
+    if (collection->syncing > 0) { /* they have the log open; all may be different afterwards */
+        vex_collection_wait_for_syncs(collection);
+        return vex_collection_take_over(collection);
     }
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
@@ -240,7 +278,10 @@ void vex_collection_seal_log(vex_collection *collection) {
         collection->syncing == 0 && vex_collection_read_head(collection, &head, &ready) == VEX_OK &&
         ready && vex_head_equal(&head, &collection->known) &&
         check_end(collection, true, &clean, &sealed) == VEX_OK && clean) {
-        (void)vex_wal_seal(collection->wal);
+        vex_status status = vex_wal_seal(collection->wal);
+        if (status != VEX_OK && status != VEX_ERR_NO_SPACE) {
+            vex_collection_sync_failed(collection);
+        }
     }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(db);

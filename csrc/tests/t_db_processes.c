@@ -99,6 +99,8 @@ static const char *answer(const char *request, const char *directory, int socket
         return open_all(directory, VEX_DURABILITY_FULL);
     } else if (strcmp(request, "open with delayed syncs") == 0) {
         return open_all(directory, VEX_DURABILITY_NORMAL);
+    } else if (strcmp(request, "open without syncs") == 0) {
+        return open_all(directory, VEX_DURABILITY_OFF);
     } else if (strcmp(request, "take the lease") == 0) {
         return vex_status_name(vex_lease_acquire(db));
     } else if (strcmp(request, "give the lease back") == 0) {
@@ -317,39 +319,107 @@ TEST(db_processes_what_cannot_be_made_durable_is_not_shown) {
     check_from_elsewhere("a,b,c");
 }
 
-/* A sync that waited for the lease for too long goes on without it: another process may write meanwhile. */
-TEST(db_processes_a_log_that_is_being_synced_is_not_closed) {
-    char go[VEX_PATH_MAX], text[64] = "";
-    process a = start(), b = start();
-    CHECK_ANSWER(a, "open with delayed syncs", "VEX_OK");
-    CHECK_ANSWER(b, "open", "VEX_OK");
+/* ---- delayed syncs ---- */
+
+/* Has `a` add a record whose sync, without the lease, does not end before there is a file `go`; `b` has
+ * the lease then. */
+static void stall(const process *a, const process *b) {
+    char text[64];
     bool stalled = false;
+    CHECK_ANSWER(*a, "open with delayed syncs", "VEX_OK");
+    CHECK_ANSWER(*b, "open", "VEX_OK");
     for (int attempt = 0; attempt < 20 && !stalled; attempt++) {
         snprintf(text, sizeof text, "add a%d", attempt);
-        CHECK_ANSWER(a, text, "VEX_OK");
-        CHECK_ANSWER(b, "take the lease", "VEX_OK"); /* maybe the log has just been synced */
-        stalled = strcmp(ask(&a, "let a sync stall"), "yes") == 0;
+        CHECK_ANSWER(*a, text, "VEX_OK");
+        CHECK_ANSWER(*b, "take the lease", "VEX_OK"); /* maybe the log has just been synced */
+        stalled = strcmp(ask(a, "let a sync stall"), "yes") == 0;
         if (!stalled) {
-            CHECK_ANSWER(b, "give the lease back", "yes");
+            CHECK_ANSWER(*b, "give the lease back", "yes");
         }
     }
     CHECK(stalled);
-    CHECK_ANSWER(b, "add b", "VEX_OK");
-    CHECK_ANSWER(b, "give the lease back", "yes");
-    CHECK(write(a.socket, "get", 3) == 3);
-    CHECK_EQ(poll(&(struct pollfd){.fd = a.socket, .events = POLLIN}, 1, 200), 0);
+}
+
+/* `a` does not answer while it syncs; then `expected`. */
+static void ask_and_let_go(const process *a, const char *request, const char *expected) {
+    char go[VEX_PATH_MAX], text[64] = "";
+    CHECK(write(a->socket, request, strlen(request)) > 0);
+    CHECK_EQ(poll(&(struct pollfd){.fd = a->socket, .events = POLLIN}, 1, 200), 0);
     CHECK_OK(vex_path_join(go, test_directory(), "go"));
     close(open(go, O_CREAT | O_WRONLY, 0600));
-    const ssize_t len = read(a.socket, text, sizeof text - 1);
-    CHECK(len > 3);
-    text[len] = '\0';
-    CHECK(strncmp(text, "a0,", 3) == 0 && text[len - 1] == 'b');
+    CHECK(read(a->socket, text, sizeof text - 1) > 0);
+    if (strstr(text, expected) == NULL) {
+        test_failed(__FILE__, __LINE__, "%s: %s, expected %s", request, text, expected);
+    }
+    CHECK_EQ(unlink(go), 0);
+}
+
+static void check_end_of_ids(const char *expected) {
+    process other = start();
+    CHECK_ANSWER(other, "open", "VEX_OK");
+    const char *ids = ask(&other, "get");
+    if (strlen(ids) < strlen(expected) ||
+        strcmp(ids + strlen(ids) - strlen(expected), expected) != 0) {
+        test_failed(__FILE__, __LINE__, "ids are %s, expected ...%s", ids, expected);
+    }
+    end(&other);
+}
+
+static void remove_file(const char *name) {
+    char path[VEX_PATH_MAX], directory[VEX_PATH_MAX], hex[33];
+    for (int i = 0; i < 16; i++) {
+        snprintf(hex + 2 * (size_t)i, 3, "%02x", uuid[i]);
+    }
+    CHECK_OK(vex_path_join(directory, test_directory(), "collections"));
+    CHECK_OK(vex_path_join(path, directory, hex));
+    CHECK_OK(vex_path_join(directory, path, name));
+    CHECK_EQ(unlink(directory), 0);
+}
+
+/* A sync that waited for the lease for too long goes on without it: another process may write meanwhile. */
+TEST(db_processes_a_log_that_is_being_synced_is_not_closed) {
+    process a = start(), b = start();
+    stall(&a, &b);
+    CHECK_ANSWER(b, "add b", "VEX_OK");
+    CHECK_ANSWER(b, "give the lease back", "yes");
+    ask_and_let_go(&a, "get", ",b");
     CHECK_ANSWER(a, "add c", "VEX_OK");
     end(&a);
     end(&b);
-    CHECK_EQ(unlink(go), 0);
-    process other = start();
-    CHECK_ANSWER(other, "open", "VEX_OK");
-    CHECK(strstr(ask(&other, "get"), "b,c") != NULL);
-    end(&other);
+    check_end_of_ids(",b,c");
+}
+
+/* A log that another process has closed meanwhile is not added to, because it is being synced. */
+TEST(db_processes_a_log_that_was_closed_during_a_sync_is_left) {
+    process a = start(), b = start();
+    stall(&a, &b);
+    CHECK_ANSWER(b, "give the lease back", "yes");
+    CHECK_ANSWER(b, "pause flushes", "yes");
+    CHECK_ANSWER(b, "flush", "paused"); /* with another log begun */
+    CHECK_ANSWER(b, "go on, and die at head write 0", "");
+    end(&b);
+    ask_and_let_go(&a, "add c", "VEX_OK");
+    CHECK_ANSWER(a, "add d", "VEX_OK");
+    end(&a);
+    check_end_of_ids(",c,d");
+    remove_file("head"); /* as after a restart of the machine: the logs tell alone */
+    check_end_of_ids(",c,d");
+}
+
+/* Without syncs no CLOSE frame tells that another log has begun. */
+TEST(db_processes_a_log_begun_by_who_does_not_sync_is_the_newest) {
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    CHECK_ANSWER(b, "open without syncs", "VEX_OK");
+    CHECK_ANSWER(b, "pause flushes", "yes");
+    CHECK_ANSWER(b, "flush", "paused");
+    CHECK_ANSWER(a, "add b", "VEX_OK");
+    CHECK_ANSWER(b, "go on, and die at head write 99", "VEX_OK");
+    CHECK_ANSWER(b, "add c", "VEX_OK");
+    CHECK_ANSWER(a, "get", "a,b,c");
+    end(&a);
+    end(&b);
+    remove_file("head");
+    check_from_elsewhere("a,b,c");
 }

@@ -624,3 +624,31 @@ TEST(wal_closed_means_that_the_file_ends) {
     CHECK(!clean && !sealed);
     image_free(&image);
 }
+
+static vex_status allocate_never(vex_vfs *vfs, vex_file *file, uint64_t offset, uint64_t len) {
+    (void)vfs;
+    (void)file;
+    (void)offset;
+    (void)len;
+    return VEX_FAIL(VEX_ERR_PERMISSION, "injected fault: cannot allocate");
+}
+
+/* Where nothing can be reserved, giving back what was cuts nothing that was written. */
+TEST(wal_is_written_where_nothing_can_be_reserved) {
+    vex_vfs *vfs = NULL;
+    CHECK_OK(vex_vfs_memory_create(&vfs));
+    vfs->file_allocate = allocate_never;
+    vex_wal_writer *writer = create_log(vfs, "/", 1);
+    for (uint64_t lsn = 1; lsn <= 20; lsn++) {
+        (void)vex_wal_make_room(writer, 5000, 16 << 10);
+        CHECK_OK(try_append(writer, lsn, 5000));
+    }
+    vex_wal_writer_close(writer);
+    vex_wal_reader *reader = open_log(vfs, "/");
+    for (uint64_t lsn = 1; lsn <= 20; lsn++) {
+        expect_record(reader, lsn, 5000);
+    }
+    expect_step(reader, VEX_WAL_END);
+    vex_wal_reader_close(reader);
+    vex_vfs_memory_destroy(vfs);
+}

@@ -124,7 +124,8 @@ static vex_status reserve(vex_wal_writer *w, uint64_t bytes) {
     vex_status status = reserve_to(w, needed);
     if (status != VEX_OK) { /* some file systems have taken what there was */
         const vex_error cause = *vex_last_error();
-        (void)w->vfs->file_truncate(w->vfs, w->file, before);
+        const uint64_t end = atomic_load(&w->end); /* what was written without room reserved */
+        (void)w->vfs->file_truncate(w->vfs, w->file, before > end ? before : end);
         status = vex_fail_at(cause.code, cause.path, 0, cause.sys_errno, "%s", cause.message);
     }
     return status;
@@ -149,10 +150,14 @@ static vex_status write_new(vex_wal_writer *w, const uint8_t uuid[16], const cha
     }
     VEX_TRY(vfs->path_rename(vfs, temporary, w->path));
     vex_status status = sync ? vfs->dir_sync(vfs, dir) : VEX_OK;
-    if (status != VEX_OK) {
-        remove_quietly(vfs, w->path);
+    if (status == VEX_OK) {
+        return VEX_OK;
     }
-    return status;
+    /* The log before must not be written further while this one may come back. */
+    const vex_error cause = *vex_last_error();
+    remove_quietly(vfs, w->path);
+    return vex_fail_at(vfs->dir_sync(vfs, dir) == VEX_OK ? status : VEX_ERR_POISONED, cause.path,
+                       cause.offset, cause.sys_errno, "%s", cause.message);
 }
 
 static vex_status no_lsn_left(void) {
@@ -388,6 +393,7 @@ vex_status vex_wal_append(vex_wal_writer *writer, uint64_t lsn, const vex_iovec 
         return cut_back(writer, status);
     }
     pthread_mutex_lock(&writer->mu);
+    writer->reserved = writer->reserved > end ? writer->reserved : end;
     atomic_store(&writer->end, end);
     writer->last_lsn = lsn;
     pthread_mutex_unlock(&writer->mu);
