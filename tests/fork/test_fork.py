@@ -226,7 +226,8 @@ def test_stats_tell_what_is_shared(tmp_path: Path) -> None:
         assert client.stats().shared_bytes == 0
         assert client.stats().collections[0].shared_bytes == 0
         assert fork.count() == 2000
-    assert vexfs_chroma.EphemeralClient().stats().shared_bytes == 0
+    with vexfs_chroma.EphemeralClient() as in_memory:
+        assert in_memory.stats().shared_bytes == 0
 
 
 def test_rows_of_the_log_are_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
