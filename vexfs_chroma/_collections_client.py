@@ -134,6 +134,9 @@ class CollectionsClient(Client, Generic[CollectionT]):
         (creating collections, say) is not part of it.  Others see one collection a moment before
         the next.
 
+        A disk that fails or is full after the transaction is stored raises, too, and it happens all
+        the same: before the next write, or when the database is opened.  The message says so.
+
         To a server all goes as one request, within the limits of one.  A connection that breaks
         before the answer leaves open whether all happened or nothing, as of any write.
 

@@ -67,7 +67,9 @@ class Transaction(Kept):
         self._touched.add(collection)
 
     def commit(self) -> None:
-        """Carry everything out.  Raises what the writes would raise; then nothing has happened."""
+        """Carry everything out.  Raises what the writes would raise; then nothing has happened, but
+        where the message says that it is stored, and happens later.
+        """
         steps = ffi.new("vex_step[]", len(self._steps))
         with ExitStack() as stack:
             database = stack.enter_context(self._database)
