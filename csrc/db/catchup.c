@@ -272,7 +272,7 @@ static vex_status load_once(vex_collection *collection, vex_replay_limit limit) 
     collection->tail = NULL;
     vex_wal_writer_close(collection->wal);
     collection->wal = NULL;
-    collection->known = (vex_head){generation, manifest.wal_first, 0, manifest.lsn};
+    collection->known = (vex_head){generation, manifest.wal_first, 0, manifest.lsn, limit.recovery};
     if (limit.known && limit.wal_number < manifest.wal_first) {
         limit.wal_number = manifest.wal_first; /* a flush overtook the head we read */
         limit.wal_end = 0;
@@ -317,8 +317,7 @@ static vex_status load(vex_collection *collection) {
         if (before == 0) {
             VEX_TRY(check_written(collection));
         }
-        status = load_once(collection, (vex_replay_limit){valid, valid ? head.wal_number : 0,
-                                                          valid ? head.wal_end : 0});
+        status = load_once(collection, valid ? vex_limit_of(&head) : (vex_replay_limit){0});
         if (status == VEX_OK && !valid) { /* another process may have begun to write since */
             VEX_TRY(vex_collection_open_head(collection, false));
             VEX_TRY(vex_collection_read_head(collection, &head, &valid));
@@ -400,10 +399,23 @@ static vex_status follow_log(vex_collection *collection, vex_replay_limit limit)
     return VEX_OK;
 }
 
+vex_status vex_collection_close_log(vex_collection *collection) {
+    vex_wal_writer *wal = collection->wal;
+    vex_status status = VEX_OK;
+    if (wal != NULL && !collection->poisoned && vex_db_syncs(collection->db)) {
+        status = vex_wal_sync_to(wal, vex_wal_end(wal));
+    }
+    if (status != VEX_OK) {
+        vex_collection_sync_failed(collection);
+    }
+    vex_wal_writer_close(wal);
+    collection->wal = NULL;
+    return status;
+}
+
 vex_status vex_collection_follow(vex_collection *collection, uint64_t generation,
                                  vex_replay_limit limit) {
-    vex_wal_writer_close(collection->wal);
-    collection->wal = NULL;
+    VEX_TRY(vex_collection_close_log(collection));
     bool anew = collection->stale || generation > collection->known.generation;
     collection->stale = true;
     vex_status status = anew ? load(collection) : follow_log(collection, limit);
@@ -418,8 +430,9 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
 
 /* A head may tell of an older generation: who flushed was killed before it wrote the head. */
 bool vex_collection_is_behind(const vex_collection *collection, const vex_head *head) {
-    return collection->stale || head->generation > collection->known.generation ||
-           head->lsn > collection->known.lsn || head->wal_number > collection->known.wal_number;
+    const vex_head *known = &collection->known;
+    return collection->stale || head->generation > known->generation || head->lsn > known->lsn ||
+           head->wal_number > known->wal_number || head->recovery != known->recovery;
 }
 
 vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool *valid,
@@ -428,6 +441,9 @@ vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool 
         VEX_TRY(vex_collection_read_head(collection, head, valid));
         *behind = collection->stale || (*valid && vex_collection_is_behind(collection, head));
         if (!*behind || collection->syncing == 0) {
+            /* Of what was shown, some may be gone. */
+            collection->stale =
+                collection->stale || (*valid && head->recovery != collection->known.recovery);
             return VEX_OK;
         }
         vex_collection_wait_for_syncs(collection);
@@ -451,7 +467,8 @@ vex_status vex_collection_refresh(vex_collection *collection) {
     }
     pthread_mutex_lock(&collection->publish_mu);
     bool current = head.generation <= collection->published_head.generation &&
-                   head.lsn <= collection->published_head.lsn;
+                   head.lsn <= collection->published_head.lsn &&
+                   head.recovery == collection->published_head.recovery;
     pthread_mutex_unlock(&collection->publish_mu);
     if (current) {
         return VEX_OK;
@@ -463,8 +480,10 @@ vex_status vex_collection_refresh(vex_collection *collection) {
         status = vex_collection_look(collection, &head, &valid, &behind);
     }
     if (status == VEX_OK && valid && behind) {
-        status = vex_collection_follow(collection, head.generation,
-                                       (vex_replay_limit){true, head.wal_number, head.wal_end});
+        status = vex_collection_follow(collection, head.generation, vex_limit_of(&head));
+        if (status == VEX_ERR_IO && collection->poisoned) {
+            status = VEX_OK; /* told by the next write; reading goes on with what was shown */
+        }
     }
     pthread_mutex_unlock(&collection->write_mu);
     return status;

@@ -11,7 +11,13 @@
 typedef struct vex_replay_limit {
     bool known;
     uint64_t wal_number, wal_end;
+    uint64_t recovery;
 } vex_replay_limit;
+
+/* Of a valid head. */
+static inline vex_replay_limit vex_limit_of(const vex_head *head) {
+    return (vex_replay_limit){true, head->wal_number, head->wal_end, head->recovery};
+}
 
 /* Note that the collection was dropped: VEX_ERR_NOT_FOUND. */
 vex_status vex_collection_gone(vex_collection *collection);
@@ -32,6 +38,10 @@ bool vex_collection_is_behind(const vex_collection *collection, const vex_head *
  * while they did without the lease (vex_collection_sync). */
 vex_status vex_collection_look(vex_collection *collection, vex_head *head, bool *valid,
                                bool *behind);
+
+/* Under write_mu, while nobody syncs: another process goes on in the log, or in another.  What is to be
+ * synced later is synced now: nobody else knows of it.  VEX_ERR_IO poisons. */
+vex_status vex_collection_close_log(vex_collection *collection);
 
 /* Under write_mu: move `latest` to what is committed, and publish it.  A failure leaves `known`
  * and the memtable ahead of `latest`, so the next use loads everything anew.  Without a limit it is

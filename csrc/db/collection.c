@@ -249,8 +249,18 @@ static vex_status settle_opened(vex_collection *collection) {
     return VEX_OK;
 }
 
-vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out) {
-    VEX_TRY(vex_db_enter(db));
+/* Was it dropped by another process?  Then it is not found here any more.  Of anything else that is
+ * wrong the next call tells. */
+static bool is_gone(vex_collection *collection) {
+    (void)vex_collection_refresh(collection);
+    const bool gone = atomic_load(&collection->dropped);
+    if (gone) {
+        vex_collection_release(collection);
+    }
+    return gone;
+}
+
+static vex_status open_once(vex_db *db, const uint8_t *uuid, vex_collection **out, bool *again) {
     pthread_mutex_lock(&db->collections_mu);
     vex_collection *there = find_open(db, uuid), *opened = there;
     vex_status status = VEX_OK;
@@ -260,8 +270,23 @@ vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection *
         status = open_new(db, uuid, &opened);
     }
     pthread_mutex_unlock(&db->collections_mu);
+    *again = there != NULL && is_gone(there);
     if (status == VEX_OK && there == NULL) {
         status = settle_opened(opened); /* takes the lease, which comes before collections_mu */
+    }
+    if (status == VEX_OK) {
+        *out = opened;
+    }
+    return status;
+}
+
+vex_status vex_collection_open(vex_db *db, const uint8_t *uuid, vex_collection **out) {
+    vex_collection *opened = NULL;
+    bool again = true;
+    vex_status status = vex_db_enter(db);
+    VEX_TRY(status);
+    while (status == VEX_OK && again) {
+        status = open_once(db, uuid, &opened, &again);
     }
     if (status == VEX_OK) {
         *out = opened;

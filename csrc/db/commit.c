@@ -19,24 +19,46 @@
 /* What adds to the log leaves so much of it reserved: some hundred deletes find room on a full disk. */
 #define LOG_SPARE ((uint64_t)16 << 10)
 
-vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head) {
+/* A void head stays void, when its writer does not know why: a sync failed in another process, and
+ * whoever writes next reads the logs. */
+static vex_status write_head(vex_collection *collection, const vex_head *head, bool anew) {
+    vex_vfs *vfs = collection->db->vfs;
+    vex_head there;
+    bool valid = anew;
+    if (collection->head_file == NULL || collection->wal == NULL || collection->head_void) {
+        return VEX_OK;
+    }
+    if (!anew) {
+        VEX_TRY(vex_head_read(vfs, collection->head_file, collection->uuid, &there, &valid));
+    }
+    return valid ? vex_head_write(vfs, collection->head_file, collection->uuid, head) : VEX_OK;
+}
+
+static vex_status publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head,
+                          bool anew) {
     vex_status status = VEX_OK;
     vex_snapshot *old = NULL;
     pthread_mutex_lock(&collection->publish_mu);
     const vex_snapshot *current = collection->published;
-    if (current == NULL || snapshot->lsn > current->lsn ||
+    if (current == NULL || head->recovery != collection->published_head.recovery ||
+        snapshot->lsn > current->lsn ||
         (snapshot->lsn == current->lsn && snapshot->generation >= current->generation)) {
         old = collection->published;
         collection->published = vex_snapshot_acquire(snapshot);
         collection->published_head = *head;
-        if (collection->head_file != NULL && collection->wal != NULL && !collection->head_void) {
-            status =
-                vex_head_write(collection->db->vfs, collection->head_file, collection->uuid, head);
-        }
+        status = write_head(collection, head, anew);
     }
     pthread_mutex_unlock(&collection->publish_mu);
     vex_snapshot_release(old);
     return status;
+}
+
+vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head) {
+    return publish(collection, snapshot, head, false);
+}
+
+vex_status vex_publish_first(vex_collection *collection) {
+    return publish(collection, collection->latest, &collection->known, true);
 }
 
 void vex_collection_void_head(vex_collection *collection) {

@@ -244,7 +244,7 @@ static vex_status do_step(step *s) {
     }
     vex_compaction_clear(&compaction);
     if (!atomic_load(&collection->dropped)) {
-        vex_collection_remove_leftovers(collection);
+        vex_collection_remove_leftovers(collection, status);
     }
     return status;
 }

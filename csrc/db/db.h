@@ -257,6 +257,8 @@ typedef vex_status (*vex_resolver)(void *context, const vex_snapshot *latest, ve
 vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *context);
 /* Make `snapshot` what readers see, if it is newer; tells other processes. */
 vex_status vex_publish(vex_collection *collection, vex_snapshot *snapshot, const vex_head *head);
+/* The newest state, after the logs were looked at; only this makes a head of a void one. */
+vex_status vex_publish_first(vex_collection *collection);
 /* A sync of the log failed, under write_mu: no more writes, and whatever the page cache shows of the
  * log is written again before anything is added, by whoever does so.  The head must not vouch for it:
  * in durability normal it is ahead of the syncs. */
@@ -292,7 +294,8 @@ uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
 void vex_collection_settle_tail(vex_collection *collection);
 /* Under write_mu: until no record is between append and end of sync. */
 void vex_collection_wait_for_syncs(vex_collection *collection);
-void vex_collection_remove_leftovers(vex_collection *collection);
+/* After a step that may have failed, whose error stays the thread's. */
+void vex_collection_remove_leftovers(vex_collection *collection, vex_status step);
 
 /* ---- space.c ---- */
 /* Opening: keep files and memtables so small that one can be written anew on a full disk. */

@@ -34,16 +34,29 @@ vex_status vex_collection_rotate_log(vex_collection *collection) {
     return VEX_OK;
 }
 
-/* Under MAINT, so that no other process commits a manifest; this one may be loading it anew. */
-void vex_collection_remove_leftovers(vex_collection *collection) {
+static void remove_leftovers(vex_collection *collection, bool sync) {
+    vex_vfs *vfs = collection->db->vfs;
     vex_manifest manifest = {0};
+    if (sync && vfs->dir_sync(vfs, collection->dir) != VEX_OK) {
+        return; /* a manifest that was taken back may be there again after a power failure */
+    }
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_manifest_copy(&manifest, &collection->manifest);
     pthread_mutex_unlock(&collection->write_mu);
     if (status == VEX_OK) {
-        vex_manifest_remove_leftovers(collection->db->vfs, collection->dir, &manifest, false);
+        vex_manifest_remove_leftovers(vfs, collection->dir, &manifest, false);
     }
     vex_manifest_clear(&manifest);
+}
+
+/* Under MAINT, so that no other process commits a manifest; this one may be loading it anew. */
+void vex_collection_remove_leftovers(vex_collection *collection, vex_status step) {
+    const vex_error failure = *vex_last_error();
+    remove_leftovers(collection, step != VEX_OK && vex_db_syncs(collection->db));
+    if (step != VEX_OK) {
+        (void)vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                          failure.message);
+    }
 }
 
 void vex_collection_wait_for_syncs(vex_collection *collection) {
@@ -180,7 +193,7 @@ vex_status vex_collection_flush_held(vex_collection *collection, bool everything
             status = end(collection, sealed, n_flush, &result);
         }
         if (first_file_no == NULL && !atomic_load(&collection->dropped)) {
-            vex_collection_remove_leftovers(collection);
+            vex_collection_remove_leftovers(collection, status);
         }
     }
     vex_flush_result_clear(&result);

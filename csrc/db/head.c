@@ -34,6 +34,7 @@ vex_status vex_head_read(vex_vfs *vfs, vex_file *file, const uint8_t collection[
         out->wal_number = vex_get64(raw + 24);
         out->wal_end = vex_get64(raw + 32);
         out->lsn = vex_get64(raw + 40);
+        out->recovery = vex_get64(raw + 48);
     }
     return VEX_OK;
 }
@@ -62,6 +63,7 @@ vex_status vex_head_write(vex_vfs *vfs, vex_file *file, const uint8_t collection
     vex_put64(raw + 24, head->wal_number);
     vex_put64(raw + 32, head->wal_end);
     vex_put64(raw + 40, head->lsn);
+    vex_put64(raw + 48, head->recovery);
     vex_put32(raw + 60, checksum(collection, raw));
     const vex_iovec part = {raw, sizeof raw};
     return vfs->file_write(vfs, file, &part, 1, 0);

@@ -2,14 +2,17 @@
  * head.h - <collection>/head: where committed data ends, for the other processes.
  *
  * 64 bytes { magic 8 "VXHD\r\n\x1a\n", u64 boot id, u64 manifest generation, u64 log number,
- *   u64 end of committed records in that log, u64 lsn, 12 B 0, u32 crc32c of the collection's
- * uuid and 0..59 }, written in place after every commit and read back before every call.  It is a hint, not a truth: it is
+ *   u64 end of committed records in that log, u64 lsn, u64 recovery, 4 B 0, u32 crc32c of the
+ * collection's uuid and 0..59 }, written in place after every commit and read back before every call.  It is a hint, not a truth: it is
  * never synced, counts only when its checksum holds (which the head of another collection
  * fails, as its file does not name it) and it was written since this boot, and the
  * manifest and the logs say the same without it.
  *
  * Readers in other processes stop at its end, so they never see a record that its writer has
  * not acknowledged.  A writer that finds bytes behind the end knows that another one died there.
+ *
+ * When a sync fails, records may be gone that readers were shown already.  So whoever reads the logs
+ * without a valid head draws a new number of the recovery: others read everything anew then.
  *
  * Generation VEX_HEAD_DROPPED announces that the directory is about to be removed, or replaced by a
  * repaired one: who still has the file open looks whether it is gone.
@@ -22,12 +25,12 @@
 #define VEX_HEAD_DROPPED UINT64_MAX
 
 typedef struct vex_head {
-    uint64_t generation, wal_number, wal_end, lsn;
+    uint64_t generation, wal_number, wal_end, lsn, recovery;
 } vex_head;
 
 static inline bool vex_head_equal(const vex_head *a, const vex_head *b) {
     return a->generation == b->generation && a->wal_number == b->wal_number &&
-           a->wal_end == b->wal_end && a->lsn == b->lsn;
+           a->wal_end == b->wal_end && a->lsn == b->lsn && a->recovery == b->recovery;
 }
 
 /* *valid = false when there is none, or it is torn, damaged, another

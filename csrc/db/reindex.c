@@ -73,7 +73,7 @@ static vex_status reindex(vex_collection *collection, uint32_t space) {
     vex_index_publish(collection, NULL);
     vex_status status = change_space(collection, space);
     if (status == VEX_OK && !vex_db_volatile(db)) {
-        vex_collection_remove_leftovers(collection);
+        vex_collection_remove_leftovers(collection, status);
     }
     vex_maintenance_release(db);
     if (status != VEX_OK) {

@@ -29,6 +29,12 @@ static vex_status check_end(const vex_collection *collection, bool head_valid, b
     return VEX_OK;
 }
 
+static vex_status log_path(const vex_collection *collection, char path[VEX_PATH_MAX]) {
+    char name[VEX_WAL_NAME_MAX];
+    vex_wal_name(name, collection->known.wal_number);
+    return vex_path_join(path, collection->dir, name);
+}
+
 /* Write [0, len) again in place, cut the rest, sync: after a failed sync the page cache may show
  * bytes that the disk never got, so what was only read is not yet safe to build on. */
 static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
@@ -83,9 +89,16 @@ static vex_status read_again(const vex_collection *collection, bool *same) {
     return status;
 }
 
-/* A writer died in the log, or the machine restarted: keep its whole records, cut a torn one. */
-static vex_status recover_log(vex_collection *collection) {
-    char name[VEX_WAL_NAME_MAX], path[VEX_PATH_MAX];
+/* Others read everything anew: what they were shown may be gone. */
+static vex_status draw_recovery(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    return vfs->random_bytes(vfs, &collection->known.recovery, sizeof collection->known.recovery);
+}
+
+/* A writer died in the log, or the machine restarted, or a sync failed: keep the whole records, cut a
+ * torn one. */
+static vex_status recover_log(vex_collection *collection, bool head_valid) {
+    char path[VEX_PATH_MAX];
     const uint64_t generation = collection->known.generation;
     bool same = collection->stale; /* then all is read anyway */
     VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
@@ -96,8 +109,10 @@ static vex_status recover_log(vex_collection *collection) {
         collection->stale = true;
         VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
     }
-    vex_wal_name(name, collection->known.wal_number);
-    VEX_TRY(vex_path_join(path, collection->dir, name));
+    if (!head_valid || !same) {
+        VEX_TRY(draw_recovery(collection));
+    }
+    VEX_TRY(log_path(collection, path));
     vex_status status = persist_again(collection->db->vfs, path, collection->known.wal_end);
     if (status != VEX_OK) {
         vex_collection_void_head(collection);
@@ -105,32 +120,73 @@ static vex_status recover_log(vex_collection *collection) {
     return status;
 }
 
-static vex_status open_log(vex_collection *collection, bool head_valid) {
-    vex_db *db = collection->db;
+static vex_status begin_log(vex_collection *collection, uint64_t number) {
+    const vex_db *db = collection->db;
+    VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage, number,
+                           collection->known.lsn + 1, vex_db_syncs(db), &collection->wal));
+    collection->known.wal_number = number;
+    return VEX_OK;
+}
+
+/* Is the log a file of another collection, too?  Its own that followed is lost. */
+static vex_status is_shared(const vex_collection *collection, bool *shared) {
+    char path[VEX_PATH_MAX];
+    vex_vfs *vfs = collection->db->vfs;
+    vex_file_stat stat;
+    VEX_TRY(log_path(collection, path));
+    VEX_TRY(vfs->path_stat(vfs, path, &stat));
+    *shared = stat.names > 1;
+    return VEX_OK;
+}
+
+/* The log does not fit: an empty one left by who began it, and then went on in the log before?  One that
+ * begins behind its turn tells that records before it are missing. */
+static vex_status replace_left_over(vex_collection *collection) {
+    const vex_error misfit = *vex_last_error();
+    const vex_head *known = &collection->known;
+    vex_wal_reader *reader = NULL;
+    VEX_TRY(vex_wal_reader_open(collection->db->vfs, collection->dir, collection->manifest.lineage,
+                                known->wal_number, &reader));
+    bool left_over = known->wal_end == VEX_WAL_EMPTY_END &&
+                     vex_wal_reader_seek(reader, known->wal_end, known->lsn) == VEX_OK;
+    vex_wal_reader_close(reader);
+    return left_over ? begin_log(collection, known->wal_number)
+                     : VEX_FAIL_AT(misfit.code, misfit.path, misfit.offset, misfit.sys_errno, "%s",
+                                   misfit.message);
+}
+
+/* Make the log that is there one to add to. */
+static vex_status go_on_in_log(vex_collection *collection, bool head_valid) {
+    const vex_db *db = collection->db;
     vex_head *known = &collection->known;
-    bool exists = false;
-    VEX_TRY(vex_collection_log_exists(collection, known->wal_number, &exists));
-    if (!exists) {
-        VEX_TRY(vex_wal_create(db->vfs, collection->dir, collection->manifest.lineage,
-                               known->wal_number, known->lsn + 1, vex_db_syncs(db),
-                               &collection->wal));
-    } else {
-        bool clean = false, sealed = false;
-        VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
-        if (!clean) {
-            VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
-            vex_status status = recover_log(collection);
-            /* The end in memory may be ahead of what was written again: look from the head's anew. */
-            collection->stale = status != VEX_OK;
-            VEX_TRY(status);
-        }
-        /* Another process may have published without syncing (durability normal). */
-        uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
-        VEX_TRY(vex_wal_resume(db->vfs, collection->dir, collection->manifest.lineage,
-                               known->wal_number, known->wal_end, known->lsn, synced_lsn,
-                               &collection->wal));
+    bool clean = false, sealed = false, shared = false;
+    VEX_TRY(is_shared(collection, &shared));
+    VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
+    if (!clean || (shared && !sealed)) { /* shared: another log follows, so it must be durable */
+        VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
+        vex_status status = recover_log(collection, head_valid);
+        /* The end in memory may be ahead of what was written again: look from the head's anew. */
+        collection->stale = status != VEX_OK;
+        VEX_TRY(status);
+        VEX_TRY(is_shared(collection, &shared)); /* it may be a later log */
     }
-    known->wal_end = vex_wal_end(collection->wal);
+    if (shared) {
+        return begin_log(collection, known->wal_number + 1);
+    }
+    /* Another process may have published without syncing (durability normal). */
+    uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
+    vex_status status =
+        vex_wal_resume(db->vfs, collection->dir, collection->manifest.lineage, known->wal_number,
+                       known->wal_end, known->lsn, synced_lsn, &collection->wal);
+    return status == VEX_ERR_CORRUPT ? replace_left_over(collection) : status;
+}
+
+static vex_status open_log(vex_collection *collection, bool head_valid) {
+    bool exists = false;
+    VEX_TRY(vex_collection_log_exists(collection, collection->known.wal_number, &exists));
+    VEX_TRY(exists ? go_on_in_log(collection, head_valid)
+                   : begin_log(collection, collection->known.wal_number));
+    collection->known.wal_end = vex_wal_end(collection->wal);
     vex_wal_reader_close(collection->tail);
     collection->tail = NULL;
     return VEX_OK;
@@ -146,7 +202,7 @@ static vex_status follow_manifest(vex_collection *collection, bool head_valid,
         return VEX_OK;
     }
     return vex_collection_follow(collection, newest,
-                                 (vex_replay_limit){head_valid, head->wal_number, head->wal_end});
+                                 head_valid ? vex_limit_of(head) : (vex_replay_limit){0});
 }
 
 vex_status vex_collection_take_over(vex_collection *collection) {
@@ -168,7 +224,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     VEX_TRY(vex_collection_look(collection, &head, &valid, &behind));
     if (behind) {
         VEX_TRY(vex_collection_follow(collection, head.generation,
-                                      (vex_replay_limit){valid, head.wal_number, head.wal_end}));
+                                      valid ? vex_limit_of(&head) : (vex_replay_limit){0}));
     }
     /* A delayed sync is no reason to trust the end of the log: others may have written since. */
     bool ours = collection->wal != NULL && collection->committing > 0;
@@ -186,8 +242,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
         vex_collection_wait_for_syncs(collection);
         return vex_collection_take_over(collection);
     }
-    vex_wal_writer_close(collection->wal);
-    collection->wal = NULL;
+    VEX_TRY(vex_collection_close_log(collection));
     VEX_TRY(follow_manifest(collection, valid, &head));
     /* The head is written when the names of the files that it stands for are durable. */
     if (!valid || head.generation != collection->known.generation ||
@@ -197,7 +252,7 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     VEX_TRY(vex_collection_open_head(collection, true));
     VEX_TRY(open_log(collection, valid));
     atomic_store(&collection->unsettled, false);
-    return vex_publish(collection, collection->latest, &collection->known);
+    return vex_publish_first(collection);
 }
 
 vex_status vex_collection_take_over_files(vex_collection *collection) {

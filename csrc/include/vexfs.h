@@ -557,8 +557,8 @@ typedef struct vex_step {
  * Collections are of `db`, in any order, and each as often as wanted; a step sees what those before it
  * did, but a deletion by filter or with a limit must be the first of its collection (VEX_ERR_INVALID).
  * Readers see all of a collection's steps at once, and one collection a moment before another.  A failure
- * to write a log after the transaction is stored (VEX_ERR_IO, VEX_ERR_POISONED) leaves it to the next
- * writer of any process, which carries it out before anything else. */
+ * to write a log after the transaction is stored (VEX_ERR_IO, VEX_ERR_NO_SPACE, VEX_ERR_POISONED) leaves
+ * it to the next writer of any process, which carries it out before anything else. */
 vex_status vex_transact(vex_db *db, vex_step *steps, uint32_t n);
 
 /* Number of selected records; selection NULL = all. */

@@ -73,6 +73,7 @@ static int entry_add(vex_node *directory, const char *name, size_t len, vex_node
     memcpy(copy, name, len);
     copy[len] = '\0';
     directory->entries[directory->n_entries++] = (vex_entry){vex_hash64(name, len), copy, target};
+    target->names++;
     if (target->is_directory) {
         target->parent = directory;
     }
@@ -81,6 +82,7 @@ static int entry_add(vex_node *directory, const char *name, size_t len, vex_node
 
 static void entry_remove(vex_node *directory, vex_entry *e) {
     vex_node *target = e->node;
+    target->names--;
     vex_free(e->name);
     *e = directory->entries[--directory->n_entries];
     vex_node_release(target);

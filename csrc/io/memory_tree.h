@@ -58,6 +58,7 @@ struct vex_node {
     size_t n_entries, entry_capacity;
     vex_content *content;                /* file; NULL while it needs none                      */
     uint64_t size;
+    uint64_t names;                      /* entries                                              */
     const vex_file *lock_owner;          /* file: handle that holds the advisory lock           */
 };
 

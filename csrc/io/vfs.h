@@ -41,6 +41,7 @@ typedef struct vex_file_stat {
     uint64_t size;
     uint64_t device, inode;   /* identity of the file                                            */
     bool is_directory;
+    uint64_t names;           /* of the file: more than one after path_link                      */
 } vex_file_stat;
 
 typedef struct vex_disk_space {

@@ -124,7 +124,7 @@ static vex_status memory_sync(vex_vfs *vfs, vex_file *file) {
 }
 
 static vex_file_stat stat_node(const memory_vfs *m, const vex_node *node) {
-    return (vex_file_stat){node->size, m->device, node->inode, node->is_directory};
+    return (vex_file_stat){node->size, m->device, node->inode, node->is_directory, node->names};
 }
 
 static vex_status memory_file_stat(vex_vfs *vfs, vex_file *file, vex_file_stat *out) {

@@ -293,6 +293,7 @@ static vex_file_stat convert_stat(const struct stat *from) {
         .device = (uint64_t)from->st_dev,
         .inode = (uint64_t)from->st_ino,
         .is_directory = S_ISDIR(from->st_mode),
+        .names = (uint64_t)from->st_nlink,
     };
 }
 

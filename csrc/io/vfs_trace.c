@@ -20,6 +20,7 @@ typedef struct trace_vfs {
     uint64_t random, kill_at, fail_sync;
     size_t failed;
     bool killed;
+    const vex_vfs *victim; /* whose calls fail then; NULL: all                             */
 } trace_vfs;
 
 struct vex_file {
@@ -59,13 +60,18 @@ static vex_status prepare(trace_vfs *t, const char *path, const char *to_path, v
     return VEX_OK;
 }
 
+/* Under the lock: is the caller dead? */
+static bool is_dead(const trace_vfs *t, const vex_vfs *vfs) {
+    return t->killed && (t->victim == NULL || t->victim == vfs);
+}
+
 /* Lock and begin a call that changes something; fails when the process is dead. */
 static vex_status begin(vex_vfs *vfs, const char *path, const char *to_path, vex_trace_op *op) {
     trace_vfs *t = vfs->context;
     pthread_mutex_lock(&t->lock);
     t->killed = t->killed || t->trace.n >= t->kill_at;
-    return t->killed ? vex_vfs_fail(path, EIO, "the process was killed")
-                     : prepare(t, path, to_path, op);
+    return is_dead(t, vfs) ? vex_vfs_fail(path, EIO, "the process was killed")
+                           : prepare(t, path, to_path, op);
 }
 
 static vex_status end(vex_vfs *vfs, vex_status status, vex_trace_op *op) {
@@ -83,9 +89,9 @@ static vex_status end(vex_vfs *vfs, vex_status status, vex_trace_op *op) {
 static vex_status check_alive(vex_vfs *vfs, const char *path) {
     trace_vfs *t = vfs->context;
     pthread_mutex_lock(&t->lock);
-    bool killed = t->killed;
+    bool dead = is_dead(t, vfs);
     pthread_mutex_unlock(&t->lock);
-    return killed ? vex_vfs_fail(path, EIO, "the process was killed") : VEX_OK;
+    return dead ? vex_vfs_fail(path, EIO, "the process was killed") : VEX_OK;
 }
 
 static vex_status node_of(vex_vfs *inner, const char *path, uint32_t *node) {
@@ -444,7 +450,8 @@ void vex_vfs_trace_mark(vex_vfs *vfs, uint32_t mark, uint64_t value) {
     trace_vfs *t = vfs->context;
     vex_trace_op op = {.kind = VEX_TRACE_MARK, .mark = mark, .value = value};
     pthread_mutex_lock(&t->lock);
-    if (!t->killed && prepare(t, NULL, NULL, &op) == VEX_OK) {
+    bool nobody_lives = t->killed && t->victim == NULL;
+    if (!nobody_lives && prepare(t, NULL, NULL, &op) == VEX_OK) {
         t->trace.ops[t->trace.n++] = op;
     }
     pthread_mutex_unlock(&t->lock);
@@ -455,9 +462,10 @@ const vex_trace *vex_vfs_trace_get(vex_vfs *vfs) {
     return &t->trace;
 }
 
-void vex_vfs_trace_kill_at(vex_vfs *vfs, uint64_t n) {
+void vex_vfs_trace_kill_at(vex_vfs *vfs, uint64_t n, const vex_vfs *victim) {
     trace_vfs *t = vfs->context;
     pthread_mutex_lock(&t->lock);
+    t->victim = victim;
     t->kill_at = n;
     t->killed = false;
     pthread_mutex_unlock(&t->lock);

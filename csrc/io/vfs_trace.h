@@ -59,8 +59,9 @@ void vex_vfs_trace_mark(vex_vfs *vfs, uint32_t mark, uint64_t value);
 /* What was recorded up to now; lives as long as the vfs, and moves when it grows. */
 const vex_trace *vex_vfs_trace_get(vex_vfs *vfs);
 
-/* Kill the process before operation `n` of the trace; UINT64_MAX: let the next one live. */
-void vex_vfs_trace_kill_at(vex_vfs *vfs, uint64_t n);
+/* Kill the process before operation `n` of the trace; UINT64_MAX: let the next one live.  `victim`: only
+ * calls through this copy of the vfs are dead, when it is not NULL. */
+void vex_vfs_trace_kill_at(vex_vfs *vfs, uint64_t n, const vex_vfs *victim);
 bool vex_vfs_trace_killed(vex_vfs *vfs);
 
 /* Fail the n-th sync of a file from now, once; 0: none. */

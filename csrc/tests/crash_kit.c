@@ -212,13 +212,23 @@ bool crash_is_together(const crash_history history[CRASH_COLLECTIONS],
 
 /* ---- opening and closing ---- */
 
-void crash_close(crash_world *world) {
+void crash_close_one(crash_world *world) {
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         (void)vex_collection_close(world->open[c]);
         world->open[c] = NULL;
     }
     (void)vex_db_close(world->db);
     world->db = NULL;
+}
+
+void crash_close(crash_world *world) {
+    crash_let_go(world);
+    crash_close_one(world);
+    if (world->other != NULL) {
+        crash_swap(world);
+        crash_close_one(world);
+        crash_swap(world);
+    }
     vex_db_test_files = NULL;
 }
 
@@ -370,7 +380,9 @@ vex_status crash_write_one(vex_collection *collection, const char *prefix, int n
 static vex_status reopen_collection(crash_world *world, int collection) {
     (void)vex_collection_close(world->open[collection]);
     world->open[collection] = NULL;
-    return vex_collection_open(world->db, crash_uuid(collection), &world->open[collection]);
+    vex_status status =
+        vex_collection_open(world->db, crash_uuid(collection), &world->open[collection]);
+    return status == VEX_ERR_NOT_FOUND ? VEX_OK : status; /* the other process dropped it */
 }
 
 /* As a careful caller does: ahead without locks, then the rest, then the name that counts. */
@@ -460,14 +472,14 @@ static vex_status wait_idle(crash_world *world) {
     return status;
 }
 
-static vex_status do_step(crash_world *world, const step_request *step) {
+static vex_status do_parsed(crash_world *world, const step_request *step) {
     vex_collection *collection = world->open[step->collection];
     bool makes = step->letter == 'C' || step->letter == 'N';
     if (step->letter == 'N' && world->open[step->first] == NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: there is nothing to fork");
     }
     if (makes ? collection != NULL
-              : collection == NULL && strchr("AUPXFVGODKZ", step->letter) != NULL) {
+              : collection == NULL && strchr("AUPXFVGDKZ", step->letter) != NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
                         collection == NULL ? "not " : "");
     }
@@ -489,6 +501,11 @@ static vex_status do_step(crash_world *world, const step_request *step) {
         return VEX_OK;
     case 'W':
         return wait_idle(world);
+    case 'H':
+        return crash_hold(world);
+    case 'L':
+        crash_let_go(world);
+        return VEX_OK;
     case 'T':
         return do_together(world, step);
     case 'K':
@@ -512,10 +529,26 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZT", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZTHL", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }
+}
+
+static vex_status do_step(crash_world *world, const char *text) {
+    step_request step;
+    parse_step(world, text, &step);
+    return do_parsed(world, &step);
+}
+
+static vex_status do_step_elsewhere(crash_world *world) {
+    crash_swap(world);
+    vex_status status = crash_open(world); /* what is new, too */
+    if (status == VEX_OK) {
+        status = do_step(world, world->step + 1);
+    }
+    crash_swap(world);
+    return status;
 }
 
 vex_status crash_run(crash_world *world, const char *script, const char **at) {
@@ -530,10 +563,8 @@ vex_status crash_run(crash_world *world, const char *script, const char **at) {
             return VEX_OK;
         }
         snprintf(world->step, sizeof world->step, "%.*s", (int)len, text);
-        step_request step;
         world->steps++;
-        parse_step(world, world->step, &step);
-        status = do_step(world, &step);
+        status = world->step[0] == '+' ? do_step_elsewhere(world) : do_step(world, world->step);
         text += len;
     }
     return status;

@@ -8,7 +8,9 @@
  *   T a transaction over all collections that are there: delete r<first>, then upsert n records from it on
  *   R close and reopen the database   W wait until the background is idle   S see K
  *   K (durability normal) what was written to the collection is on the disk now
+ *   H have the other process's next delayed sync stall, without the lease; L let it go on
  *   B back everything up, once: an event of history 2, whose state is then that of collection 0
+ * With a + before it, a step is one of another process, which has the database open meanwhile.
  * What a record holds follows from its id and the step, so every step leaves a state that is known
  * beforehand: a text with everything in the collection, in order ("absent" when there is none).
  *
@@ -50,6 +52,16 @@ typedef struct crash_history {
     uint32_t acked;
 } crash_history;
 
+/* A process other than the one whose turn it is. */
+typedef struct crash_process {
+    struct crash_elsewhere *elsewhere;
+    vex_vfs *files;
+    vex_db_options options;
+    bool unsynced;
+    vex_db *db;
+    vex_collection *open[CRASH_COLLECTIONS];
+} crash_process;
+
 typedef struct crash_world {
     vex_vfs *files;             /* what the database is opened on                                 */
     vex_vfs *trace;             /* gets the marks; NULL: nobody                                   */
@@ -57,6 +69,7 @@ typedef struct crash_world {
     bool unsynced;              /* durability normal: only K, and a clean end, promise something  */
     vex_db *db;
     vex_collection *open[CRASH_COLLECTIONS];
+    crash_process *other;       /* of a pair; or NULL                                             */
     crash_history history[CRASH_COLLECTIONS];
     uint32_t steps;             /* done                                                           */
     char step[24];              /* the last one begun                                             */
@@ -74,6 +87,22 @@ void crash_text_of(const vex_result *result, char out[CRASH_TEXT]);
 vex_status crash_open(crash_world *world);
 /* Close everything; statuses do not matter. */
 void crash_close(crash_world *world);
+
+/* Have the world another process, with options of its own; and have it no more, once all is closed. */
+void crash_pair_begin(crash_world *world, vex_db_options options);
+void crash_pair_end(crash_world *world);
+/* It is the other's turn. */
+void crash_swap(crash_world *world);
+/* The files of who is to be killed: of a pair the other process, the first, or both (NULL). */
+const vex_vfs *crash_victim(const crash_world *world, uint64_t kill);
+/* Who was killed lets go of everything.  Of a pair it may be one: then it is the other's turn. */
+void crash_bury(crash_world *world, const vex_vfs *victim);
+/* Close the process whose turn it is, and no other. */
+void crash_close_one(crash_world *world);
+vex_status crash_hold(crash_world *world);
+void crash_let_go(crash_world *world);
+/* Does a sync of the other stall? */
+bool crash_is_held(const crash_world *world);
 
 /* An event of a history begins (the state is to be filled in, and what it is about done then), and
  * is acknowledged.  Threads may have a history each. */
@@ -110,6 +139,10 @@ void crash_look_at_backup(vex_vfs *files, char out[CRASH_TEXT]);
  * `found`.  False, and the reason, when something is wrong whatever the history. */
 bool crash_recover(vex_vfs *files, const vex_db_options *options,
                    char found[CRASH_COLLECTIONS][CRASH_TEXT], char why[CRASH_WHY]);
+
+/* Write to every collection that is there, flush, write; make one when there is none, but not that
+ * whose history is the backup's. */
+void crash_go_on(crash_world *world, bool backup);
 
 /* The names left in the database's directories that have no business there; "" when all is well. */
 void crash_leftovers(vex_vfs *files, char *out, size_t size);

@@ -280,3 +280,21 @@ bool crash_recover(vex_vfs *files, const vex_db_options *options,
     crash_close(&world);
     return fine;
 }
+
+/* ---- going on ---- */
+
+void crash_go_on(crash_world *world, bool backup) {
+    const int last = CRASH_COLLECTIONS - (backup ? 2 : 1);
+    bool any = false;
+    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
+        char script[64];
+        any = any || world->open[c] != NULL;
+        if (world->open[c] != NULL || (c == last && !any)) {
+            bool there = world->open[c] != NULL;
+            snprintf(script, sizeof script, there ? "" : "C%d ", c);
+            snprintf(script + strlen(script), sizeof script - strlen(script), "Y%d F%d Y%d", c, c,
+                     c);
+            (void)crash_run(world, script, NULL);
+        }
+    }
+}

@@ -385,24 +385,6 @@ static void look_at_trace(survey *v, size_t from) {
 
 /* ---- second generation ---- */
 
-/* Write to every collection that is there, flush, write; make one when there is none, but not that
- * whose history is the backup's. */
-static void go_on(crash_world *world, const crash_plan *plan) {
-    const int last = CRASH_COLLECTIONS - (plan->backup ? 2 : 1);
-    bool any = false;
-    for (int c = 0; c < CRASH_COLLECTIONS; c++) {
-        char script[64];
-        any = any || world->open[c] != NULL;
-        if (world->open[c] != NULL || (c == last && !any)) {
-            bool there = world->open[c] != NULL;
-            snprintf(script, sizeof script, there ? "" : "C%d ", c);
-            snprintf(script + strlen(script), sizeof script - strlen(script), "Y%d F%d Y%d", c, c,
-                     c);
-            (void)crash_run(world, script, NULL);
-        }
-    }
-}
-
 static void begin_again(const survey *v, const outcome *found, crash_world *world) {
     world->options = v->search->plan->options;
     world->options.durability = VEX_DURABILITY_FULL;
@@ -432,7 +414,7 @@ static void second_generation(const survey *v, const vex_image *image, const out
                      .generation = 2};
     CHECK_OK(vex_disk_create(files, &next->disk));
     if (crash_open(world) == VEX_OK) {
-        go_on(world, s->plan);
+        crash_go_on(world, s->plan->backup);
     }
     crash_close(world);
     next->trace = vex_vfs_trace_get(trace);
@@ -448,19 +430,27 @@ static void second_generation(const survey *v, const vex_image *image, const out
 
 /* Which event is each collection at, in the page cache? */
 static bool find_events(survey *v, const crash_bounds *bounds, int events[CRASH_COLLECTIONS]) {
-    char text[CRASH_TEXT], why[CRASH_TEXT + 64];
+    char text[CRASH_TEXT], why[CRASH_TEXT + 128];
     crash_world *world = v->world;
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
         snprintf(text, sizeof text, "absent");
         if (v->search->plan->backup && c == 2) {
             crash_look_at_backup(world->files, text);
-        } else if (world->open[c] != NULL && crash_describe(world->open[c], text) != VEX_OK) {
-            tell(v, vex_last_error()->message);
-            return false;
+        } else if (world->open[c] != NULL) {
+            vex_status status = crash_describe(world->open[c], text);
+            if (status == VEX_ERR_NOT_FOUND) { /* the one of a pair who was killed had dropped it */
+                (void)vex_collection_close(world->open[c]);
+                world->open[c] = NULL;
+            } else if (status != VEX_OK) {
+                tell(v, vex_last_error()->message);
+                return false;
+            }
         }
         events[c] = crash_event_of(&world->history[c], text, bounds->low[c], bounds->high[c]);
         if (events[c] < 0) {
-            snprintf(why, sizeof why, "after a kill, collection %d holds %s", c, text);
+            snprintf(why, sizeof why,
+                     "after a kill, collection %d holds %s; event %u was acknowledged, %u begun", c,
+                     text, (unsigned)bounds->low[c], (unsigned)bounds->high[c]);
             tell(v, why);
             return false;
         }
@@ -482,18 +472,21 @@ static bool take_over_all(crash_world *world) {
 }
 
 /* The next process goes on with what the one before left in the page cache.  What was logged but
- * never acknowledged counts from its first look on, or never.  A sync that fails it is told about
+ * never acknowledged counts from its first look on, or never; to a process that was there, from its first
+ * write on, at the latest.  A sync that fails it is told about
  * when it writes, at the latest; then one more process is needed. */
-static bool go_on_after(survey *v, size_t killed_at, uint64_t fail_sync) {
+static bool go_on_after(survey *v, size_t killed_at, const vex_vfs *victim, uint64_t fail_sync) {
     crash_world *world = v->world;
     crash_bounds bounds;
     int events[CRASH_COLLECTIONS], then[CRASH_COLLECTIONS];
-    crash_close(world);
-    vex_vfs_trace_kill_at(world->trace, UINT64_MAX);
+    v->at = killed_at;
+    crash_bury(world, victim);
     vex_vfs_trace_fail_sync(world->trace, fail_sync);
     crash_bounds_of(v->trace, killed_at, &bounds);
-    world->options.durability = VEX_DURABILITY_FULL;
-    world->unsynced = false;
+    if (world->db == NULL) {
+        world->options.durability = VEX_DURABILITY_FULL;
+        world->unsynced = false;
+    }
     bool opened = crash_open(world) == VEX_OK, taken = false;
     if (opened) {
         if (!find_events(v, &bounds, events)) {
@@ -510,24 +503,25 @@ static bool go_on_after(survey *v, size_t killed_at, uint64_t fail_sync) {
         tell(v, vex_last_error()->message);
         return false;
     }
-    if (!find_events(v, &bounds, then) || memcmp(events, then, sizeof then) != 0) {
+    if (!find_events(v, &bounds, then) ||
+        (victim == NULL && memcmp(events, then, sizeof then) != 0)) {
         tell(v, "what was not acknowledged counts only after somebody wrote");
         return false;
     }
     for (int c = 0; c < CRASH_COLLECTIONS; c++) {
-        world->history[c].n = (uint32_t)events[c];
-        vex_vfs_trace_mark(world->trace, CRASH_BEGUN, (uint64_t)c * 256 + (uint64_t)events[c]);
+        world->history[c].n = (uint32_t)then[c];
+        vex_vfs_trace_mark(world->trace, CRASH_BEGUN, (uint64_t)c * 256 + (uint64_t)then[c]);
     }
-    go_on(world, v->search->plan);
+    crash_go_on(world, v->search->plan->backup);
     return true;
 }
 
 /* The script, whatever comes in its way: a kill, a sync that fails.  Then the next process; after a
  * kill the sync that fails is one of its. */
-static void run_script(survey *v, uint64_t kill_at, uint64_t fail_sync) {
+static void run_script(survey *v, uint64_t kill_at, const vex_vfs *victim, uint64_t fail_sync) {
     crash_world *world = v->world;
     vex_vfs *trace = world->trace;
-    vex_vfs_trace_kill_at(trace, kill_at);
+    vex_vfs_trace_kill_at(trace, kill_at, victim);
     vex_vfs_trace_fail_sync(trace, kill_at == UINT64_MAX ? fail_sync : 0);
     vex_status status = crash_open(world);
     if (status == VEX_OK) {
@@ -544,7 +538,7 @@ static void run_script(survey *v, uint64_t kill_at, uint64_t fail_sync) {
         crash_close(world);
         look_at_trace(v, 0);
     } else if (vex_vfs_trace_killed(trace) || failed != SIZE_MAX) {
-        if (go_on_after(v, done, kill_at == UINT64_MAX ? 0 : fail_sync)) {
+        if (go_on_after(v, done, victim, kill_at == UINT64_MAX || victim != NULL ? 0 : fail_sync)) {
             crash_close(world);
             look_at_trace(v, done);
         }
@@ -553,8 +547,8 @@ static void run_script(survey *v, uint64_t kill_at, uint64_t fail_sync) {
 }
 
 /* Tells how many operations there were, and how many of them are syncs of files. */
-static void run_plan(search *s, uint64_t kill_at, uint64_t fail_sync, uint64_t *operations,
-                     uint64_t *syncs) {
+static void run_plan(search *s, uint64_t kill_at, uint64_t kill, uint64_t fail_sync,
+                     uint64_t *operations, uint64_t *syncs) {
     vex_vfs *files = NULL, *trace = NULL;
     crash_world *world = vex_calloc(1, sizeof *world);
     survey *v = vex_calloc(1, sizeof *v);
@@ -569,7 +563,11 @@ static void run_plan(search *s, uint64_t kill_at, uint64_t fail_sync, uint64_t *
     CHECK_OK(vex_disk_create(files, &v->disk));
     *world = (crash_world){.files = trace, .trace = trace, .options = s->plan->options};
     world->unsynced = s->plan->options.durability == VEX_DURABILITY_NORMAL;
-    run_script(v, kill_at, fail_sync);
+    if (s->plan->pair) {
+        crash_pair_begin(world, s->plan->other);
+    }
+    run_script(v, kill_at, kill_at == UINT64_MAX ? NULL : crash_victim(world, kill), fail_sync);
+    crash_pair_end(world);
     *operations = v->trace->n;
     *syncs = 0;
     for (size_t i = 0; i < v->trace->n; i++) {
@@ -587,13 +585,14 @@ static void run_plan(search *s, uint64_t kill_at, uint64_t fail_sync, uint64_t *
 void crash_states(const crash_plan *plan, uint64_t seed, crash_figures *figures) {
     search s = {.plan = plan, .seed = seed, .random = seed, .figures = figures};
     uint64_t n = 0, n_syncs = 0, ignored, kills = 0;
-    run_plan(&s, UINT64_MAX, 0, &n, &n_syncs);
+    run_plan(&s, UINT64_MAX, 0, 0, &n, &n_syncs);
     for (uint64_t at = 1; plan->kill_every > 0 && at < n && !is_over(&s); at += plan->kill_every) {
-        run_plan(&s, at, kills++ % 2, &ignored, &ignored);
+        run_plan(&s, at, kills / 2, kills % 2, &ignored, &ignored);
+        kills++;
     }
     for (uint64_t at = 1; plan->fail_every > 0 && at <= n_syncs && !is_over(&s);
          at += plan->fail_every) {
-        run_plan(&s, UINT64_MAX, at, &ignored, &ignored);
+        run_plan(&s, UINT64_MAX, 0, at, &ignored, &ignored);
     }
     vex_free(s.outcomes);
 }

@@ -14,6 +14,8 @@
  * `kill_every`-th operation; the next process reopens what the page cache holds, writes, and only
  * then the power fails.
  *
+ * Of a pair, each process is killed in its turn while the other lives and goes on, and both.
+ *
  * Failed syncs: with `fail_every`, the same with every `fail_every`-th sync of a file failing, once,
  * in place of the killing.
  *
@@ -53,6 +55,8 @@ typedef struct crash_plan {
     bool backup;        /* the script makes one, which is history 2                              */
     bool only_backup;   /* the database itself promises nothing (durability off)                  */
     vex_db_options options;
+    bool pair;          /* of processes, the other with these options                            */
+    vex_db_options other;
     uint64_t exhaustive;
     uint32_t samples;
     bool sparse;        /* only prefixes that a sync, or nothing, follows: there most is pending   */

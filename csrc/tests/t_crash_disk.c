@@ -193,11 +193,11 @@ TEST(crash_disk_a_killed_process_does_nothing) {
     bench b = make_bench();
     vex_file *file = NULL;
     put(&b, "/f", 'a', 10, 0, false);
-    vex_vfs_trace_kill_at(b.trace, vex_vfs_trace_get(b.trace)->n);
+    vex_vfs_trace_kill_at(b.trace, vex_vfs_trace_get(b.trace)->n, NULL);
     CHECK_STATUS(b.trace->file_open(b.trace, "/g", VEX_FILE_CREATE, &file), VEX_ERR_IO);
     CHECK_STATUS(b.trace->path_remove(b.trace, "/f"), VEX_ERR_IO);
     CHECK(vex_vfs_trace_killed(b.trace));
-    vex_vfs_trace_kill_at(b.trace, UINT64_MAX);
+    vex_vfs_trace_kill_at(b.trace, UINT64_MAX, NULL);
     CHECK_EQ(catch_up(&b), 2);
     put(&b, "/g", 'b', 10, 0, false);
     CHECK_EQ(catch_up(&b), 4);

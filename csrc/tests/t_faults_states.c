@@ -31,6 +31,15 @@
 #define TOGETHER                                                                                   \
     "C0 C1 A0,0,3 T0,1,2 A1,4,1 F0 T0,3,2 X1,3,1 C2 T0,0,2 V0 T0,2,1 R T0,5,2 D1 T0,0,3 A0,9,1"
 
+/* Who syncs at once and who does it later, both at work; the latter's syncs stall while the former
+ * writes, flushes, merges, forks. */
+#define PAIR                                                                                       \
+    "C0 A0,0,2 +A0,2,1 H0 U0,0,1 L0 +U0,1,2 H0 F0 L0 A0,4,1 +X0,0,1 H0 A0,5,1 F0 L0 +A0,6,1 +F0 "  \
+    "X0,1,1 +U0,2,1 H0 V0 L0 +K0 A0,8,1 R +A0,9,1 A0,3,1 +V0 +U0,3,1 U0,0,1 +A0,10,1"
+#define PAIR_FORKS                                                                                 \
+    "C0 A0,0,2 +A0,2,1 H0 N1,0 L0 +A0,3,1 +A1,4,1 H1 A0,5,1 N2,1 L0 +U1,0,1 +U2,1,1 F0 A2,6,1 "    \
+    "D1 +O1 +N1,2 +X2,0,1 A2,7,1 O1 U1,2,1 +A1,8,1"
+
 static bool is_full(void) {
     return getenv("VEXFS_FAULTS") != NULL;
 }
@@ -154,6 +163,40 @@ TEST(faults_states_of_backups_with_durability_off) { /* the backup is safe all t
                                                  .options = {.durability = VEX_DURABILITY_OFF},
                                                  .exhaustive = 20,
                                                  .samples = is_full() ? 60 : 5});
+}
+
+static void run_pair(const char *name, const char *script, uint32_t first, uint32_t other) {
+    char title[64];
+    crash_plan plan = {.script = script,
+                       .options = {.durability = first},
+                       .pair = true,
+                       .other = {.durability = other},
+                       .sparse = true,
+                       .exhaustive = 2,
+                       .samples = 2};
+    if (is_full()) {
+        plan.sparse = false;
+        plan.exhaustive = 60;
+        plan.samples = 30;
+    }
+    run(name, &plan);
+    plan.sparse = true;
+    plan.exhaustive = plan.samples = 2;
+    plan.kill_every = is_full() ? 2 : 13;
+    snprintf(title, sizeof title, "%s, killed", name);
+    run(title, &plan);
+    plan.kill_every = 0;
+    plan.fail_every = is_full() ? 1 : 7;
+    plan.samples = 10;
+    snprintf(title, sizeof title, "%s, syncs fail", name);
+    run(title, &plan);
+}
+
+TEST(faults_states_of_a_pair) {
+    run_pair("a pair", PAIR, VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL);
+}
+TEST(faults_states_of_a_pair_that_forks) {
+    run_pair("a pair that forks", PAIR_FORKS, VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL);
 }
 
 /* Small, so that each place has its turn in every run of the tests: names that a killed process left

@@ -124,6 +124,6 @@ def check_chains(chains: dict[int, tuple[int, int, list[int]]]) -> None:
 def read_head(path: Path, collection: bytes) -> tuple[int, int, int, int]:
     """Generation, log, end and lsn of a head that is whole."""
     data = path.read_bytes()
-    check(len(data) == 64 and data[:8] == b"VXHD\r\n\x1a\n" and not any(data[48:60]), "head")
+    check(len(data) == 64 and data[:8] == b"VXHD\r\n\x1a\n" and not any(data[56:60]), "head")
     check(u32(data, 60) == crc(data[:60], crc(collection)), "checksum of the head")
     return u64(data, 16), u64(data, 24), u64(data, 32), u64(data, 40)

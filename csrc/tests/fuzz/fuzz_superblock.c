@@ -87,7 +87,8 @@ void fuzz_change_head(fuzz_input *input) {
 }
 
 static void head_seeds(const fuzz_seeds *seeds) {
-    static const vex_head heads[] = {{1, 1, 64, 0}, {7, 3, 4096, 99}, {VEX_HEAD_DROPPED, 0, 0, 0}};
+    static const vex_head heads[] = {
+        {1, 1, 64, 0, 0}, {7, 3, 4096, 99, 5}, {.generation = VEX_HEAD_DROPPED}};
     vex_vfs *files = fuzz_files_create();
     vex_buf bytes = {0};
     fuzz_file_put(files, HEAD_PATH, "", 0);
