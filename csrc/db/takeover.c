@@ -100,7 +100,9 @@ static vex_status draw_recovery(vex_collection *collection) {
 static vex_status recover_log(vex_collection *collection, bool head_valid) {
     char path[VEX_PATH_MAX];
     const uint64_t generation = collection->known.generation;
-    bool same = collection->stale; /* then all is read anyway */
+    /* Without a head, the log may hold others of the same length in place of records that we know. */
+    collection->stale = collection->stale || !head_valid;
+    bool same = collection->stale; /* all is read anyway */
     VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
     if (!same) {
         VEX_TRY(read_again(collection, &same));

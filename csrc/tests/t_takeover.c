@@ -236,7 +236,7 @@ TEST(takeover_a_lost_record_is_shown_no_longer) {
     end_pair(&world, files);
 }
 
-TEST(takeover_a_lost_record_is_not_built_on) {
+static void build_on_a_lost_record(bool void_head) {
     static crash_world world;
     char text[CRASH_TEXT];
     vex_vfs *files = watched_disk();
@@ -247,6 +247,9 @@ TEST(takeover_a_lost_record_is_not_built_on) {
     CHECK_OK(crash_run(&world, "+U0,39,1", NULL));
     snprintf(text + strlen(text), 32, "r39=%u ", (unsigned)world.steps);
     world.steps++;
+    if (void_head) {
+        write_zeros(files, DIR(1) "/head", 0, 64);
+    }
     CHECK_OK(crash_run(&world, "U0,38,1", NULL)); /* by who knows the lost one only */
     snprintf(text + strlen(text), 32, "r38=%u ", (unsigned)world.steps);
     check_holds(world.open[0], text);
@@ -255,6 +258,11 @@ TEST(takeover_a_lost_record_is_not_built_on) {
     CHECK_OK(crash_open(&world));
     check_holds(world.open[0], text);
     end_pair(&world, files);
+}
+
+TEST(takeover_a_lost_record_is_not_built_on) {
+    build_on_a_lost_record(false);
+    build_on_a_lost_record(true); /* another sync failed meanwhile */
 }
 
 /* Another process's sync fails while a write is under way: its head must not vouch for what is lost. */
