@@ -10,6 +10,7 @@
 
 #include "base/poison.h"
 
+#define VOID_WAIT_MS 100
 #define LOAD_TRIES 10 /* another process may flush while we open its files          */
 
 vex_status vex_collection_gone(vex_collection *collection) {
@@ -329,15 +330,18 @@ static vex_status load(vex_collection *collection) {
             break;
         }
         status = status == VEX_ERR_NOT_FOUND ? missing_file() : status;
-        /* Files of an older generation may have been removed under us: a failure counts only
-         * when there was no newer one all the time. */
+        /* Files of an older generation may have been removed under us, or records that a failed sync
+         * took: a failure counts only when there was nothing new all the time. */
+        vex_head now = {0};
+        bool still = false;
         const vex_error failure = *vex_last_error();
         vex_file_stat stat;
         if (vfs->path_stat(vfs, collection->dir, &stat) == VEX_ERR_NOT_FOUND) {
             return vex_collection_gone(collection);
         }
         VEX_TRY(vex_manifest_newest(vfs, collection->dir, &after));
-        if (before == after) {
+        VEX_TRY(vex_collection_read_head(collection, &now, &still));
+        if (before == after && valid == still && (!valid || now.recovery == head.recovery)) {
             return VEX_FAIL_AT(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
                                failure.message);
         }
@@ -402,7 +406,7 @@ static vex_status follow_log(vex_collection *collection, vex_replay_limit limit)
 vex_status vex_collection_close_log(vex_collection *collection) {
     vex_wal_writer *wal = collection->wal;
     vex_status status = VEX_OK;
-    if (wal != NULL && !collection->poisoned && vex_db_syncs(collection->db)) {
+    if (wal != NULL && !collection->head_void && vex_db_syncs(collection->db)) {
         status = vex_wal_sync_to(wal, vex_wal_end(wal));
     }
     if (status != VEX_OK) {
@@ -474,17 +478,20 @@ vex_status vex_collection_refresh(vex_collection *collection) {
         return VEX_OK;
     }
     pthread_mutex_lock(&collection->write_mu);
-    bool behind = false;
+    bool behind = false, sync_failed = false;
     vex_status status = VEX_OK;
     if (!collection->poisoned || collection->syncing == 0) { /* threads have the log open */
         status = vex_collection_look(collection, &head, &valid, &behind);
     }
     if (status == VEX_OK && valid && behind) {
+        const bool was_void = collection->head_void;
         status = vex_collection_follow(collection, head.generation, vex_limit_of(&head));
-        if (status == VEX_ERR_IO && collection->poisoned) {
-            status = VEX_OK; /* told by the next write; reading goes on with what was shown */
-        }
+        sync_failed = collection->head_void && !was_void;
     }
     pthread_mutex_unlock(&collection->write_mu);
+    if (sync_failed) { /* told by the next write; reading goes on with what was shown */
+        vex_collection_void_head_again(collection, VOID_WAIT_MS);
+        return VEX_OK;
+    }
     return status;
 }

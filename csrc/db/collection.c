@@ -147,10 +147,10 @@ static void close_cleanly(vex_collection *collection) {
     }
     pthread_mutex_lock(&collection->write_mu); /* it may be opened again meanwhile, and written */
     const vex_snapshot *latest = collection->latest;
-    bool wrote = collection->wal != NULL && !collection->poisoned;
-    bool much =
-        wrote && (vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES ||
-                  vex_collection_wants_flush(collection));
+    bool wrote = collection->wal != NULL;
+    bool much = wrote && !collection->poisoned &&
+                (vex_memtable_bytes(latest->mems[latest->n_mems - 1].table) >= CLOSE_FLUSH_BYTES ||
+                 vex_collection_wants_flush(collection));
     pthread_mutex_unlock(&collection->write_mu);
     if (much) {
         (void)vex_collection_flush_now(collection, true);

@@ -67,6 +67,26 @@ void vex_collection_void_head(vex_collection *collection) {
     }
 }
 
+void vex_collection_commit_failed(vex_collection *collection) {
+    collection->poisoned = true;
+    vex_collection_void_head(collection);
+}
+
+/* A sync failed without the lease: somebody may have published on top of what is lost. */
+void vex_collection_void_head_again(vex_collection *collection, uint32_t wait_ms) {
+    vex_db *db = collection->db;
+    const vex_error failure = *vex_last_error();
+    bool lease = vex_lease_acquire_within(db, wait_ms) == VEX_OK;
+    pthread_mutex_lock(&collection->publish_mu);
+    vex_collection_void_head(collection);
+    pthread_mutex_unlock(&collection->publish_mu);
+    if (lease) {
+        vex_lease_release(db);
+    }
+    (void)vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
+                      failure.message);
+}
+
 void vex_collection_sync_failed(vex_collection *collection) {
     collection->poisoned = true;
     collection->stale = true; /* it is ahead of what is published: reading goes on from the files */
@@ -295,7 +315,10 @@ vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pen
     bool sync = durability == VEX_DURABILITY_NORMAL && pending->wal != NULL &&
                 !atomic_exchange(&collection->sync_wanted, true);
     flush = flush && !atomic_exchange(&collection->flush_wanted, true);
-    if (sync || flush || tail) {
+    if (sync) {
+        vex_worker_wake(db, VEX_WORKER_SYNCS);
+    }
+    if (flush || tail) {
         vex_worker_wake(db, VEX_WORKER_FILES);
     }
     return status;
@@ -330,7 +353,8 @@ vex_status vex_commit(vex_collection *collection, vex_resolver resolve, void *co
 
 static vex_status sync_log(vex_collection *collection) {
     pthread_mutex_lock(&collection->write_mu);
-    vex_wal_writer *wal = collection->poisoned ? NULL : collection->wal;
+    /* Poisoned by anything else, it still owes the syncs of what was acknowledged. */
+    vex_wal_writer *wal = collection->head_void ? NULL : collection->wal;
     uint64_t end = wal ? vex_wal_end(wal) : 0;
     bool needed = wal != NULL && vex_db_syncs(collection->db) && vex_wal_synced_end(wal) < end;
     if (needed) {
@@ -356,17 +380,10 @@ vex_status vex_collection_sync(vex_collection *collection) {
      * for records that the failure took, and the next writer would build on them. */
     bool lease = vex_lease_acquire_within(db, SYNC_WAIT_MS) == VEX_OK;
     vex_status status = sync_log(collection);
-    if (status != VEX_OK && !lease) { /* somebody may have published on top of what is lost */
-        const vex_error failure = *vex_last_error();
-        lease = vex_lease_acquire(db) == VEX_OK;
-        pthread_mutex_lock(&collection->publish_mu);
-        vex_collection_void_head(collection);
-        pthread_mutex_unlock(&collection->publish_mu);
-        (void)vex_fail_at(failure.code, failure.path, failure.offset, failure.sys_errno, "%s",
-                          failure.message);
-    }
     if (lease) {
         vex_lease_release(db);
+    } else if (status != VEX_OK) {
+        vex_collection_void_head_again(collection, db->options.busy_timeout_ms);
     }
     return status;
 }

@@ -163,6 +163,7 @@ static vex_status commit(vex_collection *collection, vex_compaction *compaction)
     vex_db *db = collection->db;
     vex_manifest manifest = {0};
     vex_snapshot *latest = NULL, *sealed = NULL;
+    bool writing = false;
     vex_status status;
     VEX_TRY_DONE(status, vex_compact_manifest(compaction, db->vfs, collection->dir, db->uuid,
                                               vex_db_syncs(db), &collection->manifest, &manifest));
@@ -170,6 +171,7 @@ static vex_status commit(vex_collection *collection, vex_compaction *compaction)
     if (collection->sealed != NULL) { /* a flush failed; its next attempt finds the new files */
         VEX_TRY_DONE(status, carry(compaction, &manifest, collection->sealed, &sealed));
     }
+    writing = true;
     VEX_TRY_DONE(status, vex_manifest_write(db->vfs, collection->dir, db->uuid, &manifest,
                                             vex_db_syncs(db)));
     vex_manifest_clear(&collection->manifest);
@@ -182,8 +184,10 @@ static vex_status commit(vex_collection *collection, vex_compaction *compaction)
     collection->sealed = sealed;
     return vex_publish(collection, latest, &collection->known);
 done:
-    if (status == VEX_ERR_POISONED) { /* it may or may not be on disk: only reopening tells */
-        collection->poisoned = true;
+    if (status == VEX_ERR_POISONED) {
+        vex_collection_commit_failed(collection);
+    } else if (writing && status != VEX_ERR_NO_SPACE) {
+        vex_collection_void_head(collection);
     }
     vex_snapshot_release(latest);
     vex_snapshot_release(sealed);
@@ -207,15 +211,13 @@ static vex_status sync_log(vex_collection *collection) {
 static vex_status end(vex_collection *collection, vex_compaction *compaction) {
     VEX_TRY(vex_lease_acquire(collection->db));
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_collection_take_over(collection);
+    vex_status status =
+        vex_collection_take_over_quiet(collection); /* what is published is durable */
     if (status == VEX_OK) {
-        vex_collection_wait_for_syncs(collection); /* what is published must be durable */
-        if (collection->poisoned) {
-            status = vex_collection_take_over(collection);
-        } else {
-            status = sync_log(collection);
-            status = status == VEX_OK ? commit(collection, compaction) : status;
-        }
+        status = sync_log(collection);
+    }
+    if (status == VEX_OK) {
+        status = commit(collection, compaction);
     }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(collection->db);

@@ -64,8 +64,9 @@ typedef struct vex_lock_file {
 
 /* Background threads of a database: making a graph anew must not keep a flush waiting. */
 typedef enum vex_worker_kind {
-    VEX_WORKER_FILES,          /* flushes, delayed syncs, compaction                               */
+    VEX_WORKER_FILES,          /* flushes, compaction                                             */
     VEX_WORKER_GRAPHS,
+    VEX_WORKER_SYNCS,          /* delayed ones                                                    */
     VEX_WORKERS
 } vex_worker_kind;
 
@@ -141,7 +142,8 @@ struct vex_collection {
     atomic_uint_least64_t used_ms;          /* when it was read or written last                   */
     atomic_bool touched;                    /* since its pages were given back                    */
     uint32_t compact_failures;              /* in a row                                           */
-    atomic_uint_least64_t compact_after_ms; /* not before, by the vfs's clock                     */
+    /* Not before, by the vfs's clock: what failed is tried again later. */
+    atomic_uint_least64_t compact_after_ms, flush_after_ms, index_after_ms;
     vex_index index;
 };
 
@@ -240,6 +242,8 @@ vex_status vex_collection_take_over(vex_collection *collection);
 /* Before changing files, under MAINT besides: the same, on the newest manifest, even when whoever wrote
  * it was killed before the head told of it. */
 vex_status vex_collection_take_over_files(vex_collection *collection);
+/* The same, and no record is between append and end of sync: what is published from here is durable. */
+vex_status vex_collection_take_over_quiet(vex_collection *collection);
 /* After opening: a batch that a killed writer logged, but did not acknowledge, counts from the first
  * read on, or never: else get() would miss what an add() then finds there.  Best effort: when it is not
  * possible now (a hung lease holder, a full disk), the next write does it.  VEX_ERR_IO when the disk
@@ -265,6 +269,11 @@ vex_status vex_publish_first(vex_collection *collection);
 void vex_collection_sync_failed(vex_collection *collection);
 /* Have no head count, until somebody has taken the log over. */
 void vex_collection_void_head(vex_collection *collection);
+/* Under the lease, which is waited for so long; without it when that is over.  Keeps the error. */
+void vex_collection_void_head_again(vex_collection *collection, uint32_t wait_ms);
+/* A manifest could not be committed, under write_mu: it may or may not be on the disk, and others may
+ * have seen it, so all of them read what is there. */
+void vex_collection_commit_failed(vex_collection *collection);
 /* Sync what is appended (durability normal; closing). */
 vex_status vex_collection_sync(vex_collection *collection);
 

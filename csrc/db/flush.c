@@ -108,8 +108,8 @@ static vex_status begin(vex_collection *collection, bool everything, vex_snapsho
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_take_over_files(collection);
     if (status == VEX_OK && (everything || vex_collection_wants_flush(collection))) {
-        vex_collection_wait_for_syncs(collection);
-        status = collection->poisoned ? vex_collection_take_over(collection) : seal(collection);
+        status = vex_collection_take_over_quiet(collection);
+        status = status == VEX_OK ? seal(collection) : status;
         if (status == VEX_OK && collection->sealed != NULL) {
             status = vex_manifest_copy(base, &collection->manifest);
             if (status == VEX_OK) {
@@ -137,7 +137,7 @@ static vex_status commit(vex_collection *collection, const vex_snapshot *sealed,
         status = vex_manifest_write(db->vfs, collection->dir, db->uuid, &result->manifest,
                                     vex_db_syncs(db));
         if (status != VEX_OK && status != VEX_ERR_NO_SPACE) {
-            collection->poisoned = true; /* it may or may not be on disk: only reopening tells */
+            vex_collection_commit_failed(collection);
         }
     }
     if (status != VEX_OK) {
@@ -161,12 +161,10 @@ static vex_status end(vex_collection *collection, const vex_snapshot *sealed, ui
                       vex_flush_result *result) {
     VEX_TRY(vex_lease_acquire(collection->db));
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status = vex_collection_take_over(collection);
+    /* What is published must be durable, and `latest` may hold records still being synced. */
+    vex_status status = vex_collection_take_over_quiet(collection);
     if (status == VEX_OK) {
-        /* What is published must be durable, and `latest` may hold records still being synced. */
-        vex_collection_wait_for_syncs(collection);
-        status = collection->poisoned ? vex_collection_take_over(collection)
-                                      : commit(collection, sealed, n_flush, result);
+        status = commit(collection, sealed, n_flush, result);
     }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(collection->db);

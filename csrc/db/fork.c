@@ -82,11 +82,7 @@ static vex_status share_graph(const forking *f) {
 /* Under lease and write_mu: the newest state of the source, with nothing in its newest log. */
 static vex_status settle_source(forking *f) {
     vex_collection *source = f->source;
-    VEX_TRY(vex_collection_take_over_files(source));
-    vex_collection_wait_for_syncs(source);
-    if (source->poisoned) {
-        return vex_collection_take_over(source); /* says so */
-    }
+    VEX_TRY(vex_collection_take_over_quiet(source));
     if (source->wal != NULL && source->known.wal_end > VEX_WAL_EMPTY_END) {
         VEX_TRY(vex_collection_rotate_log(source));
         VEX_TRY(vex_publish(source, source->latest, &source->known));

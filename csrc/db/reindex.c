@@ -26,7 +26,7 @@ static vex_status commit_space(vex_collection *collection, uint32_t space) {
         status =
             vex_manifest_write(db->vfs, collection->dir, db->uuid, &manifest, vex_db_syncs(db));
         if (status != VEX_OK && status != VEX_ERR_NO_SPACE) {
-            collection->poisoned = true; /* it may or may not be on disk: only reopening tells */
+            vex_collection_commit_failed(collection);
         }
     }
     if (status != VEX_OK) {
@@ -48,9 +48,10 @@ static vex_status change_space(vex_collection *collection, uint32_t space) {
     pthread_mutex_lock(&collection->write_mu);
     vex_status status = vex_collection_take_over_files(collection);
     if (status == VEX_OK && collection->manifest.space != space) {
-        vex_collection_wait_for_syncs(collection);
-        status = collection->poisoned ? vex_collection_take_over(collection)
-                                      : commit_space(collection, space);
+        status = vex_collection_take_over_quiet(collection);
+        status = status == VEX_OK && collection->manifest.space != space
+                     ? commit_space(collection, space)
+                     : status;
     }
     pthread_mutex_unlock(&collection->write_mu);
     vex_lease_release(db);

@@ -81,9 +81,9 @@ static vex_status read_again(const vex_collection *collection, bool *same) {
            vex_wal_reader_offset(reader) < known->wal_end) {
         status = vex_wal_reader_next(reader, known->wal_end, &step, &body, &lsn);
     }
-    const uint64_t last_lsn = vex_wal_reader_last_lsn(reader);
+    /* Damage aside, the last record is the newest; there may be none behind the files. */
     *same = vex_wal_reader_offset(reader) == known->wal_end &&
-            (last_lsn == 0 || last_lsn == known->lsn);
+            vex_wal_reader_last_lsn(reader) <= known->lsn;
     vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return status;
@@ -95,31 +95,39 @@ static vex_status draw_recovery(vex_collection *collection) {
     return vfs->random_bytes(vfs, &collection->known.recovery, sizeof collection->known.recovery);
 }
 
-/* A writer died in the log, or the machine restarted, or a sync failed: keep the whole records, cut a
- * torn one. */
-static vex_status recover_log(vex_collection *collection, bool head_valid) {
+#define RECOVERY_TRIES 5
+
+/* One attempt; *same: what was written again can be read. */
+static vex_status recover_once(vex_collection *collection, bool *same) {
     char path[VEX_PATH_MAX];
-    const uint64_t generation = collection->known.generation;
-    /* Without a head, the log may hold others of the same length in place of records that we know. */
-    collection->stale = collection->stale || !head_valid;
-    bool same = collection->stale; /* all is read anyway */
-    VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
-    if (!same) {
-        VEX_TRY(read_again(collection, &same));
-    }
-    if (!same) {
-        collection->stale = true;
-        VEX_TRY(vex_collection_follow(collection, generation, (vex_replay_limit){0}));
-    }
-    if (!head_valid || !same) {
-        VEX_TRY(draw_recovery(collection));
-    }
+    VEX_TRY(vex_collection_follow(collection, collection->known.generation, (vex_replay_limit){0}));
     VEX_TRY(log_path(collection, path));
     vex_status status = persist_again(collection->db->vfs, path, collection->known.wal_end);
     if (status != VEX_OK) {
         vex_collection_void_head(collection);
     }
-    return status;
+    VEX_TRY(status);
+    return read_again(collection, same);
+}
+
+/* A writer died in the log, or the machine restarted, or a sync failed: keep the whole records, cut a
+ * torn one.  While that goes on, the system may drop pages of a sync that fails elsewhere. */
+static vex_status recover_log(vex_collection *collection, bool head_valid) {
+    bool same = false, gone = !head_valid;
+    /* Without a head, the log may hold others of the same length in place of records that we know. */
+    collection->stale = collection->stale || !head_valid;
+    for (int attempt = 0; attempt < RECOVERY_TRIES && !same; attempt++) {
+        VEX_TRY(recover_once(collection, &same));
+        if (!same) { /* nor does the head count that told of them */
+            gone = collection->stale = true;
+            vex_collection_void_head(collection);
+        }
+    }
+    if (!same) {
+        return VEX_FAIL_AT(VEX_ERR_IO, collection->dir, 0, 0,
+                           "the log reads otherwise each time; look at the disk");
+    }
+    return gone ? draw_recovery(collection) : VEX_OK;
 }
 
 static vex_status begin_log(vex_collection *collection, uint64_t number) {
@@ -157,11 +165,28 @@ static vex_status replace_left_over(vex_collection *collection) {
                                    misfit.message);
 }
 
-/* Make the log that is there one to add to. */
-static vex_status go_on_in_log(vex_collection *collection, bool head_valid) {
-    const vex_db *db = collection->db;
-    vex_head *known = &collection->known;
-    bool clean = false, sealed = false, shared = false;
+static vex_status resume_log(vex_collection *collection, uint64_t synced_lsn) {
+    const vex_head *known = &collection->known;
+    vex_status status =
+        vex_wal_resume(collection->db->vfs, collection->dir, collection->manifest.lineage,
+                       known->wal_number, known->wal_end, known->lsn, synced_lsn, &collection->wal);
+    return status == VEX_ERR_CORRUPT ? replace_left_over(collection) : status;
+}
+
+/* Of a sync that fails from now on whoever has the log open is told; of one that has failed the void head
+ * tells. */
+static vex_status is_head_voided(vex_collection *collection, bool *voided) {
+    vex_head head;
+    bool valid = false;
+    VEX_TRY(vex_collection_read_head(collection, &head, &valid));
+    *voided = !valid;
+    return VEX_OK;
+}
+
+/* Make the log that is there one to add to.  *anew: it was written again, or is closed. */
+static vex_status go_on_in_log(vex_collection *collection, bool head_valid, bool *anew) {
+    bool clean = false, sealed = false, shared = false, voided = false;
+    *anew = !head_valid;
     VEX_TRY(is_shared(collection, &shared));
     VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
     if (!clean || (shared && !sealed)) { /* shared: another log follows, so it must be durable */
@@ -171,22 +196,29 @@ static vex_status go_on_in_log(vex_collection *collection, bool head_valid) {
         collection->stale = status != VEX_OK;
         VEX_TRY(status);
         VEX_TRY(is_shared(collection, &shared)); /* it may be a later log */
+        *anew = true;
     }
     if (shared) {
-        return begin_log(collection, known->wal_number + 1);
+        return begin_log(collection, collection->known.wal_number + 1);
     }
     /* Another process may have published without syncing (durability normal). */
-    uint64_t synced_lsn = clean && !sealed ? 0 : known->lsn;
-    vex_status status =
-        vex_wal_resume(db->vfs, collection->dir, collection->manifest.lineage, known->wal_number,
-                       known->wal_end, known->lsn, synced_lsn, &collection->wal);
-    return status == VEX_ERR_CORRUPT ? replace_left_over(collection) : status;
+    VEX_TRY(resume_log(collection, clean && !sealed ? 0 : collection->known.lsn));
+    if (!*anew) {
+        VEX_TRY(is_head_voided(collection, &voided));
+    }
+    if (voided) {
+        vex_wal_writer_close(collection->wal);
+        collection->wal = NULL;
+        return go_on_in_log(collection, false, anew);
+    }
+    return VEX_OK;
 }
 
-static vex_status open_log(vex_collection *collection, bool head_valid) {
+static vex_status open_log(vex_collection *collection, bool head_valid, bool *anew) {
     bool exists = false;
+    *anew = !head_valid;
     VEX_TRY(vex_collection_log_exists(collection, collection->known.wal_number, &exists));
-    VEX_TRY(exists ? go_on_in_log(collection, head_valid)
+    VEX_TRY(exists ? go_on_in_log(collection, head_valid, anew)
                    : begin_log(collection, collection->known.wal_number));
     collection->known.wal_end = vex_wal_end(collection->wal);
     vex_wal_reader_close(collection->tail);
@@ -203,6 +235,7 @@ static vex_status follow_manifest(vex_collection *collection, bool head_valid,
     if (newest == collection->known.generation) {
         return VEX_OK;
     }
+    collection->stale = true; /* it may be an older one: what we know was taken back */
     return vex_collection_follow(collection, newest,
                                  head_valid ? vex_limit_of(head) : (vex_replay_limit){0});
 }
@@ -252,9 +285,11 @@ vex_status vex_collection_take_over(vex_collection *collection) {
         VEX_TRY(vex_collection_sync_names(collection));
     }
     VEX_TRY(vex_collection_open_head(collection, true));
-    VEX_TRY(open_log(collection, valid));
+    bool anew = false;
+    VEX_TRY(open_log(collection, valid, &anew));
     atomic_store(&collection->unsettled, false);
-    return vex_publish_first(collection);
+    return anew ? vex_publish_first(collection)
+                : vex_publish(collection, collection->latest, &collection->known);
 }
 
 vex_status vex_collection_take_over_files(vex_collection *collection) {
@@ -267,6 +302,16 @@ vex_status vex_collection_take_over_files(vex_collection *collection) {
         }
     }
     return vex_collection_take_over(collection);
+}
+
+vex_status vex_collection_take_over_quiet(vex_collection *collection) {
+    for (;;) {
+        VEX_TRY(vex_collection_take_over_files(collection));
+        if (collection->syncing == 0) {
+            return VEX_OK;
+        }
+        vex_collection_wait_for_syncs(collection);
+    }
 }
 
 /* ---- opening ---- */
@@ -285,6 +330,18 @@ static bool has_unsettled(vex_collection *collection, bool *head_valid) {
            check_end(collection, *head_valid, &clean, &sealed) == VEX_OK && !clean;
 }
 
+/* Not when somebody is at work, who writes one. */
+static vex_status write_first_head(vex_collection *collection) {
+    vex_db *db = collection->db;
+    if (vex_lease_try(db) == VEX_OK) {
+        pthread_mutex_lock(&collection->write_mu);
+        (void)vex_collection_take_over(collection); /* a failure is told by the next write */
+        pthread_mutex_unlock(&collection->write_mu);
+        vex_lease_release(db);
+    }
+    return VEX_OK;
+}
+
 vex_status vex_collection_settle(vex_collection *collection, bool opening) {
     vex_db *db = collection->db;
     bool head_valid = false;
@@ -293,9 +350,11 @@ vex_status vex_collection_settle(vex_collection *collection, bool opening) {
     }
     pthread_mutex_lock(&collection->write_mu);
     bool needed = has_unsettled(collection, &head_valid);
+    /* Without a head that counts, every read would look for one, and at the log. */
+    bool wanted = opening && !head_valid && collection->head_file != NULL && !collection->poisoned;
     pthread_mutex_unlock(&collection->write_mu);
     if (!needed) {
-        return VEX_OK;
+        return wanted ? write_first_head(collection) : VEX_OK;
     }
     /* Without a head, whoever has the lease is about to write one: what it has not acknowledged must
      * not be shown meanwhile. */

@@ -1,6 +1,6 @@
 /*
- * worker.c - two background threads per database: one flushes memtables that grew full, merges files,
- * and syncs logs in durability "normal"; the other builds graphs.
+ * worker.c - three background threads per database: one flushes memtables that grew full and merges
+ * files, one builds graphs, and one syncs logs in durability "normal", so that nothing else is waited for.
  *
  * They start with the first request and work inside the gate, so fork() waits for them; the child
  * starts its own when it needs them.  They never decide anything: losing them costs memory and
@@ -18,10 +18,9 @@
 #define FLUSHES_IN_A_ROW 4u
 #define FOR_EVER UINT64_MAX
 
-/* Until the collection may be compacted. */
-static uint64_t ms_to_wait(const vex_collection *collection) {
-    vex_vfs *vfs = collection->db->vfs;
-    uint64_t now = vfs->clock_ms(vfs), then = atomic_load(&collection->compact_after_ms);
+/* Until something that failed may be tried again. */
+static uint64_t ms_until(const vex_db *db, const atomic_uint_least64_t *time_ms) {
+    uint64_t now = db->vfs->clock_ms(db->vfs), then = atomic_load(time_ms);
     return then > now ? then - now : 0;
 }
 
@@ -30,13 +29,21 @@ typedef struct job {
     bool compact;
 } job;
 
+static vex_collection *find_sync(const vex_db *db) {
+    vex_collection *c = db->collections;
+    while (c != NULL && !atomic_load(&c->sync_wanted)) {
+        c = c->next;
+    }
+    return c;
+}
+
 static vex_collection *find_flush(const vex_db *db) {
     vex_collection *c = db->collections;
     for (; c != NULL; c = c->next) {
         if (vex_collection_ms_to_tail_flush(c) == 0) {
             atomic_store(&c->flush_wanted, true);
         }
-        if (atomic_load(&c->flush_wanted) || atomic_load(&c->sync_wanted)) {
+        if (atomic_load(&c->flush_wanted) && ms_until(db, &c->flush_after_ms) == 0) {
             break;
         }
     }
@@ -45,8 +52,8 @@ static vex_collection *find_flush(const vex_db *db) {
 
 static vex_collection *find_compaction(const vex_db *db) {
     vex_collection *c = db->collections;
-    while (c != NULL &&
-           (!atomic_load(&c->compact_wanted) || atomic_load(&c->dropped) || ms_to_wait(c) > 0)) {
+    while (c != NULL && (!atomic_load(&c->compact_wanted) || atomic_load(&c->dropped) ||
+                         ms_until(db, &c->compact_after_ms) > 0)) {
         c = c->next;
     }
     return c;
@@ -54,7 +61,8 @@ static vex_collection *find_compaction(const vex_db *db) {
 
 static vex_collection *find_index(const vex_db *db) {
     vex_collection *c = db->collections;
-    while (c != NULL && (!atomic_load(&c->index_wanted) || atomic_load(&c->dropped))) {
+    while (c != NULL && (!atomic_load(&c->index_wanted) || atomic_load(&c->dropped) ||
+                         ms_until(db, &c->index_after_ms) > 0)) {
         c = c->next;
     }
     return c;
@@ -81,8 +89,12 @@ static job next_files_job(vex_db *db, uint32_t *flushes_in_a_row) {
 static job next_job(const vex_worker *worker, uint32_t *flushes_in_a_row) {
     vex_db *db = worker->db;
     pthread_mutex_lock(&db->collections_mu);
-    job next = worker->kind == VEX_WORKER_FILES ? next_files_job(db, flushes_in_a_row)
-                                                : (job){.collection = find_index(db)};
+    job next = {0};
+    if (worker->kind == VEX_WORKER_FILES) {
+        next = next_files_job(db, flushes_in_a_row);
+    } else {
+        next.collection = worker->kind == VEX_WORKER_SYNCS ? find_sync(db) : find_index(db);
+    }
     if (next.collection != NULL) {
         next.collection->handles++;
         atomic_fetch_add(&next.collection->jobs, 1);
@@ -91,76 +103,88 @@ static job next_job(const vex_worker *worker, uint32_t *flushes_in_a_row) {
     return next;
 }
 
-/* How long until a compaction that failed may be tried again, or rows in memory are to be flushed;
- * FOR_EVER when nothing waits. */
-static uint64_t ms_to_next(vex_db *db) {
+static uint64_t least_of(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* How long until something that failed may be tried again, or rows in memory are to be flushed; FOR_EVER
+ * when nothing waits. */
+static uint64_t ms_to_next_of(const vex_worker *worker, const vex_collection *c) {
+    const vex_db *db = worker->db;
+    uint64_t least = FOR_EVER;
+    if (worker->kind == VEX_WORKER_GRAPHS) {
+        return atomic_load(&c->index_wanted) ? ms_until(db, &c->index_after_ms) : least;
+    }
+    if (atomic_load(&c->flush_wanted)) {
+        least = ms_until(db, &c->flush_after_ms);
+    } else {
+        least = vex_collection_ms_to_tail_flush(c);
+    }
+    return atomic_load(&c->compact_wanted) ? least_of(least, ms_until(db, &c->compact_after_ms))
+                                           : least;
+}
+
+static uint64_t ms_to_next(const vex_worker *worker) {
+    vex_db *db = worker->db;
     uint64_t least = FOR_EVER;
     pthread_mutex_lock(&db->collections_mu);
     for (vex_collection *c = db->collections; c != NULL; c = c->next) {
-        if (atomic_load(&c->dropped)) {
-            continue;
-        }
-        uint64_t tail = vex_collection_ms_to_tail_flush(c);
-        least = tail < least ? tail : least;
-        if (atomic_load(&c->compact_wanted)) {
-            uint64_t ms = ms_to_wait(c);
-            least = ms < least ? ms : least;
-        }
+        least = atomic_load(&c->dropped) ? least : least_of(least, ms_to_next_of(worker, c));
     }
-    const uint64_t memory = vex_memory_ms_to_next(db);
+    if (worker->kind == VEX_WORKER_FILES) {
+        least = least_of(least, vex_memory_ms_to_next(db));
+    }
     pthread_mutex_unlock(&db->collections_mu);
-    return memory < least ? memory : least;
+    return least;
 }
 
-static vex_status flush(vex_collection *collection) {
+static void try_later(const vex_db *db, atomic_uint_least64_t *time_ms) {
+    atomic_store(time_ms, db->vfs->clock_ms(db->vfs) + RETRY_DELAY_MS);
+}
+
+static void flush(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
         atomic_store(&collection->flush_wanted, false);
         atomic_store(&collection->tail_due_ms, 0);
-        return VEX_OK;
-    }
-    vex_status status = vex_collection_flush_wanted(collection);
-    if (status != VEX_OK) {
+    } else if (vex_collection_flush_wanted(collection) != VEX_OK) {
         atomic_fetch_add(&collection->flush_failures, 1);
+        try_later(collection->db, &collection->flush_after_ms);
         atomic_store(&collection->flush_wanted, true);
     } else {
         atomic_store(&collection->flush_failures, 0);
         vex_collection_settle_tail(collection);
     }
-    return status;
+    vex_memory_note_work(collection);
 }
 
-static vex_status index_step(vex_collection *collection) {
+static void index_step(vex_collection *collection) {
     bool more = false;
     atomic_store(&collection->index_wanted, false);
     vex_status status = vex_index_step(collection, &more);
+    if (status != VEX_OK) {
+        try_later(collection->db, &collection->index_after_ms);
+    }
     if (more || status != VEX_OK) {
         atomic_store(&collection->index_wanted, true);
     } else {
         vex_memory_note_work(collection);
     }
-    return status;
 }
 
-/* False when it failed. */
-static bool do_job(const vex_worker *worker, const job *next) {
-    vex_status status = VEX_OK;
+/* What fails is tried again later, and nothing else waits for it. */
+static void do_job(const vex_worker *worker, const job *next) {
+    vex_collection *collection = next->collection;
     if (next->compact) {
-        vex_collection_compact_step(next->collection);
-        vex_index_want(next->collection);
-        vex_memory_note_work(next->collection);
-        return true;
+        vex_collection_compact_step(collection);
+        vex_index_want(collection);
+        vex_memory_note_work(collection);
+    } else if (worker->kind == VEX_WORKER_GRAPHS) {
+        index_step(collection);
+    } else if (worker->kind == VEX_WORKER_FILES) {
+        flush(collection);
+    } else if (atomic_exchange(&collection->sync_wanted, false)) {
+        (void)vex_collection_sync(collection); /* a failure poisons: the next write tells */
     }
-    if (worker->kind == VEX_WORKER_GRAPHS) {
-        return index_step(next->collection) == VEX_OK;
-    }
-    if (atomic_exchange(&next->collection->sync_wanted, false)) {
-        status = vex_collection_sync(next->collection);
-    }
-    if (status == VEX_OK && atomic_load(&next->collection->flush_wanted)) {
-        status = flush(next->collection);
-        vex_memory_note_work(next->collection);
-    }
-    return status == VEX_OK;
 }
 
 /* Sleep on the wake condition; false when the database is closing. */
@@ -176,19 +200,18 @@ static bool pause_ms(vex_db *db, uint32_t ms) {
     return go_on;
 }
 
-/* Work until nothing is wanted; false when something failed. */
-static bool do_all_jobs(const vex_worker *worker) {
+/* Work until nothing is wanted, but what has just failed. */
+static void do_all_jobs(const vex_worker *worker) {
     vex_db *db = worker->db;
     uint32_t flushes_in_a_row = 0;
-    bool fine = true;
-    for (bool more = true; more && fine && !vex_worker_stopping(db);) {
+    for (bool more = true; more && !vex_worker_stopping(db);) {
         job next = {0};
         more = false;
         if (vex_db_enter(db) == VEX_OK) {
             next = next_job(worker, &flushes_in_a_row);
             if (next.collection != NULL) {
                 more = true;
-                fine = do_job(worker, &next);
+                do_job(worker, &next);
                 atomic_fetch_sub(&next.collection->jobs, 1);
                 vex_collection_release(next.collection);
             }
@@ -198,7 +221,6 @@ static bool do_all_jobs(const vex_worker *worker) {
             pause_ms(db, vex_db_volatile(db) ? YIELD_MS : YIELD_PROCESSES_MS);
         }
     }
-    return fine;
 }
 
 /* Under worker_mu: until somebody wakes the worker, or something is due. */
@@ -206,9 +228,11 @@ static void sleep_until_wanted(vex_worker *worker) {
     vex_db *db = worker->db;
     uint64_t ms = FOR_EVER;
     pthread_mutex_unlock(&db->worker_mu);
-    if (worker->kind == VEX_WORKER_FILES && vex_db_enter(db) == VEX_OK) {
-        vex_memory_keep(db);
-        ms = ms_to_next(db);
+    if (worker->kind != VEX_WORKER_SYNCS && vex_db_enter(db) == VEX_OK) {
+        if (worker->kind == VEX_WORKER_FILES) {
+            vex_memory_keep(db);
+        }
+        ms = ms_to_next(worker);
         vex_db_leave(db);
     }
     pthread_mutex_lock(&db->worker_mu);
@@ -235,13 +259,10 @@ static void *run(void *argument) {
         }
         worker->pending = false;
         pthread_mutex_unlock(&db->worker_mu);
-        if (worker->kind == VEX_WORKER_FILES && vex_db_durability(db) == VEX_DURABILITY_NORMAL &&
-            !vex_db_volatile(db)) {
+        if (worker->kind == VEX_WORKER_SYNCS) {
             pause_ms(db, SYNC_DELAY_MS);
         }
-        if (!do_all_jobs(worker) && pause_ms(db, RETRY_DELAY_MS)) {
-            vex_worker_wake(db, worker->kind);
-        }
+        do_all_jobs(worker);
         pthread_mutex_lock(&db->worker_mu);
     }
     pthread_mutex_unlock(&db->worker_mu);
