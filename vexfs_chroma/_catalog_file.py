@@ -51,6 +51,7 @@ from vexfs_chroma._catalog_tables import (
     problems_of,
     verified,
 )
+from vexfs_chroma._catalog_undone import Undone
 from vexfs_chroma._errors import (
     CorruptionError,
     DatabaseLockedError,
@@ -83,10 +84,10 @@ class _Session(msgspec.Struct, eq=False):
 class Rows:
     """Rows of the catalog, within one `reading` or `writing` block."""
 
-    __slots__ = ("_db", "_file")
+    __slots__ = ("_file", "db")
 
     def __init__(self, file: CatalogFile, db: sqlite3.Connection) -> None:
-        self._file, self._db = file, db
+        self._file, self.db = file, db
 
     def find(self, table: str, **key: Value) -> Row | None:
         """The row with these values in these columns, which must be a key; or None."""
@@ -112,7 +113,7 @@ class Rows:
         `undamaged` does not come to it.
         """
         with contextlib.suppress(sqlite3.Error, UnicodeDecodeError, DamagedRowError):
-            for stored in self._db.execute(f"SELECT * FROM {table} WHERE id = ?", (id,)):  # noqa: S608
+            for stored in self.db.execute(f"SELECT * FROM {table} WHERE id = ?", (id,)):  # noqa: S608
                 return verified(table, stored)
         return None
 
@@ -120,14 +121,14 @@ class Rows:
         """How many rows `all` would give."""
         self._file.check_sound()
         sql = f"SELECT count(*) FROM {table}{_where(equal)}"  # noqa: S608
-        (count,) = self._db.execute(sql, tuple(equal.values())).fetchone()
+        (count,) = self.db.execute(sql, tuple(equal.values())).fetchone()
         return int(count)
 
     def insert(self, table: str, *values: Value) -> None:
         """Add a row.  Raises sqlite3.IntegrityError when its key exists."""
         places = ", ".join("?" * (len(values) + 1))
         row = (*values, checksum((table, *values)))
-        self._db.execute(f"INSERT INTO {table} VALUES ({places})", row)  # noqa: S608
+        self.db.execute(f"INSERT INTO {table} VALUES ({places})", row)  # noqa: S608
 
     def replace(self, table: str, old: Row, new: Row) -> None:
         """Change a row that was found.  Raises sqlite3.IntegrityError when its key exists."""
@@ -137,18 +138,18 @@ class Rows:
     def delete(self, table: str, **equal: Value) -> None:
         """Remove all rows with these values."""
         sql = f"DELETE FROM {table}{_where(equal)}"  # noqa: S608
-        self._db.execute(sql, tuple(equal.values()))
+        self.db.execute(sql, tuple(equal.values()))
 
     def next_position(self) -> int:
         """The position of a collection that is created now."""
-        (last,) = self._db.execute("SELECT max(position) FROM collections").fetchone()
+        (last,) = self.db.execute("SELECT max(position) FROM collections").fetchone()
         return 1 + (last or 0)
 
     def _select(self, table: str, equal: dict[str, Value], page: str = "") -> list[Row]:
         order = f" ORDER BY {_ORDER[table]}" if page and table in _ORDER else ""
         sql = f"SELECT * FROM {table}{_where(equal)}{order} {page}"  # noqa: S608
         try:
-            stored = self._db.execute(sql, tuple(equal.values())).fetchall()
+            stored = self.db.execute(sql, tuple(equal.values())).fetchall()
             return [verified(table, row) for row in stored]
         except DamagedRowError as error:
             raise self._file.damaged(str(error)) from None
@@ -156,7 +157,7 @@ class Rows:
     def _walk(self, table: str) -> Iterator[Row]:
         """The undamaged rows of a damaged catalog, as far as they can be reached."""
         with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-            for stored in self._db.execute(f"SELECT * FROM {table} NOT INDEXED"):  # noqa: S608
+            for stored in self.db.execute(f"SELECT * FROM {table} NOT INDEXED"):  # noqa: S608
                 with contextlib.suppress(DamagedRowError):
                     yield verified(table, stored)
 
@@ -177,6 +178,7 @@ class CatalogFile:
         """What those are told who write nevertheless."""
         self._busy_timeout = busy_timeout
         self._closed = False
+        self._undone = Undone(self.path) if self.path is not None and read_only else None
         # Sessions of a parent process; closing them is not our business.
         self._abandoned: list[_Session] = []
         self._session = self._connect()
@@ -188,6 +190,8 @@ class CatalogFile:
         """Close the connection of this process.  Idempotent."""
         self._closed = True
         self._finalizer()
+        if self._undone is not None:
+            self._undone.close()
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -196,7 +200,21 @@ class CatalogFile:
         """Each call on the rows reads what is committed then."""
         session = self._current()
         with session.lock, self._translating():
-            yield Rows(self, session.connection)
+            yield Rows(self, self._readable(session.connection))
+
+    def _readable(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """That, or a copy when a change was interrupted that only who may write can undo."""
+        if self._undone is not None:
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+            except sqlite3.OperationalError as error:
+                if "readonly" not in str(error):
+                    raise
+                with contextlib.suppress(OSError):  # else as SQLite says
+                    undone = self._undone.connection()
+                    undone.text_factory = Text
+                    return undone
+        return connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Rows]:
@@ -219,7 +237,7 @@ class CatalogFile:
     def together(self) -> Iterator[Rows]:
         """Several reads of one state.  SQLite locks the file once for all of them, not for each."""
         with self.reading() as rows:
-            db = self._session.connection
+            db = rows.db
             db.execute("BEGIN")
             try:
                 yield rows
@@ -231,7 +249,7 @@ class CatalogFile:
     def frozen(self) -> Iterator[Rows]:
         """All reads of the block see one state, and no process commits another one meanwhile."""
         with self.reading() as rows:
-            db = self._session.connection
+            db = rows.db
             db.execute("BEGIN")
             try:
                 db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the lock begins here
@@ -244,7 +262,7 @@ class CatalogFile:
         target = directory / FILE_NAME
         try:
             with contextlib.closing(sqlite3.connect(target)) as copy:
-                self._session.connection.backup(copy)
+                self._readable(self._session.connection).backup(copy)
         except sqlite3.Error as error:
             if "disk is full" in str(error):
                 raise StorageFullError(f"{target} could not be written: disk full") from error
@@ -271,8 +289,8 @@ class CatalogFile:
 
     def exists(self) -> bool:
         """Whether the tables were made.  Raises when the file is not ours or of a later release."""
-        with self.reading():
-            db = self._session.connection
+        with self.reading() as rows:
+            db = rows.db
             (version,) = db.execute("PRAGMA user_version").fetchone()
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -320,16 +338,16 @@ class CatalogFile:
     def problems(self) -> list[str]:
         """Everything that is wrong with the structure or with a row."""
         try:
-            with self.reading():
-                return problems_of(self._session.connection)
+            with self.reading() as rows:
+                return problems_of(rows.db)
         except CorruptionError as error:  # so bad that SQLite gave up
             return [str(error)]
 
     def check(self) -> None:
         """Look for damage in the whole file.  What is found is in `damage` then, and in the log."""
         try:
-            with self.reading():
-                problems = problems_of(self._session.connection)
+            with self.reading() as rows:
+                problems = problems_of(rows.db)
         except CorruptionError as error:  # so bad that SQLite gave up
             self.damage = str(error)
         else:
@@ -373,15 +391,20 @@ class CatalogFile:
             )
             connection.text_factory = Text
             try:
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("PRAGMA cell_size_check = ON")  # notice damage early
+                with contextlib.suppress(*self._harmless()):
+                    connection.execute("PRAGMA cell_size_check = ON")  # notice damage early
                 if not self.read_only:
+                    connection.execute("PRAGMA synchronous = FULL")
                     connection.execute("PRAGMA journal_mode = PERSIST")
                     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")
             except BaseException:
                 connection.close()
                 raise
         return _Session(os.getpid(), connection, threading.RLock())
+
+    def _harmless(self) -> tuple[type[sqlite3.Error], ...]:
+        """Of a file that is only read, the first read tells what is wrong (`_readable`)."""
+        return (sqlite3.OperationalError,) if self.read_only else ()
 
     def _refuse_what_is_no_file(self) -> None:
         """SQLite would wait for a pipe for ever, and not tell what is wrong with a directory."""

@@ -186,6 +186,48 @@ def test_a_collection_of_it_is_damaged(stored: Path, dry_run: bool) -> None:
         assert vexfs_chroma.check(stored, deep=True).ok
 
 
+@pytest.fixture
+def half(stored: Path, tmp_path: Path) -> Path:
+    """The same, carried out in "one", and not in "two"."""
+    whole = tmp_path / "whole"
+    shutil.copytree(stored, whole)
+    one = log_of(stored, "one").parent
+    assert len(records(whole)) == 2  # opening carries it out
+    shutil.rmtree(one)
+    shutil.copytree(whole / "collections" / one.name, one)
+    return stored
+
+
+@pytest.mark.parametrize("byte", [20, 64 + 40, -3])
+def test_a_damaged_one_that_is_carried_out_in_part(half: Path, byte: int) -> None:
+    file = bytearray((half / "transaction").read_bytes())
+    file[byte] ^= 4  # of the header, of the first batch, of the last
+    (half / "transaction").write_bytes(file)
+    report = vexfs_chroma.repair(half)
+    assert [(loss.what, loss.collection) for loss in report.losses] == [("batch", "two")]
+    assert not report.ok
+    assert records(half) == [{"a": [1, 1], "new": [9, 9]}, {"b": [2, 2], "c": [3, 3]}]
+
+
+@pytest.mark.parametrize("size", [30, 64, 100])
+def test_a_part_of_one_that_is_carried_out_in_part(half: Path, size: int) -> None:
+    file = (half / "transaction").read_bytes()
+    (half / "transaction").write_bytes(file[:size])
+    report = vexfs_chroma.repair(half)
+    assert [(loss.what, loss.collection) for loss in report.losses] == [("batch", "")]
+    assert "part of its collections" in report.losses[0].why
+    assert not report.ok
+
+
+def test_a_damaged_one_that_is_carried_out(stored: Path) -> None:
+    file = bytearray((stored / "transaction").read_bytes())
+    assert len(records(stored)) == 2
+    file[-3] ^= 4
+    (stored / "transaction").write_bytes(file)
+    report = vexfs_chroma.repair(stored)
+    assert (report.repaired, report.losses, report.ok) == (["transaction"], [], True)
+
+
 def test_a_log_lacks_batches_before_it(stored: Path) -> None:
     log = log_of(stored, "two")
     with log.open("r+b") as file:

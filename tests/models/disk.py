@@ -7,6 +7,8 @@ A log is a row of cells, one per record.  A cell has a fate, which says what a p
     x  a sync failed on it: reading still shows it (the page cache), the disk does not have it, and
        no later sync brings it there, because the page counts as clean
 
+Where the system drops the pages of a sync that failed, these records are gone at once.
+
 The content of a record is the number of its batch, the state of a collection the row of batches
 that were applied.  Replaying goes by the rules of wal.h, including the tail rule and its witnesses.
 """
@@ -62,6 +64,7 @@ class Head(NamedTuple):
     generation: int
     log: int
     lsn: int
+    recovery: int = 0
 
 
 class Disk(NamedTuple):
@@ -169,10 +172,29 @@ def synced(log: Log, lsn: int) -> Log:
     return log._replace(cells=cells)
 
 
-def sync_failed(log: Log) -> Log:
-    """A sync that fails: what it should have written counts as clean."""
+def sync_failed(log: Log, drops: bool) -> Log:
+    """A sync that fails: what it should have written counts as clean, or is gone."""
+    closed = "D" if log.closed == "D" else ""
+    if drops:
+        cells = without_end(tuple(HOLE if cell.fate == "d" else cell for cell in log.cells))
+        return log._replace(cells=cells, closed=closed if cells == log.cells else "", torn=False)
     cells = tuple(cell._replace(fate="x") if cell.fate == "d" else cell for cell in log.cells)
-    return log._replace(cells=cells, closed="D" if log.closed == "D" else "")
+    return log._replace(cells=cells, closed=closed)
+
+
+def without_end(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Behind the last record that is there nothing is."""
+    length = len(cells)
+    while length and cells[length - 1] == HOLE:
+        length -= 1
+    return cells[:length]
+
+
+def with_record(log: Log, lsn: int, cell: Cell) -> Log:
+    """Written in its place, whatever is, or is not, before it."""
+    place = lsn - log.first
+    before = log.cells[:place] + (HOLE,) * (place - len(log.cells))
+    return log._replace(cells=(*before, cell, *log.cells[place + 1 :]), torn=False)
 
 
 def written_again(log: Log, lsn: int, cut: bool) -> Log:
@@ -202,9 +224,7 @@ def _log_after(log: Log) -> Iterator[Log | None]:
         for cell in log.cells
     ]
     for cells in product(*fates):
-        length = len(cells)
-        while length and cells[length - 1] == HOLE:
-            length -= 1
+        length = len(without_end(cells))
         lost = length < len(cells) or log.torn
         for torn in (False, True) if lost else (False,):
             for closed in {log.closed, ""} if log.closed == "d" else {log.closed}:

@@ -15,6 +15,10 @@ What must hold:
   once, and all that any reader ever saw, in the same order (durability "normal": after a power
   failure all that a sync succeeded for, and nothing in another order).
 - A read gives all that was acknowledged, and all that any reader had seen, when it began.
+- Where processes differ in durability: what a process that syncs at once has answered for is there
+  after every power failure, and what the other has answered for is not forgotten.
+- Where the system drops the pages of a sync that fails, records that only readers saw may go; then
+  nobody goes on showing them, or builds on them.
 - An add goes by exactly what a get showed just before it, if no process has died since the opening.
 - Only one process appends.  When nobody is at work, all see the same.
 - Nothing of this is ever taken for damage.

@@ -24,12 +24,14 @@ from explore import Violation
 from lease_state import (
     APPENDING,
     AWAY,
+    LATER,
     Process,
     Rules,
     Size,
     State,
     Steps,
     all_but,
+    away,
     is_behind,
     is_prefix,
     longer,
@@ -48,12 +50,19 @@ class Protocol:
         batches = tuple(range(self.size.before))
         yield State(
             disk=begun(batches),
-            processes=(AWAY,) * self.size.processes,
+            processes=self._nobody(),
             acknowledged=frozenset(batches),
             seen=batches,
             durable=batches,
             writes=self.size.before,
         )
+
+    def _nobody(self) -> tuple[Process, ...]:
+        others = (AWAY,) * (self.size.processes - 1)
+        return (*others, LATER if self.rules.mixed else AWAY)
+
+    def _syncs_later(self, process: Process) -> bool:
+        return self.rules.normal or process.normal
 
     def canonical(self, state: State) -> State:
         """Which process is which makes no difference."""
@@ -63,12 +72,17 @@ class Protocol:
 
     def check(self, state: State) -> None:
         now, after_power_failures = self._recover(state.disk)
-        self._check_recovered(now, state.acknowledged, state.seen)
+        if not self.rules.drops_pages:
+            self._check_recovered(now, state.acknowledged, state.seen)
+        elif not is_prefix(state.durable, now):
+            raise Violation(f"{state.durable} was synced, recovered would be {now}")
         for outcome in after_power_failures:
-            if not self.rules.normal:
+            if not self.rules.normal and not self.rules.mixed:
                 self._check_recovered(outcome, state.acknowledged, state.seen)
             elif not is_prefix(state.durable, outcome):
                 raise Violation(f"{state.durable} was synced, recovered would be {outcome}")
+            elif self.rules.drops_pages:
+                continue
             elif not is_prefix(outcome, state.seen) and not is_prefix(state.seen, outcome):
                 raise Violation(f"readers saw {state.seen}, recovered would be {outcome}")
         if sum(process.at in APPENDING for process in state.processes) > 1:
@@ -100,11 +114,17 @@ class Protocol:
     def _check_idle(self, state: State, i: int, now: Batches) -> None:
         """A read that begins here and has nothing to do gives what is shown."""
         process = state.processes[i]
+        if len(state.durable) < process.owes and not process.writes and not process.poisoned:
+            raise Violation(f"record {process.owes} is answered for, and synced by nobody")
         reads = is_behind(process, state.disk.head) and self._may_follow(process)
         if reads or self._settles(state, i) is not None:
             return
         if process.poisoned and state.disk.head is None:
             return  # it cannot settle: it shows what it has until a head counts again
+        if self.rules.drops_pages:
+            if not process.poisoned and not is_prefix(process.shown, now):
+                raise Violation(f"a read gives {process.shown}, recovered would be {now}")
+            return
         if not is_prefix(state.seen, process.shown):
             raise Violation(f"a read gives {process.shown}, others saw {state.seen} before")
         at_work = any(other.at not in {"idle", "away"} for other in state.processes)
@@ -133,7 +153,7 @@ class Protocol:
 
     def _kill(self, state: State, i: int) -> State:
         processes = tuple(
-            AWAY if k == i else other._replace(got=None, bereaved=other.at != "away")
+            away(other) if k == i else other._replace(got=None, bereaved=other.at != "away")
             for k, other in enumerate(state.processes)
         )
         return state._replace(processes=processes, kills=state.kills + 1)
@@ -142,10 +162,10 @@ class Protocol:
         for disk in set(power_failures(state.disk)):
             after = state._replace(
                 disk=disk,
-                processes=(AWAY,) * self.size.processes,
+                processes=self._nobody(),
                 power_failures=state.power_failures + 1,
             )
-            if self.rules.normal:
+            if self.rules.normal or self.rules.mixed:
                 found = load(disk, None)[1]
                 kept = frozenset(batch for batch in state.acknowledged if batch in found)
                 after = after._replace(seen=state.seen[: len(found)], acknowledged=kept)
@@ -159,15 +179,32 @@ class Protocol:
         )
         return state._replace(disk=disk or state.disk, processes=processes)
 
-    def _publish(self, state: State, i: int, process: Process, head: bool, lsn: int = -1) -> State:
-        """vex_publish, up to `lsn`: for readers here; with the head, for the other processes."""
+    def _publish(
+        self,
+        state: State,
+        i: int,
+        process: Process,
+        head: bool,
+        lsn: int = -1,
+        anew: bool = False,
+    ) -> State:
+        """vex_publish, up to `lsn`: for readers here; with the head, for the other processes.
+
+        anew: it has looked at the log, so the head may be void.
+        """
         disk = state.disk
         batches = process.batches if lsn < 0 else process.batches[:lsn]
-        if len(batches) >= len(process.shown):
-            process = process._replace(shown=batches, shown_generation=process.generation)
-            if head:
-                position = Head(process.generation, process.log, len(batches))
+        if len(batches) >= len(process.shown) or process.recovery != process.shown_recovery:
+            process = process._replace(
+                shown=batches,
+                shown_generation=process.generation,
+                shown_recovery=process.recovery,
+            )
+            if head and (anew or disk.head is not None or not self.rules.void_stays_void):
+                position = Head(process.generation, process.log, len(batches), process.recovery)
                 disk = disk._replace(head=position)
+        if self.rules.drops_pages:
+            return self._put(state, i, process, disk)
         if len(set(process.shown)) < len(process.shown):
             raise Violation(f"a reader sees a batch twice: {process.shown}")
         if not is_prefix(process.shown, longer(state.seen, process.shown)) or not is_prefix(
@@ -190,26 +227,44 @@ class Protocol:
         if not process.doomed:
             durable = longer(state.durable, process.batches[:lsn])
             disk = state.disk.with_log(synced(log, lsn))
-            yield True, state._replace(disk=disk, durable=durable)
+            processes = tuple(
+                other._replace(owes=0) if k == i and other.owes <= lsn else other
+                for k, other in enumerate(state.processes)
+            )
+            yield True, state._replace(disk=disk, durable=durable, processes=processes)
         dirty = any(cell.fate == "d" for cell in log.cells)
         if process.doomed or (dirty and state.failing_syncs < self.size.failing_syncs):
             # Whoever has the file open is told of the failure once; who opens it later is not.
             processes = tuple(
                 other._replace(
                     doomed=k != i
-                    and (other.doomed if process.doomed else other.writes)
+                    and (other.doomed if process.doomed else self._has_open(other))
                     and other.log == process.log
                 )
                 for k, other in enumerate(state.processes)
             )
+            # What a process is told late had failed before.
+            failed = log if process.doomed else sync_failed(log, self.rules.drops_pages)
             yield (
                 False,
                 state._replace(
-                    disk=state.disk.with_log(sync_failed(log)),
+                    disk=state.disk.with_log(failed),
                     processes=processes,
                     failing_syncs=state.failing_syncs + (not process.doomed),
                 ),
             )
+
+    def _has_open(self, process: Process) -> bool:
+        return process.writes or process.at == "persist_sync"
+
+    def _leave(self, state: State, i: int) -> Iterator[tuple[bool, State]]:
+        """vex_collection_close_log: another process goes on in the log, or in the next."""
+        process = state.processes[i]
+        there = process.writes and state.disk.log(process.log) is not None
+        if there and not process.poisoned and self.rules.syncs_when_left:
+            yield from self._sync(state, i, len(process.batches))
+        else:
+            yield True, state
 
     def _poison(self, state: State, i: int, process: Process) -> State:
         """vex_collection_sync_failed; the operation ends with an error."""
@@ -220,7 +275,7 @@ class Protocol:
     def _fail(self, state: State, i: int, process: Process) -> State:
         """The operation ends with an error; a flush ends, too, a process that was opening goes."""
         if process.opening:
-            return self._put(state, i, AWAY)
+            return self._put(state, i, away(process))
         if process.then in {"seal", "commit"}:
             process = process._replace(flush=None, maintenance=False)
         return self._release(state, i, process._replace(appended=0, covered=0))
@@ -264,8 +319,10 @@ class Protocol:
     def _follow(self, disk: Disk, process: Process, limit: Head | None) -> Process:
         """Under the lease: up to `limit`, or to the end of the logs."""
         generation = process.generation if limit is None else limit.generation
+        recovery = process.recovery if limit is None else limit.recovery
         flush = process.flush
-        if process.stale or generation != process.generation:
+        anew = process.stale or recovery != process.recovery
+        if anew or generation != process.generation:
             generation, batches, log = load(disk, limit)
             flush = flush and flush._replace(related=False)
         else:
@@ -284,6 +341,7 @@ class Protocol:
             stale=False,
             writes=False,
             doomed=False,
+            recovery=recovery,
         )
 
     def _end(self, disk: Disk, process: Process, head_counts: bool) -> tuple[bool, bool]:

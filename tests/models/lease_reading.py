@@ -19,7 +19,16 @@ class Reading(Protocol):
             yield from self._settle_or_show(state, i, process)
             return
         assert head is not None
-        if process.stale or head.generation > process.generation:
+        if process.writes:
+            for fine, after in self._leave(state, i):
+                process = after.processes[i]
+                if fine:
+                    yield "leaves its log", self._put(after, i, process._replace(writes=False))
+                else:
+                    yield "cannot sync its log", self._poison(after, i, process)
+            return
+        anew = process.stale or head.recovery != process.recovery
+        if anew or head.generation > process.generation:
             yield from self.at_open(state, i, process)
             return
         process = process._replace(at="follow", reading=(head, 0, ()))
@@ -59,7 +68,9 @@ class Reading(Protocol):
             limit = limit if self.rules.stops_at_head else None
             generation, batches, log = load(state.disk, limit, newest)
         except (Damaged, Missing):
-            if state.disk.manifests[-1].generation == newest:
+            head, now = process.reading[0], state.disk.head
+            lost = head is not None and (now is None or now.recovery != head.recovery)
+            if state.disk.manifests[-1].generation == newest and not lost:
                 raise
             yield "misses a log", self._put(state, i, process._replace(at="open"))
             return
@@ -76,6 +87,7 @@ class Reading(Protocol):
             stale=False,
             writes=False,
             doomed=False,
+            recovery=process.reading[0].recovery if process.reading[0] else process.recovery,
         )
         yield from self._settle_or_show(self._put(state, i, loaded), i, loaded)
 
@@ -90,7 +102,8 @@ class Reading(Protocol):
 
     def at_wait(self, state: State, i: int, process: Process) -> Steps:
         if self._settles(state, i) != "later":
-            yield "looks again", self._put(state, i, process._replace(at="open"))
+            again = "read" if process.writes else "open"
+            yield "looks again", self._put(state, i, process._replace(at=again))
 
     def at_settled(self, state: State, i: int, process: Process) -> Steps:
         yield "shows what it settled", self._show(self._release(state, i, process), i, process)

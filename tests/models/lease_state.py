@@ -14,7 +14,8 @@ class Rules:
     """The protocol.  A rule that is taken away has to be missed (test_lease.py)."""
 
     normal: bool = False  # durability "normal": syncs come later, in the background
-    background_sync_has_lease: bool = True
+    mixed: bool = False  # ... of one process, while the others sync at once
+    drops_pages: bool = False  # the system does, when a sync fails
     settles_opening: bool = True  # opening takes over a log that ends in bytes of a dead writer
     settles_void: bool = True  # reading does, when no head says where the committed ones end
     settles_reading: bool = False  # reading does in any case
@@ -40,6 +41,12 @@ class Rules:
     commits_if_related: bool = True  # a flush, if its files are still those it began with
     removes_after_commit: bool = True
     names_before_removal: bool = True
+    syncs_when_left: bool = True  # a log that another process goes on in
+    numbers_recoveries: bool = True  # what others know may be gone: they load it anew
+    loads_without_head: bool = True  # all of it, before it takes a log over
+    reads_what_it_wrote: bool = True  # again, when it has taken a log over
+    looks_after_opening: bool = True  # at the head, once more
+    void_stays_void: bool = True  # for who publishes without having looked at the log
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,10 @@ class Process(NamedTuple):
     floor: Batches = ()  # a read: what it must give at least
     got: Batches | None = None  # what its last read gave, until anybody does anything
     bereaved: bool = False  # another process died since it opened
+    normal: bool = False  # where durability is mixed: it syncs later
+    owes: int = 0  # newest lsn that it answered for and has not synced
+    recovery: int = 0  # number of the recovery behind `batches`
+    shown_recovery: int = 0
 
 
 class State(NamedTuple):
@@ -103,10 +114,12 @@ class State(NamedTuple):
     failing_syncs: int = 0
     power_failures: int = 0
     closes: int = 0
+    recoveries: int = 0
 
 
 Steps = Iterator[tuple[str, State]]
 AWAY = Process()
+LATER = Process(normal=True)
 APPENDING = {"append", "append_rest", "sync", "publish", "answer"}
 
 
@@ -121,8 +134,15 @@ def longer(a: Batches, b: Batches) -> Batches:
 def is_behind(process: Process, head: Head | None) -> bool:
     """vex_collection_refresh: is there anything to read?"""
     return head is not None and (
-        head.generation > process.shown_generation or head.lsn > len(process.shown)
+        head.generation > process.shown_generation
+        or head.lsn > len(process.shown)
+        or head.recovery != process.shown_recovery
     )
+
+
+def away(process: Process) -> Process:
+    """The process is gone; another one of its durability may come."""
+    return LATER if process.normal else AWAY
 
 
 def all_but(i: int, processes: tuple[Process, ...]) -> Iterator[Process]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from disk import Cell, Head, Log, written_again
+from disk import Cell, Head, Log, load, with_record, written_again
 from explore import Violation
 from lease_protocol import Protocol
-from lease_state import AWAY, Process, State, Steps, is_behind
+from lease_state import Process, State, Steps, away, is_behind, is_prefix
 
 
 class Writing(Protocol):
@@ -31,8 +31,7 @@ class Writing(Protocol):
             yield "has the lease, to close", after._replace(closes=state.closes + 1)
         if process.flush is None and state.flushes < self.size.flushes:
             yield from self._begin_flush(state, i, process)
-        leased = free or not self.rules.background_sync_has_lease
-        if self.rules.normal and leased and process.writes and not process.poisoned:
+        if self._syncs_later(process) and process.writes and not process.poisoned:
             yield from self._sync_in_background(state, i, process)
         if self._read_matters(state, i):
             reading = process._replace(at="read", floor=state.seen)
@@ -48,14 +47,17 @@ class Writing(Protocol):
         return process.got is None and self._settles(state, i) is None and not process.stale
 
     def _sync_in_background(self, state: State, i: int, process: Process) -> Steps:
-        if any(cell.fate == "d" for cell in self._log(state, process).cells):
-            for fine, after in self._sync(state, i, len(process.batches)):
-                process = after.processes[i]
-                if fine:
-                    process = process._replace(witness=len(process.batches))
-                    yield "syncs in the background", self._put(after, i, process)
-                else:
-                    yield "cannot sync in the background", self._poison(after, i, process)
+        """With the lease or, when that is not to be had, without."""
+        log = state.disk.log(process.log)
+        if log is None or all(cell.fate != "d" for cell in log.cells):
+            return
+        for fine, after in self._sync(state, i, len(process.batches)):
+            process = after.processes[i]
+            if fine:
+                process = process._replace(witness=len(process.batches))
+                yield "syncs in the background", self._put(after, i, process)
+            else:
+                yield "cannot sync in the background", self._poison(after, i, process)
 
     # ---- taking over: vex_collection_take_over ---------------------------------------------------
 
@@ -68,21 +70,38 @@ class Writing(Protocol):
         if process.then == "seal" and self.rules.flush_looks_for_manifest:
             process = process._replace(stale=process.stale or newest != process.generation)
         behind = head is not None and (
-            head.generation > process.generation or head.lsn > len(process.batches)
+            head.generation > process.generation
+            or head.lsn > len(process.batches)
+            or head.recovery != process.recovery
         )
-        if process.stale or (behind and self.rules.catches_up):
+        follows = process.stale or (behind and self.rules.catches_up)
+        if process.writes and (follows or not self._goes_on(state, process)):
+            for fine, after in self._leave(state, i):
+                process = after.processes[i]
+                if fine:
+                    left = self._put(after, i, process._replace(writes=False))
+                    yield "leaves its log", left
+                else:
+                    yield "cannot sync its log", self._poison(after, i, process)
+            return
+        if follows:
             process = self._follow(state.disk, process, head)
             if head is not None or not self.rules.persists_before_showing:
                 state = self._publish(state, i, process, head=False)
                 process = state.processes[i]
-        clean = process.writes and process.appended > 0
-        there = state.disk.log(process.log) is not None or not self.rules.looks_for_manifest
-        if process.writes and not clean and head is not None and there:
-            clean, _ = self._end(state.disk, process, head_counts=True)
-        if process.writes and clean:
+        if process.writes:
             yield "goes on", self._put(state, i, process._replace(at=process.then))
         else:
-            yield from self._open_log(state, i, process._replace(writes=False, doomed=False))
+            yield from self._open_log(state, i, process._replace(doomed=False))
+
+    def _goes_on(self, state: State, process: Process) -> bool:
+        """May it add to the log that it has open?"""
+        if process.appended > 0:
+            return True
+        there = state.disk.log(process.log) is not None or not self.rules.looks_for_manifest
+        if state.disk.head is None or not there:
+            return False
+        return self._end(state.disk, process, head_counts=True)[0]
 
     def _open_log(self, state: State, i: int, process: Process) -> Steps:
         head = state.disk.head
@@ -96,19 +115,41 @@ class Writing(Protocol):
             begun = Log(process.log, len(process.batches) + 1)
             process = process._replace(writes=True, witness=len(process.batches), at=process.then)
             state = state._replace(disk=state.disk.with_log(begun))
-            yield "begins a log", self._publish(state, i, process, head=True)
+            yield "begins a log", self._publish(state, i, process, head=True, anew=True)
             return
         clean, sealed = self._end(state.disk, process, head is not None)
         if clean:
             witness = len(process.batches) if sealed else 0
-            process = process._replace(writes=True, witness=witness, at=process.then)
-            yield "opens the log", self._publish(state, i, process, head=True)
+            if head is None:
+                process = process._replace(writes=True, witness=witness, at=process.then)
+                yield "opens the log", self._publish(state, i, process, head=True, anew=True)
+            else:
+                process = process._replace(witness=witness, at="ended")
+                yield "finds the end of the log", self._put(state, i, process)
             return
-        process = self._follow(state.disk, process, None)._replace(at="persist")
+        stale = process.stale or (head is None and self.rules.loads_without_head)
+        process = self._follow(state.disk, process._replace(stale=stale), None)
+        if self.rules.numbers_recoveries and head is None:
+            state = state._replace(recoveries=state.recoveries + 1)
+            process = process._replace(recovery=state.recoveries)
+        process = process._replace(at="persist")
         state = self._put(state, i, process, state.disk.with_names())
         if not self.rules.persists_before_showing:
             state = self._publish(state, i, process, head=False)
         yield "takes the log over", state
+
+    def at_ended(self, state: State, i: int, process: Process) -> Steps:
+        process = process._replace(writes=True, at="opened")
+        yield "opens the log", self._put(state, i, process)
+
+    def at_opened(self, state: State, i: int, process: Process) -> Steps:
+        """It is told of a sync that fails from now on; of one before, the void head tells."""
+        if state.disk.head is None and self.rules.looks_after_opening:
+            again = process._replace(writes=False, doomed=False, at="take_over")
+            yield "finds the head void", self._put(state, i, again)
+        else:
+            process = process._replace(at=process.then)
+            yield "publishes", self._publish(state, i, process, head=True)
 
     def at_persist(self, state: State, i: int, process: Process) -> Steps:
         if not self.rules.persists_again:
@@ -123,8 +164,15 @@ class Writing(Protocol):
         for fine, after in self._sync(state, i, len(process.batches)):
             process = after.processes[i]
             if fine:
-                began = process._replace(at="began", witness=len(process.batches))
-                yield "syncs it", self._put(after, i, began)
+                there = len(load(after.disk, None)[1]) == len(process.batches)
+                if there or not self.rules.reads_what_it_wrote:
+                    began = process._replace(at="began", witness=len(process.batches))
+                    yield "syncs it", self._put(after, i, began)
+                else:
+                    again = self._follow(after.disk, process._replace(stale=True), None)
+                    again = again._replace(at="persist", recovery=after.recoveries + 1)
+                    after = after._replace(recoveries=after.recoveries + 1, durable=state.durable)
+                    yield "syncs it, and misses records", self._put(after, i, again)
             else:
                 if self.rules.failed_persisting_voids_head:
                     after = after._replace(disk=after.disk._replace(head=None))
@@ -133,13 +181,17 @@ class Writing(Protocol):
 
     def at_began(self, state: State, i: int, process: Process) -> Steps:
         process = process._replace(writes=True, at=process.then)
-        yield "writes the head", self._publish(state, i, process, head=True)
+        yield "writes the head", self._publish(state, i, process, head=True, anew=True)
 
     # ---- writing: vex_commit ---------------------------------------------------------------------
 
     def at_append(self, state: State, i: int, process: Process) -> Steps:
         agrees = process.got in {None, process.batches}
-        if not agrees and (self.rules.settles_reading or not process.bereaved):
+        if (
+            not agrees
+            and not self.rules.drops_pages
+            and (self.rules.settles_reading or not process.bereaved)
+        ):
             raise Violation(f"a get gave {process.got}, an add goes by {process.batches}")
         log = self._log(state, process)._replace(torn=True, closed="")
         appending = process._replace(at="append_rest", got=None)
@@ -149,16 +201,12 @@ class Writing(Protocol):
         yield "appends the rest", self._append(state, i, process)
 
     def _append(self, state: State, i: int, process: Process) -> State:
-        log = self._log(state, process)
-        place = len(process.batches) - log.first + 1
-        cells = (
-            *log.cells[:place],
-            Cell(state.writes, "d", process.witness),
-            *log.cells[place + 1 :],
-        )
-        disk = state.disk.with_log(log._replace(cells=cells, torn=False))
+        cell = Cell(state.writes, "d", process.witness)
+        log = with_record(self._log(state, process), len(process.batches) + 1, cell)
+        disk = state.disk.with_log(log)
+        first = self.rules.head_after_sync and not self._syncs_later(process)
         process = process._replace(
-            at="sync" if self.rules.head_after_sync and not self.rules.normal else "publish",
+            at="sync" if first else "publish",
             batches=(*process.batches, state.writes),
             appended=process.appended + 1,
             covered=0 if self.rules.head_after_sync else process.appended + 1,
@@ -194,6 +242,10 @@ class Writing(Protocol):
     def at_answer(self, state: State, i: int, process: Process) -> Steps:
         first = len(process.batches) - process.appended
         done = frozenset(process.batches[first : first + process.covered])
+        if self._syncs_later(process):
+            process = process._replace(owes=first + process.covered)
+        elif not is_prefix(process.batches[: first + process.covered], state.durable):
+            raise Violation(f"it answers for {set(done)}, and {state.durable} was synced")
         state = state._replace(acknowledged=state.acknowledged | done)
         process = process._replace(appended=process.appended - process.covered, covered=0)
         if process.appended:
@@ -205,10 +257,12 @@ class Writing(Protocol):
 
     def at_close(self, state: State, i: int, process: Process) -> Steps:
         head = state.disk.head
-        known = Head(process.generation, process.log, len(process.batches))
+        known = Head(process.generation, process.log, len(process.batches), process.recovery)
         whole = head == known and self._end(state.disk, process, head_counts=True)[0]
         if not whole or process.poisoned or process.stale:
-            yield "closes", self._put(state, i, AWAY)
+            for fine, after in self._leave(state, i):
+                label = "closes" if fine else "cannot sync, closes"
+                yield label, self._put(after, i, away(process))
             return
         for fine, after in self._sync(state, i, len(process.batches)):
             process = after.processes[i]
@@ -218,8 +272,8 @@ class Writing(Protocol):
                 yield "closes the log", self._put(after, i, process, after.disk.with_log(closed))
             else:
                 poisoned = self._poison(after, i, process)
-                yield "cannot sync, closes", self._put(poisoned, i, AWAY)
+                yield "cannot sync, closes", self._put(poisoned, i, away(process))
 
     def at_closed(self, state: State, i: int, process: Process) -> Steps:
         disk = state.disk.with_log(self._log(state, process)._replace(closed="D"))
-        yield "syncs that, closes", self._put(state, i, AWAY, disk)
+        yield "syncs that, closes", self._put(state, i, away(process), disk)

@@ -18,6 +18,8 @@ from explore import explore
 from lease import Lease, Rules, Size
 
 NORMAL = Rules(normal=True)
+MIXED = Rules(mixed=True)
+DROPPING = Rules(mixed=True, drops_pages=True)
 
 SIZES = {
     "a sync fails, a process is killed": (Rules(), Size(power_failures=0)),
@@ -28,6 +30,9 @@ SIZES = {
     "a clean close": (Rules(), Size(writes=1, closes=1, failing_syncs=0)),
     "reading settles, too": (Rules(settles_reading=True), Size(writes=1, power_failures=0)),
     "durability normal": (NORMAL, Size(before=1, writes=1)),
+    "one syncs later": (MIXED, Size(kills=0, failing_syncs=0)),
+    "one syncs later, and pages are dropped": (DROPPING, Size(kills=0, power_failures=0)),
+    "... and one is killed": (DROPPING, Size(before=1, writes=1, power_failures=0)),
 }
 LARGE = {
     "everything, one process": (
@@ -45,6 +50,12 @@ LARGE = {
     "reading settles, too": (Rules(settles_reading=True), Size(kills=2)),
     "durability normal": (NORMAL, Size(writes=2, kills=2, failing_syncs=1)),
     "durability normal and flushes": (NORMAL, Size(writes=2, flushes=1, kills=0)),
+    "one syncs later": (MIXED, Size(before=1)),
+    "one syncs later, and pages are dropped": (DROPPING, Size(power_failures=0)),
+    "... twice": (DROPPING, Size(failing_syncs=2, power_failures=0)),
+    "... and the power fails": (DROPPING, Size(before=1, writes=1)),
+    "... and a flush": (DROPPING, Size(before=1, writes=1, flushes=1, power_failures=0)),
+    "... and a third": (DROPPING, Size(3, kills=0, power_failures=0)),
 }
 CHOSEN = LARGE if os.environ.get("VEXFS_MODEL") else SIZES
 
@@ -120,12 +131,24 @@ CONTROLS_LARGE = [
 CONTROLS_OF_NORMAL = [
     ("failed_sync_voids_head", FAULTY, "(0, 1) was synced, recovered would be ()"),
     ("failed_persisting_voids_head", Size(1, power_failures=0), "(0, 1) was synced, recovered"),
-    (
-        "background_sync_has_lease",
-        Size(before=1, power_failures=0),
-        "(0, 1) was synced, recovered would be (0,)",
-    ),
     ("seals_synced", Size(flushes=1, kills=0), "ends before its committed end"),
+]
+
+
+DROPS = Size(power_failures=0)
+CONTROLS_OF_DROPPING = [
+    ("syncs_when_left", DROPS, "record 1 is answered for, and synced by nobody"),
+    ("numbers_recoveries", DROPS, "finds damage: log 1 ends before its committed end"),
+    ("reads_what_it_wrote", DROPS, "(0,) was synced, recovered would be ()"),
+    ("looks_after_opening", Size(kills=0, power_failures=0), "(0,) was synced, recovered"),
+    ("void_stays_void", DROPS, "a read gives (0, 1), recovered would be ()"),
+]
+CONTROLS_OF_DROPPING_LARGE = [
+    (
+        "loads_without_head",
+        Size(3, kills=0, power_failures=0),
+        "a read gives (0,), recovered would be (1,)",
+    ),
 ]
 
 
@@ -136,7 +159,12 @@ CONTROLS_OF_NORMAL = [
         pytest.param(*control, Rules(), id=control[0])
         for control in CONTROLS + (CONTROLS_LARGE if CHOSEN is LARGE else [])
     ]
-    + [pytest.param(*control, NORMAL, id=control[0]) for control in CONTROLS_OF_NORMAL],
+    + [pytest.param(*control, NORMAL, id=control[0]) for control in CONTROLS_OF_NORMAL]
+    + [
+        pytest.param(*control, DROPPING, id=control[0])
+        for control in CONTROLS_OF_DROPPING
+        + (CONTROLS_OF_DROPPING_LARGE if CHOSEN is LARGE else [])
+    ],
 )
 def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rules) -> None:
     weaker = Rules(**{**asdict(rules), **dict.fromkeys(without.split(), False)})
@@ -148,5 +176,11 @@ def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rul
 
 def test_every_rule_is_tried() -> None:
     controls = CONTROLS + CONTROLS_LARGE + CONTROLS_OF_NORMAL
+    controls += CONTROLS_OF_DROPPING + CONTROLS_OF_DROPPING_LARGE
     tried = {name for control in controls for name in control[0].split()}
-    assert tried == set(asdict(Rules())) - {"normal", "settles_reading"}
+    assert tried == set(asdict(Rules())) - {
+        "normal",
+        "mixed",
+        "drops_pages",
+        "settles_reading",
+    }

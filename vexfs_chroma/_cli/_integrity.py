@@ -124,15 +124,18 @@ def _show_repair(done: RepairReport) -> None:
         out.print("the database is sound; nothing was changed")
         return
     would = "would be " if done.dry_run else ""
-    out.print(f"{would}made anew: {', '.join(done.repaired)}", markup=False)
+    anew = [name for name in done.repaired if name != "transaction"]
+    if anew:
+        out.print(f"{would}made anew: {', '.join(anew)}", markup=False)
+    if "transaction" in done.repaired:
+        out.print(f"{would}given up: the transaction that was under way")
     out.print(f"{done.kept} records of these are {'readable' if done.dry_run else 'kept'}")
     for loss in done.losses[:_MOST]:
         record = "" if loss.id is None else f" {loss.id!r}"
         number = "" if loss.count == 1 else f" ({loss.count or 'nobody knows how many'})"
-        out.print(
-            f"lost [{loss.collection}]: {loss.what}{record}{number}: {loss.file}: {loss.why}",
-            markup=False,
-        )
+        of = f" [{loss.collection}]" if loss.collection else ""
+        what = f"{loss.what}{record}{number}: {loss.file}: {loss.why}"
+        out.print(f"lost{of}: {what}", markup=False)
     if len(done.losses) > _MOST:
         out.print(f"... {len(done.losses) - _MOST} more of these (--report FILE has all)")
     for what, count in sorted(done.lost.items()):

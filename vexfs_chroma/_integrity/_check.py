@@ -19,7 +19,7 @@ from vexfs_chroma._errors import CorruptionError, ForeignDatabaseError, permissi
 from vexfs_chroma._integrity import _names
 from vexfs_chroma._integrity._report import REPAIR, CheckReport, Finding
 from vexfs_chroma._integrity._transaction import FILE_NAME as TRANSACTION
-from vexfs_chroma._integrity._transaction import read_numbers
+from vexfs_chroma._integrity._transaction import guess_numbers, read_numbers
 from vexfs_chroma._plain_files import is_no_file
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Examined:
     transaction_damaged: bool = False
     transaction: dict[uuid.UUID, int] = field(default_factory=dict)
     """Of one that is not carried out yet: the number of its batch in each collection."""
+    transaction_unreadable: bool = False
+    """These numbers are what a damaged file seems to say, and maybe not all."""
     lsns: dict[uuid.UUID, int] = field(default_factory=dict)
     """The number of the newest batch of each collection of a transaction, if it is sound."""
     collections_damaged: bool = False
@@ -173,6 +175,9 @@ def _check_transaction(path: str, examined: Examined) -> None:
             examined.add("notice", file, what, advice=advice)
     except (CorruptionError, ForeignDatabaseError) as error:
         examined.transaction_damaged = True
+        if isinstance(error, CorruptionError):
+            examined.transaction, fills = guess_numbers(path)
+            examined.transaction_unreadable = not fills
         examined.add("damage", file, _text(error))
 
 
@@ -287,7 +292,7 @@ def _check_collection(
 def _check_part(path: str, id: uuid.UUID, examined: Examined, lsn: int) -> None:
     """A transaction goes on from the batches before it; `lsn` was looked up after its file."""
     examined.lsns[id] = lsn
-    if lsn + 1 < examined.transaction[id]:
+    if not examined.transaction_damaged and lsn + 1 < examined.transaction[id]:
         examined.transaction_damaged = True
         what = "the collection lacks batches before the transaction that was under way"
         examined.add("damage", Path(path, TRANSACTION), what, collection=id)

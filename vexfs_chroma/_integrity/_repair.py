@@ -220,10 +220,17 @@ class _Repair:
         if self._writes:
             self._put_aside(file)
         self._done.repaired.append(TRANSACTION)
+        is_clear = not examined.transaction_unreadable
         for id, number in examined.transaction.items():
-            if examined.lsns.get(id, 0) < number:
+            lsn = examined.lsns.get(id, 0)
+            in_turn = lsn in {number, number - 1} or id in [*examined.damaged, *examined.missing]
+            is_clear = is_clear and (in_turn or not examined.transaction_damaged)
+            if lsn < number and (in_turn or not examined.transaction_damaged):
                 why = "a transaction was under way, and is not carried out here"
                 self._note(id, [("batch", None, 1, TRANSACTION, 0, why)])
+        if not is_clear:
+            why = "a transaction was under way; it may be carried out in a part of its collections"
+            self._losses.add(Loss("", examined.identity, "batch", None, 0, str(file), 0, why))
 
     # -- the parts ---------------------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ class Loss:
     """Something that a repair could not read."""
 
     collection: str
+    """Its name; empty where it is not known which."""
     collection_id: uuid.UUID
+    """... and then that of the database."""
     what: str
     """"record"; "document", "metadata" or "uri" of a record that is kept; "batch" of a log;
     "deletion": deleted records may be back; "name" of the collection; "collection".
@@ -98,7 +100,7 @@ class RepairReport:
     after: CheckReport | None = None
     """A deep check of the result; None when nothing was changed."""
     repaired: list[str] = field(default_factory=list)
-    """What was made anew: collections by name, and files."""
+    """What was made anew: collections by name, and files.  A "transaction" was given up."""
     kept: int = 0
     """Records of the repaired collections that are still there."""
     losses: list[Loss] = field(default_factory=list)

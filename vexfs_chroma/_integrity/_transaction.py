@@ -31,3 +31,20 @@ def read_numbers(path: str) -> dict[uuid.UUID, int]:
             numbers[uuid.UUID(bytes=id)] = number
             at += _PART.size + -(-length // _ALIGNMENT) * _ALIGNMENT
     return numbers
+
+
+def guess_numbers(path: str) -> tuple[dict[uuid.UUID, int], bool]:
+    """As `read_numbers`, of a damaged file: what its parts seem to say; whether they fill it."""
+    numbers: dict[uuid.UUID, int] = {}
+    try:
+        file = Path(path, FILE_NAME).read_bytes()
+    except OSError:
+        return numbers, False
+    at = _HEADER_BYTES
+    while len(file) - at >= _PART.size:
+        id, number, length = _PART.unpack_from(file, at)
+        if length > len(file) - at - _PART.size:
+            break
+        numbers[uuid.UUID(bytes=id)] = number
+        at += _PART.size + -(-length // _ALIGNMENT) * _ALIGNMENT
+    return numbers, at == len(file) and bool(numbers)
