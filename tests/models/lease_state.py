@@ -43,7 +43,6 @@ class Rules:
     names_before_removal: bool = True
     syncs_when_left: bool = True  # a log that another process goes on in
     numbers_recoveries: bool = True  # what others know may be gone: they load it anew
-    loads_without_head: bool = True  # all of it, before it takes a log over
     reads_what_it_wrote: bool = True  # again, when it has taken a log over
     looks_after_opening: bool = True  # at the head, once more
     void_stays_void: bool = True  # for who publishes without having looked at the log

@@ -127,7 +127,7 @@ class Writing(Protocol):
                 process = process._replace(witness=witness, at="ended")
                 yield "finds the end of the log", self._put(state, i, process)
             return
-        stale = process.stale or (head is None and self.rules.loads_without_head)
+        stale = process.stale or head is None  # others may be in the place of what it knows
         process = self._follow(state.disk, process._replace(stale=stale), None)
         if self.rules.numbers_recoveries and head is None:
             state = state._replace(recoveries=state.recoveries + 1)

@@ -143,13 +143,6 @@ CONTROLS_OF_DROPPING = [
     ("looks_after_opening", Size(kills=0, power_failures=0), "(0,) was synced, recovered"),
     ("void_stays_void", DROPS, "a read gives (0, 1), recovered would be ()"),
 ]
-CONTROLS_OF_DROPPING_LARGE = [
-    (
-        "loads_without_head",
-        Size(3, kills=0, power_failures=0),
-        "a read gives (0,), recovered would be (1,)",
-    ),
-]
 
 
 @pytest.mark.timeout(0)
@@ -160,11 +153,7 @@ CONTROLS_OF_DROPPING_LARGE = [
         for control in CONTROLS + (CONTROLS_LARGE if CHOSEN is LARGE else [])
     ]
     + [pytest.param(*control, NORMAL, id=control[0]) for control in CONTROLS_OF_NORMAL]
-    + [
-        pytest.param(*control, DROPPING, id=control[0])
-        for control in CONTROLS_OF_DROPPING
-        + (CONTROLS_OF_DROPPING_LARGE if CHOSEN is LARGE else [])
-    ],
+    + [pytest.param(*control, DROPPING, id=control[0]) for control in CONTROLS_OF_DROPPING],
 )
 def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rules) -> None:
     weaker = Rules(**{**asdict(rules), **dict.fromkeys(without.split(), False)})
@@ -176,7 +165,7 @@ def test_each_rule_is_needed(without: str, size: Size, expected: str, rules: Rul
 
 def test_every_rule_is_tried() -> None:
     controls = CONTROLS + CONTROLS_LARGE + CONTROLS_OF_NORMAL
-    controls += CONTROLS_OF_DROPPING + CONTROLS_OF_DROPPING_LARGE
+    controls += CONTROLS_OF_DROPPING
     tried = {name for control in controls for name in control[0].split()}
     assert tried == set(asdict(Rules())) - {
         "normal",
