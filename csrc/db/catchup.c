@@ -306,7 +306,8 @@ static vex_status check_written(const vex_collection *collection) {
                  : VEX_OK;
 }
 
-static vex_status load(vex_collection *collection) {
+/* *vouched: a head told how far to go. */
+static vex_status load(vex_collection *collection, bool *vouched) {
     vex_vfs *vfs = collection->db->vfs;
     vex_status status = VEX_OK;
     for (int attempt = 0; attempt < LOAD_TRIES; attempt++) {
@@ -318,6 +319,7 @@ static vex_status load(vex_collection *collection) {
         if (before == 0) {
             VEX_TRY(check_written(collection));
         }
+        *vouched = valid;
         status = load_once(collection, valid ? vex_limit_of(&head) : (vex_replay_limit){0});
         if (status == VEX_OK && !valid) { /* another process may have begun to write since */
             VEX_TRY(vex_collection_open_head(collection, false));
@@ -378,7 +380,8 @@ vex_status vex_collection_load(vex_collection *collection) {
                            "the collection does not exist");
     }
     VEX_TRY(vex_collection_open_head(collection, false));
-    VEX_TRY(load(collection));
+    bool vouched = false;
+    VEX_TRY(load(collection, &vouched));
     collection->published = vex_snapshot_acquire(collection->latest);
     collection->published_head = collection->known;
     if (!db->read_only && !vex_db_volatile(db)) {
@@ -422,14 +425,17 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
     VEX_TRY(vex_collection_close_log(collection));
     bool anew = collection->stale || generation > collection->known.generation;
     collection->stale = true;
-    vex_status status = anew ? load(collection) : follow_log(collection, limit);
+    bool vouched = limit.known;
+    vex_status status = anew ? load(collection, &vouched) : follow_log(collection, limit);
     if (!anew && limit.known && (status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND)) {
-        status = load(collection); /* a flush may have removed the log since the head was read */
+        status = load(collection,
+                      &vouched); /* a flush may have removed the log since the head was read */
     }
     VEX_TRY(status);
     collection->stale = false;
     /* What no head vouches for is shown once it was written again. */
-    return limit.known ? vex_publish(collection, collection->latest, &collection->known) : VEX_OK;
+    return limit.known && vouched ? vex_publish(collection, collection->latest, &collection->known)
+                                  : VEX_OK;
 }
 
 /* A head may tell of an older generation: who flushed was killed before it wrote the head. */

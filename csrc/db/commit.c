@@ -313,7 +313,8 @@ vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pen
     pthread_mutex_unlock(&collection->write_mu);
     vex_snapshot_release(pending->snapshot);
     bool sync = durability == VEX_DURABILITY_NORMAL && pending->wal != NULL &&
-                !atomic_exchange(&collection->sync_wanted, true);
+                (!atomic_exchange(&collection->sync_wanted, true) ||
+                 !vex_worker_runs(db, VEX_WORKER_SYNCS));
     flush = flush && !atomic_exchange(&collection->flush_wanted, true);
     if (sync) {
         vex_worker_wake(db, VEX_WORKER_SYNCS);

@@ -68,8 +68,7 @@ static void flush_what_is_due(step *s) {
         bool own = c == s->collection;
         atomic_store(&c->flush_wanted, false);
         if (vex_collection_flush_held(c, false, own ? &s->next_file_no : NULL) != VEX_OK) {
-            atomic_fetch_add(&c->flush_failures, 1); /* the worker tries again, later */
-            atomic_store(&c->flush_wanted, true);
+            vex_worker_flush_later(c);
         } else if (!own) {
             vex_collection_note_files(c);
         }

@@ -74,7 +74,9 @@ typedef struct vex_worker {
     vex_db *db;
     vex_worker_kind kind;
     pthread_t thread;
-    bool running, pending;
+    atomic_bool running;
+    bool pending;
+    uint64_t round;            /* of syncs: each collection has its turn once in it               */
 } vex_worker;
 
 struct vex_db {
@@ -142,6 +144,7 @@ struct vex_collection {
     atomic_uint_least64_t used_ms;          /* when it was read or written last                   */
     atomic_bool touched;                    /* since its pages were given back                    */
     uint32_t compact_failures;              /* in a row                                           */
+    uint64_t sync_round;       /* of the worker of syncs: the last one that it had its turn in    */
     /* Not before, by the vfs's clock: what failed is tried again later. */
     atomic_uint_least64_t compact_after_ms, flush_after_ms, index_after_ms;
     vex_index index;
@@ -377,5 +380,9 @@ void vex_worker_init(vex_db *db);
 void vex_worker_wake(vex_db *db, vex_worker_kind kind);
 void vex_worker_stop(vex_db *db);
 bool vex_worker_stopping(vex_db *db);
+/* Else it starts when it is woken. */
+bool vex_worker_runs(const vex_db *db, vex_worker_kind kind);
+/* A flush failed: it is tried again after a while. */
+void vex_worker_flush_later(vex_collection *collection);
 
 #endif

@@ -111,7 +111,12 @@ void vex_fork_child(void) {
         for (vex_collection *c = db->collections; c != NULL; c = c->next) {
             atomic_store(&c->jobs,
                          0); /* a vacuum between two steps, in a thread that is not here */
-            atomic_store(&c->touched, false); /* so that the next use starts a worker */
+            /* The next use, or write, starts the workers of this process; the parent does what it has
+             * been asked for. */
+            atomic_store(&c->touched, false);
+            atomic_store(&c->sync_wanted, false);
+            c->sync_round = 0;
+            atomic_store(&c->index_wanted, false);
         }
         db->epoch = atomic_load(&fork_epoch);
     }

@@ -183,12 +183,25 @@ static vex_status is_head_voided(vex_collection *collection, bool *voided) {
     return VEX_OK;
 }
 
+/* The log is closed, so all of it is durable; but without a head others may be in the place of records
+ * that we know. */
+static vex_status load_closed_log(vex_collection *collection, bool *clean, bool *sealed) {
+    collection->stale = true;
+    VEX_TRY(vex_collection_follow(collection, collection->known.generation, (vex_replay_limit){0}));
+    VEX_TRY(check_end(collection, false, clean, sealed));
+    return *clean ? draw_recovery(collection) : VEX_OK;
+}
+
 /* Make the log that is there one to add to.  *anew: it was written again, or is closed. */
 static vex_status go_on_in_log(vex_collection *collection, bool head_valid, bool *anew) {
     bool clean = false, sealed = false, shared = false, voided = false;
     *anew = !head_valid;
     VEX_TRY(is_shared(collection, &shared));
     VEX_TRY(check_end(collection, head_valid, &clean, &sealed));
+    if (clean && !head_valid) {
+        VEX_TRY(load_closed_log(collection, &clean, &sealed));
+        VEX_TRY(is_shared(collection, &shared));
+    }
     if (!clean || (shared && !sealed)) { /* shared: another log follows, so it must be durable */
         VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
         vex_status status = recover_log(collection, head_valid);
@@ -203,15 +216,14 @@ static vex_status go_on_in_log(vex_collection *collection, bool head_valid, bool
     }
     /* Another process may have published without syncing (durability normal). */
     VEX_TRY(resume_log(collection, clean && !sealed ? 0 : collection->known.lsn));
-    if (!*anew) {
-        VEX_TRY(is_head_voided(collection, &voided));
+    vex_status status = *anew ? VEX_OK : is_head_voided(collection, &voided);
+    if (status == VEX_OK && !voided) {
+        return VEX_OK;
     }
-    if (voided) {
-        vex_wal_writer_close(collection->wal);
-        collection->wal = NULL;
-        return go_on_in_log(collection, false, anew);
-    }
-    return VEX_OK;
+    vex_wal_writer_close(collection->wal);
+    collection->wal = NULL;
+    VEX_TRY(status);
+    return go_on_in_log(collection, false, anew);
 }
 
 static vex_status open_log(vex_collection *collection, bool head_valid, bool *anew) {
@@ -257,6 +269,9 @@ vex_status vex_collection_take_over(vex_collection *collection) {
     VEX_TRY(vex_collection_open_head(collection, false));
     /* Threads of this process may be between append and publishing: then `known` is ahead. */
     VEX_TRY(vex_collection_look(collection, &head, &valid, &behind));
+    if (collection->poisoned) { /* a sync failed that was waited for */
+        return vex_collection_take_over(collection);
+    }
     if (behind) {
         VEX_TRY(vex_collection_follow(collection, head.generation,
                                       valid ? vex_limit_of(&head) : (vex_replay_limit){0}));
@@ -351,7 +366,7 @@ vex_status vex_collection_settle(vex_collection *collection, bool opening) {
     pthread_mutex_lock(&collection->write_mu);
     bool needed = has_unsettled(collection, &head_valid);
     /* Without a head that counts, every read would look for one, and at the log. */
-    bool wanted = opening && !head_valid && collection->head_file != NULL && !collection->poisoned;
+    bool wanted = !head_valid && collection->head_file != NULL && !collection->poisoned;
     pthread_mutex_unlock(&collection->write_mu);
     if (!needed) {
         return wanted ? write_first_head(collection) : VEX_OK;

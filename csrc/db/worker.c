@@ -29,10 +29,14 @@ typedef struct job {
     bool compact;
 } job;
 
-static vex_collection *find_sync(const vex_db *db) {
-    vex_collection *c = db->collections;
-    while (c != NULL && !atomic_load(&c->sync_wanted)) {
+/* Who is written all the time keeps nobody else from being synced. */
+static vex_collection *find_sync(const vex_worker *worker) {
+    vex_collection *c = worker->db->collections;
+    while (c != NULL && (!atomic_load(&c->sync_wanted) || c->sync_round == worker->round)) {
         c = c->next;
+    }
+    if (c != NULL) {
+        c->sync_round = worker->round;
     }
     return c;
 }
@@ -93,7 +97,7 @@ static job next_job(const vex_worker *worker, uint32_t *flushes_in_a_row) {
     if (worker->kind == VEX_WORKER_FILES) {
         next = next_files_job(db, flushes_in_a_row);
     } else {
-        next.collection = worker->kind == VEX_WORKER_SYNCS ? find_sync(db) : find_index(db);
+        next.collection = worker->kind == VEX_WORKER_SYNCS ? find_sync(worker) : find_index(db);
     }
     if (next.collection != NULL) {
         next.collection->handles++;
@@ -142,14 +146,19 @@ static void try_later(const vex_db *db, atomic_uint_least64_t *time_ms) {
     atomic_store(time_ms, db->vfs->clock_ms(db->vfs) + RETRY_DELAY_MS);
 }
 
+void vex_worker_flush_later(vex_collection *collection) {
+    atomic_fetch_add(&collection->flush_failures, 1);
+    try_later(collection->db, &collection->flush_after_ms);
+    atomic_store(&collection->flush_wanted, true);
+    vex_worker_wake(collection->db, VEX_WORKER_FILES);
+}
+
 static void flush(vex_collection *collection) {
     if (atomic_load(&collection->dropped)) {
         atomic_store(&collection->flush_wanted, false);
         atomic_store(&collection->tail_due_ms, 0);
     } else if (vex_collection_flush_wanted(collection) != VEX_OK) {
-        atomic_fetch_add(&collection->flush_failures, 1);
-        try_later(collection->db, &collection->flush_after_ms);
-        atomic_store(&collection->flush_wanted, true);
+        vex_worker_flush_later(collection);
     } else {
         atomic_store(&collection->flush_failures, 0);
         vex_collection_settle_tail(collection);
@@ -261,6 +270,7 @@ static void *run(void *argument) {
         pthread_mutex_unlock(&db->worker_mu);
         if (worker->kind == VEX_WORKER_SYNCS) {
             pause_ms(db, SYNC_DELAY_MS);
+            worker->round++;
         }
         do_all_jobs(worker);
         pthread_mutex_lock(&db->worker_mu);
@@ -284,6 +294,10 @@ void vex_worker_wake(vex_db *db, vex_worker_kind kind) {
     }
     pthread_cond_broadcast(&db->worker_wake);
     pthread_mutex_unlock(&db->worker_mu);
+}
+
+bool vex_worker_runs(const vex_db *db, vex_worker_kind kind) {
+    return atomic_load(&db->workers[kind].running);
 }
 
 bool vex_worker_stopping(vex_db *db) {

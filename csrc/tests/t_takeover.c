@@ -239,7 +239,7 @@ TEST(takeover_a_lost_record_is_shown_no_longer) {
     end_pair(&world, files);
 }
 
-static void build_on_a_lost_record(bool void_head) {
+static void build_on_a_lost_record(bool void_head, bool closed) {
     static crash_world world;
     char text[CRASH_TEXT];
     vex_vfs *files = watched_disk();
@@ -250,12 +250,18 @@ static void build_on_a_lost_record(bool void_head) {
     CHECK_OK(crash_run(&world, "+U0,39,1", NULL));
     snprintf(text + strlen(text), 32, "r39=%u ", (unsigned)world.steps);
     world.steps++;
+    if (closed) { /* its log is all durable, and says so */
+        crash_swap(&world);
+        crash_close_one(&world);
+        crash_swap(&world);
+    }
     if (void_head) {
         write_zeros(files, DIR(1) "/head", 0, 64);
     }
     CHECK_OK(crash_run(&world, "U0,38,1", NULL)); /* by who knows the lost one only */
     snprintf(text + strlen(text), 32, "r38=%u ", (unsigned)world.steps);
     check_holds(world.open[0], text);
+    CHECK_OK(crash_run(&world, "+W0", NULL));
     check_holds(world.other->open[0], text);
     crash_close(&world);
     CHECK_OK(crash_open(&world));
@@ -264,8 +270,57 @@ static void build_on_a_lost_record(bool void_head) {
 }
 
 TEST(takeover_a_lost_record_is_not_built_on) {
-    build_on_a_lost_record(false);
-    build_on_a_lost_record(true); /* another sync failed meanwhile */
+    build_on_a_lost_record(false, false);
+    build_on_a_lost_record(true, false); /* another sync failed meanwhile */
+    build_on_a_lost_record(true, true);
+}
+
+static void *fail_and_let_go(void *context) {
+    crash_world *world = context;
+    world->files->sleep_ms(world->files, 50);
+    atomic_store(&syncs_fail, true);
+    crash_let_go(world);
+    return NULL;
+}
+
+/* A writer waits for a sync of another thread, since it is to follow another process. */
+TEST(takeover_a_sync_that_was_waited_for_fails) {
+    static crash_world world;
+    pthread_t thread;
+    vex_vfs *files = watched_disk();
+    begin(&world, files, "C0 A0,0,1");
+    crash_pair_begin(&world, (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
+    for (int attempt = 0; attempt < 20 && !crash_is_held(&world); attempt++) {
+        CHECK_OK(crash_run(&world, "L0 +W0 +U0,1,1 H0", NULL));
+    }
+    CHECK(crash_is_held(&world));
+    CHECK_OK(crash_run(&world, "U0,2,1", NULL)); /* the other is behind */
+    CHECK_EQ(pthread_create(&thread, NULL, fail_and_let_go, &world), 0);
+    CHECK_STATUS(crash_run(&world, "+U0,3,1", NULL), VEX_ERR_POISONED);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    atomic_store(&syncs_fail, false);
+    end_pair(&world, files);
+}
+
+/* What reads the log and what writes it are never both open: the former would be believed later. */
+TEST(takeover_a_head_that_cannot_be_read) {
+    static crash_world world;
+    vex_vfs *files = new_disk(), *fault = NULL;
+    CHECK_OK(vex_vfs_fault_create(files, &fault));
+    begin(&world, fault, "C0 A0,0,1");
+    vex_vfs_fault_only(fault, VEX_FAULT_OTHER, "/head");
+    for (uint64_t nth = 1; nth < 12; nth++) {
+        CHECK_OK(crash_run(&world, "R", NULL));
+        vex_vfs_fault_arm(fault, nth, EIO, false, false);
+        (void)crash_take_over(world.open[0]);
+        vex_vfs_fault_arm(fault, 0, 0, false, false);
+        CHECK(world.open[0]->wal == NULL || world.open[0]->tail == NULL);
+        CHECK_OK(crash_run(&world, "R U0,0,1", NULL));
+        check_all(&world);
+    }
+    crash_close(&world);
+    vex_vfs_fault_destroy(fault);
+    vex_vfs_memory_destroy(files);
 }
 
 /* Another process's sync fails while a write is under way: its head must not vouch for what is lost. */

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define DIR(n) CRASH_PATH "/collections/0" #n "000000000000000000000000000000"
 #define PATIENCE_MS 20000
@@ -135,5 +137,65 @@ TEST(worker_what_was_acknowledged_is_synced_after_a_commit_that_failed) {
     wait_until(written.open[0], is_synced);
     CHECK_OK(crash_run(&written, "R A0,10,1", NULL));
     crash_close(&written);
+    vex_vfs_memory_destroy(files);
+}
+
+static atomic_bool is_busy;
+static vex_status (*plain_sync)(vex_vfs *vfs, vex_file *file);
+
+static vex_status slow_sync(vex_vfs *vfs, vex_file *file) {
+    vfs->sleep_ms(vfs, 2);
+    return plain_sync(vfs, file);
+}
+
+static void *write_all_the_time(void *collection) {
+    while (atomic_load(&is_busy)) {
+        crash_state ignored = {0};
+        CHECK_OK(crash_write_one(collection, "m", 1, &ignored));
+    }
+    return NULL;
+}
+
+TEST(worker_syncs_all_in_turn) {
+    static crash_world world;
+    pthread_t thread;
+    vex_vfs *files = new_disk();
+    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 C1 A0,0,1 W");
+    plain_sync = files->file_sync_data;
+    files->file_sync_data = slow_sync;
+    atomic_store(&is_busy, true);
+    CHECK_EQ(pthread_create(&thread, NULL, write_all_the_time, world.open[1]), 0);
+    for (int i = 0; i < 3; i++) { /* the other was opened last, and is looked at first */
+        CHECK_OK(crash_run(&world, "U0,0,1", NULL));
+        wait_until(world.open[0], is_synced);
+    }
+    atomic_store(&is_busy, false);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    crash_close(&world);
+    vex_vfs_memory_destroy(files);
+}
+
+/* The parent's worker does not live in the child, whatever it was asked for. */
+TEST(worker_of_a_forked_child_syncs) {
+    static crash_world world;
+    int status = -1;
+    vex_vfs *files = new_disk();
+    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 A0,0,1 W");
+    atomic_store(&world.open[0]->sync_wanted, true);
+    vex_fork_prepare();
+    const pid_t child = fork();
+    if (child == 0) {
+        vex_fork_child();
+        bool fine = crash_run(&world, "A0,1,1", NULL) == VEX_OK;
+        for (int ms = 0; ms < PATIENCE_MS && fine && !is_synced(world.open[0]); ms++) {
+            files->sleep_ms(files, 1);
+        }
+        _exit(fine && is_synced(world.open[0]) ? 0 : 1);
+    }
+    vex_fork_parent();
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK_EQ(status, 0);
+    atomic_store(&world.open[0]->sync_wanted, false);
+    crash_close(&world);
     vex_vfs_memory_destroy(files);
 }
