@@ -145,7 +145,8 @@ bool vex_collection_wants_flush(const vex_collection *collection) {
            vex_plan_reclaimable(latest, collection->known.wal_end) >= VEX_RECLAIM_BYTES;
 }
 
-/* Hold a writer back while flushing cannot keep up; never when flushing fails. */
+/* Hold a writer back while flushing cannot keep up; never when flushing fails, nor when nobody flushes:
+ * a fork that waits for us keeps the worker out. */
 void vex_commit_wait_for_room(vex_collection *collection) {
     vex_db *db = collection->db;
     uint64_t most = db->options.memtable_bytes * BACK_PRESSURE_FACTOR;
@@ -153,7 +154,8 @@ void vex_commit_wait_for_room(vex_collection *collection) {
         pthread_mutex_lock(&collection->write_mu);
         bool full = vex_memtable_bytes(active_table(collection->latest)) > most &&
                     atomic_load(&collection->flush_wanted) &&
-                    atomic_load(&collection->flush_failures) == 0;
+                    atomic_load(&collection->flush_failures) == 0 && !vex_fork_waits() &&
+                    vex_worker_runs(db, VEX_WORKER_FILES);
         pthread_mutex_unlock(&collection->write_mu);
         if (!full) {
             return;
@@ -315,7 +317,8 @@ vex_status vex_pending_finish(vex_collection *collection, const vex_pending *pen
     bool sync = durability == VEX_DURABILITY_NORMAL && pending->wal != NULL &&
                 (!atomic_exchange(&collection->sync_wanted, true) ||
                  !vex_worker_runs(db, VEX_WORKER_SYNCS));
-    flush = flush && !atomic_exchange(&collection->flush_wanted, true);
+    flush = flush && (!atomic_exchange(&collection->flush_wanted, true) ||
+                      !vex_worker_runs(db, VEX_WORKER_FILES));
     if (sync) {
         vex_worker_wake(db, VEX_WORKER_SYNCS);
     }

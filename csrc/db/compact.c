@@ -395,8 +395,8 @@ static vex_status wait_idle(vex_db *db, vex_collection *only, uint32_t timeout_m
             }
         }
         pthread_mutex_unlock(&db->collections_mu);
-        if (!idle && !woken) {
-            for (int kind = 0; kind < VEX_WORKERS; kind++) {
+        for (int kind = 0; kind < VEX_WORKERS && !idle; kind++) {
+            if (!woken || !vex_worker_runs(db, (vex_worker_kind)kind)) {
                 vex_worker_wake(db, (vex_worker_kind)kind); /* a forked child has none yet */
             }
         }

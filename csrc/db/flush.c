@@ -70,11 +70,8 @@ void vex_collection_wait_for_syncs(vex_collection *collection) {
 /* Under lease and write_mu: the active memtable becomes a sealed one, a fresh one follows. */
 static vex_status seal(vex_collection *collection) {
     vex_snapshot *latest = collection->latest, *next = NULL;
-    /* Earlier flushes failed: flush those first.  Each log that is begun meanwhile takes some of the room
-     * that is kept for deletes. */
-    if (latest->n_mems == VEX_MEMTABLES_MAX ||
-        (latest->n_mems > 1 && atomic_load(&collection->flush_failures) > 0)) {
-        return VEX_OK;
+    if (latest->n_mems == VEX_MEMTABLES_MAX) {
+        return VEX_OK; /* earlier flushes failed: flush those first */
     }
     const vex_memtable *active = latest->mems[latest->n_mems - 1].table;
     if (vex_memtable_payloads(active) == 0 && vex_memtable_vectors(active) == 0 &&

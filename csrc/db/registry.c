@@ -114,6 +114,7 @@ void vex_fork_child(void) {
             /* The next use, or write, starts the workers of this process; the parent does what it has
              * been asked for. */
             atomic_store(&c->touched, false);
+            atomic_store(&c->flush_wanted, false);
             atomic_store(&c->sync_wanted, false);
             c->sync_round = 0;
             atomic_store(&c->index_wanted, false);

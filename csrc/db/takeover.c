@@ -202,6 +202,12 @@ static vex_status go_on_in_log(vex_collection *collection, bool head_valid, bool
         VEX_TRY(load_closed_log(collection, &clean, &sealed));
         VEX_TRY(is_shared(collection, &shared));
     }
+    if (head_valid &&
+        !clean) { /* another process may have found out meanwhile that records are lost */
+        VEX_TRY(is_head_voided(collection, &voided));
+        head_valid = !voided;
+        voided = false;
+    }
     if (!clean || (shared && !sealed)) { /* shared: another log follows, so it must be durable */
         VEX_TRY(vex_collection_sync_names(collection)); /* of a log just begun */
         vex_status status = recover_log(collection, head_valid);
@@ -350,7 +356,9 @@ static vex_status write_first_head(vex_collection *collection) {
     vex_db *db = collection->db;
     if (vex_lease_try(db) == VEX_OK) {
         pthread_mutex_lock(&collection->write_mu);
-        (void)vex_collection_take_over(collection); /* a failure is told by the next write */
+        if (vex_collection_take_over(collection) != VEX_OK) {
+            atomic_store(&collection->unsettled, true); /* left to the next write, which tells */
+        }
         pthread_mutex_unlock(&collection->write_mu);
         vex_lease_release(db);
     }
@@ -366,7 +374,8 @@ vex_status vex_collection_settle(vex_collection *collection, bool opening) {
     pthread_mutex_lock(&collection->write_mu);
     bool needed = has_unsettled(collection, &head_valid);
     /* Without a head that counts, every read would look for one, and at the log. */
-    bool wanted = !head_valid && collection->head_file != NULL && !collection->poisoned;
+    bool wanted = !head_valid && collection->head_file != NULL && !collection->poisoned &&
+                  !atomic_load(&collection->unsettled);
     pthread_mutex_unlock(&collection->write_mu);
     if (!needed) {
         return wanted ? write_first_head(collection) : VEX_OK;

@@ -464,6 +464,7 @@ static void drop_while_opening(vex_file_mode mode, int n, bool torn) {
     snprintf(before + strlen(before), 32, "r20=%u/d%u ", world.steps, world.steps);
     snprintf(after + strlen(after), 32, "r20=%u/d%u ", world.steps, world.steps);
     CHECK(strcmp(text, before) == 0 || strcmp(text, after) == 0);
+    check_holds(world.other->open[0], text); /* which knows the record that may be gone */
     crash_close(&world);
     CHECK_OK(crash_open(&world));
     check_holds(world.open[0], text);
@@ -498,5 +499,30 @@ TEST(takeover_opening_after_a_restart_writes_a_head) {
     CHECK_OK(vex_head_read(files, world.open[0]->head_file, crash_uuid(0), &head, &valid));
     CHECK(valid && vex_head_equal(&head, &world.open[0]->known));
     crash_close(&world);
+    vex_vfs_memory_destroy(files);
+}
+
+/* A log that cannot be written again is not tried with every read. */
+TEST(takeover_that_fails_is_left_to_the_next_write) {
+    static crash_world world;
+    char ignored[CRASH_TEXT];
+    vex_vfs *files = new_disk(), *fault = NULL;
+    CHECK_OK(vex_vfs_fault_create(files, &fault));
+    begin(&world, fault, "C0 A0,0,2");
+    write_zeros(files, DIR(1) "/head", 0, 64);
+    vex_vfs_fault_only(fault, VEX_FAULT_WRITE | VEX_FAULT_SYNC, "wal-");
+    vex_vfs_fault_arm(fault, 1, EIO, true, false);
+    CHECK_OK(crash_describe(world.open[0], ignored));
+    const uint64_t calls = vex_vfs_fault_calls(fault);
+    CHECK(calls > 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(crash_describe(world.open[0], ignored));
+    }
+    CHECK_EQ(vex_vfs_fault_calls(fault), calls);
+    vex_vfs_fault_arm(fault, 0, 0, false, false);
+    CHECK_OK(crash_run(&world, "A0,5,1", NULL));
+    check_all(&world);
+    crash_close(&world);
+    vex_vfs_fault_destroy(fault);
     vex_vfs_memory_destroy(files);
 }

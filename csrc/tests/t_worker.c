@@ -180,8 +180,11 @@ TEST(worker_of_a_forked_child_syncs) {
     static crash_world world;
     int status = -1;
     vex_vfs *files = new_disk();
-    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 A0,0,1 W");
+    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL, .memtable_bytes = 1},
+          "C0 A0,0,1 W");
+    CHECK_OK(crash_run(&world, "A0,5,1", NULL));
     atomic_store(&world.open[0]->sync_wanted, true);
+    atomic_store(&world.open[0]->flush_wanted, true);
     vex_fork_prepare();
     const pid_t child = fork();
     if (child == 0) {
@@ -195,7 +198,47 @@ TEST(worker_of_a_forked_child_syncs) {
     vex_fork_parent();
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     CHECK_EQ(status, 0);
-    atomic_store(&world.open[0]->sync_wanted, false);
+    CHECK_OK(vex_db_wait_idle(world.db, PATIENCE_MS));
+    crash_close(&world);
+    vex_vfs_memory_destroy(files);
+}
+
+static void *write_some(void *collection) {
+    for (int i = 0; i < 4; i++) {
+        crash_state ignored = {0};
+        CHECK_OK(crash_write_one(collection, "m", i, &ignored));
+    }
+    return NULL;
+}
+
+static void *end_slowness(void *disk) {
+    vex_vfs *files = disk;
+    files->sleep_ms(files, 50);
+    atomic_store(&is_slow, false);
+    return NULL;
+}
+
+/* The writer waits for the worker, the worker for the fork, the fork for the writer. */
+TEST(worker_a_fork_does_not_wait_for_a_writer_that_is_held_back) {
+    static crash_world world;
+    pthread_t writer, ending;
+    vex_vfs *files = new_disk();
+    plain_open = files->file_open;
+    files->file_open = slow_open;
+    atomic_store(&is_slow, true);
+    atomic_store(&is_waiting, false);
+    begin(&world, files, (vex_db_options){.memtable_bytes = 1}, "C0 A0,0,1");
+    while (!atomic_load(&is_waiting)) {
+        files->sleep_ms(files, 1);
+    }
+    CHECK_EQ(pthread_create(&writer, NULL, write_some, world.open[0]), 0);
+    files->sleep_ms(files, 20);
+    CHECK_EQ(pthread_create(&ending, NULL, end_slowness, files), 0);
+    vex_fork_prepare();
+    vex_fork_parent();
+    CHECK_EQ(pthread_join(writer, NULL), 0);
+    CHECK_EQ(pthread_join(ending, NULL), 0);
+    CHECK_OK(vex_db_wait_idle(world.db, PATIENCE_MS));
     crash_close(&world);
     vex_vfs_memory_destroy(files);
 }
