@@ -107,32 +107,34 @@ TEST(worker_a_long_flush_delays_no_sync) {
 }
 
 static crash_world written;
+static atomic_bool is_failing;
 static vex_status (*plain_rename)(vex_vfs *vfs, const char *from, const char *to);
 
 /* A record comes while a flush is under way, whose commit then fails. */
 static vex_status writing_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
-    if (strstr(path, "/vec-") != NULL && mode == VEX_FILE_CREATE) {
+    if (atomic_load(&is_failing) && strstr(path, "/vec-") != NULL && mode == VEX_FILE_CREATE) {
         CHECK_OK(crash_run(&written, "A0,9,1", NULL));
     }
     return plain_open(vfs, path, mode, out);
 }
 
 static vex_status failing_rename(vex_vfs *vfs, const char *from, const char *to) {
-    return strstr(to, "/manifest-") != NULL
+    return atomic_load(&is_failing) && strstr(to, "/manifest-") != NULL
                ? VEX_FAIL_AT(VEX_ERR_IO, to, 0, EIO, "injected fault: cannot rename")
                : plain_rename(vfs, from, to);
 }
 
 TEST(worker_what_was_acknowledged_is_synced_after_a_commit_that_failed) {
     vex_vfs *files = new_disk();
-    begin(&written, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 A0,0,4 W");
     plain_open = files->file_open;
     plain_rename = files->path_rename;
     files->file_open = writing_open;
     files->path_rename = failing_rename;
+    atomic_store(&is_failing, false);
+    begin(&written, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 A0,0,4 W");
+    atomic_store(&is_failing, true);
     CHECK_STATUS(vex_collection_flush(written.open[0]), VEX_ERR_IO);
-    files->file_open = plain_open;
-    files->path_rename = plain_rename;
+    atomic_store(&is_failing, false);
     CHECK(written.open[0]->poisoned);
     wait_until(written.open[0], is_synced);
     CHECK_OK(crash_run(&written, "R A0,10,1", NULL));
@@ -160,9 +162,9 @@ TEST(worker_syncs_all_in_turn) {
     static crash_world world;
     pthread_t thread;
     vex_vfs *files = new_disk();
-    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 C1 A0,0,1 W");
     plain_sync = files->file_sync_data;
     files->file_sync_data = slow_sync;
+    begin(&world, files, (vex_db_options){.durability = VEX_DURABILITY_NORMAL}, "C0 C1 A0,0,1 W");
     atomic_store(&is_busy, true);
     CHECK_EQ(pthread_create(&thread, NULL, write_all_the_time, world.open[1]), 0);
     for (int i = 0; i < 3; i++) { /* the other was opened last, and is looked at first */
