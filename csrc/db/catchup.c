@@ -428,8 +428,8 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
     bool vouched = limit.known;
     vex_status status = anew ? load(collection, &vouched) : follow_log(collection, limit);
     if (!anew && limit.known && (status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND)) {
-        status = load(collection,
-                      &vouched); /* a flush may have removed the log since the head was read */
+        /* A flush may have removed the log since the head was read. */
+        status = load(collection, &vouched);
     }
     VEX_TRY(status);
     collection->stale = false;

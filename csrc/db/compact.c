@@ -210,8 +210,7 @@ static vex_status sync_log(vex_collection *collection) {
 static vex_status end(vex_collection *collection, vex_compaction *compaction) {
     VEX_TRY(vex_lease_acquire(collection->db));
     pthread_mutex_lock(&collection->write_mu);
-    vex_status status =
-        vex_collection_take_over_quiet(collection); /* what is published is durable */
+    vex_status status = vex_collection_take_over_quiet(collection); /* all published is durable */
     if (status == VEX_OK) {
         status = sync_log(collection);
     }

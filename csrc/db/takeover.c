@@ -160,9 +160,11 @@ static vex_status replace_left_over(vex_collection *collection) {
     bool left_over = known->wal_end == VEX_WAL_EMPTY_END &&
                      vex_wal_reader_seek(reader, known->wal_end, known->lsn) == VEX_OK;
     vex_wal_reader_close(reader);
-    return left_over ? begin_log(collection, known->wal_number)
-                     : VEX_FAIL_AT(misfit.code, misfit.path, misfit.offset, misfit.sys_errno, "%s",
-                                   misfit.message);
+    vex_status status = left_over ? begin_log(collection, known->wal_number) : VEX_ERR_EXISTS;
+    /* EXISTS: it is closed behind a record that it does not hold. */
+    return status != VEX_ERR_EXISTS ? status
+                                    : VEX_FAIL_AT(misfit.code, misfit.path, misfit.offset,
+                                                  misfit.sys_errno, "%s", misfit.message);
 }
 
 static vex_status resume_log(vex_collection *collection, uint64_t synced_lsn) {
@@ -202,8 +204,7 @@ static vex_status go_on_in_log(vex_collection *collection, bool head_valid, bool
         VEX_TRY(load_closed_log(collection, &clean, &sealed));
         VEX_TRY(is_shared(collection, &shared));
     }
-    if (head_valid &&
-        !clean) { /* another process may have found out meanwhile that records are lost */
+    if (head_valid && !clean) { /* another process may have found out that records are lost */
         VEX_TRY(is_head_voided(collection, &voided));
         head_valid = !voided;
         voided = false;

@@ -7,7 +7,6 @@
  */
 #include "tests/crash_kit.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "db/db.h"
 
