@@ -62,5 +62,5 @@ class Undone:
             for file, copy in zip(self._files, copies, strict=True):
                 shutil.copyfile(file, copy)
             if self._look() == self._marks:
-                break
-        return copies[0]
+                return copies[0]
+        raise sqlite3.OperationalError("database is locked: its files change while they are copied")

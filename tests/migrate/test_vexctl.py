@@ -51,6 +51,15 @@ def test_lost_records_are_exit_code_1(tmp_path: Path) -> None:
     assert json.loads(lost[0])["problem"].startswith("no vector")
 
 
+def test_what_nobody_can_count_is_not_told_as_nothing(tmp_path: Path) -> None:
+    source, _ = unpack("1.5.9", tmp_path)
+    whole = (source / "chroma.sqlite3").read_bytes()
+    (source / "chroma.sqlite3").write_bytes(whole[: len(whole) // 2])
+    shown = run("import", "chroma", source, "--to", tmp_path / "vexfs", code=1)
+    assert "damage: " in shown
+    assert " lost, and what only the damaged parts held" in shown.replace("\n", " ")
+
+
 def test_what_cannot_be_done_is_exit_code_3(tmp_path: Path) -> None:
     source, _ = unpack("1.5.9", tmp_path)
     shown = run("import", "chroma", tmp_path / "nowhere", "--to", tmp_path / "vexfs", code=3)

@@ -376,7 +376,7 @@ def test_read_only_does_not_make_a_catalog(tmp_path, opened):
     assert not (tmp_path / FILE_NAME).exists()
 
 
-def test_read_only_after_an_interrupted_change(tmp_path, opened, engine):
+def test_read_only_after_an_interrupted_change(tmp_path, opened, engine, monkeypatch):
     """It is undone in a copy; by who may write, in the file."""
     create(opened(), engine)
     at = tmp_path / "copy"
@@ -391,6 +391,10 @@ def test_read_only_after_an_interrupted_change(tmp_path, opened, engine):
     other.execute("ROLLBACK")
     other.close()
     before = (at / FILE_NAME).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copyfile", lambda _, to: (to.touch(), (at / FILE_NAME).touch()))
+        with pytest.raises(DatabaseLockedError):  # somebody undoes it just now, it seems
+            opened(at, read_only=True)
     reader = opened(at, read_only=True)
     assert reader.count_collections(*HOME) == 1
     assert reader.count_collections(*HOME) == 1

@@ -135,7 +135,10 @@ def show_report(report: MigrationReport, verb: str, *, as_json: bool) -> None:
     if len(report.damage) > _MOST_NOTES:
         out.print(f"damage: {len(report.damage) - _MOST_NOTES} more of these")
     what = "would be " if report.dry_run else ""
-    out.print(f"{report.copied} of {report.rows} records {what}{verb}, {report.lost} lost")
+    lost = f"{report.lost} lost"
+    if report.damage:  # which nobody can count
+        lost += ", and what only the damaged parts held"
+    out.print(f"{report.copied} of {report.rows} records {what}{verb}, {lost}")
 
 
 def _show_notes(collection: CollectionReport) -> None:
