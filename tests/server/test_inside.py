@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from server_kit import (
@@ -28,6 +29,7 @@ from server_kit import (
 )
 
 from vexfs_chroma._server._app import App
+from vexfs_chroma._server._auth import new_token
 from vexfs_chroma._server._config import load
 from vexfs_chroma._server._request import Request, Response
 from vexfs_chroma._server._routes import ROUTES, Route, Router
@@ -275,3 +277,28 @@ def test_a_database_that_is_read_only(tmp_path: Path, workers: str) -> None:
         same = {"name": "things", "get_or_create": True}
         assert server.call("POST", DEFAULT + "/collections", same).json["id"] == made.json["id"]
     assert " ERROR " not in (tmp_path / "server.log").read_text()
+
+
+def test_an_id_that_is_written_in_many_ways() -> None:
+    """What is known of collections and of requests does not grow with the texts of their ids."""
+
+    class Api:
+        def home_of(self, id: UUID) -> tuple[str, str]:
+            return ("default_tenant", "default_database")
+
+        def _count(self, id: UUID) -> int:
+            return 3
+
+    token, hash = new_token()
+    given = {"name": "reader", "hash": hash, "tenant": "default_tenant"}
+    app = App(Api(), load(given={"auth": {"tokens": [given]}}, environment={}))  # type: ignore[arg-type]
+    id = str(uuid4())
+    with running(app) as port:
+        server = Server("127.0.0.1", port, subprocess.Popen(["true"]))
+        server.process.wait()
+        for dashes in range(20):
+            path = f"{DEFAULT}/collections/{'-' * (dashes * 1000)}{id}/count"
+            answer = server.call("GET", path, headers={"x-chroma-token": token})
+            assert (answer.status, answer.json) == (200, 3)
+    assert len(app._homes) == 1
+    assert max(len(str(key)) for key in app._expected) < 200

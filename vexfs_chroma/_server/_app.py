@@ -37,6 +37,7 @@ from vexfs_chroma._server._routes import ADMIN, PAGE_ROUTES, READ, ROUTES, Route
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from uuid import UUID
 
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._server._auth import Principal
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _INLINE_SECONDS = 0.0005
 _INLINE_BYTES = 64 * 1024
 _KNOWN_MOST = 8192
+_NAME_MOST = 64  # characters of a collection's name or id that tell it from others
 _HOMES_MOST = 65536
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -75,7 +77,7 @@ class App:
         """Bytes of bodies that are being received or wait for their answer."""
         self._threads = _Threads(config.server.threads, config.limits.waiting)
         self._expected: dict[tuple[Any, ...], float] = {}
-        self._homes: dict[str, tuple[str, str]] = {}
+        self._homes: dict[UUID, tuple[str, str]] = {}
         self.history = History()
         """Takes no points until it is started."""
 
@@ -199,15 +201,16 @@ class App:
 
         Chroma goes by the id alone; whoever is limited to a database must not, nor transactions.
         """
-        text = request.values[2]
-        home = self._homes.get(text)
+        id = collection_id(request)  # its text may be written in many ways, some of them long
+        home = self._homes.get(id)
         if home is None:
-            home = self.api.home_of(collection_id(request))
+            home = self.api.home_of(id)
             if home is not None:  # an id never moves, and never comes back
                 if len(self._homes) >= _HOMES_MOST:
                     self._homes.clear()
-                self._homes[text] = home
+                self._homes[id] = home
         if home != request.values[:2]:
+            text = request.values[2]
             raise HttpError(404, "NotFoundError", f"Collection [{text}] does not exist.")
 
     # -- when the body is there --------------------------------------------------------------------
@@ -348,7 +351,7 @@ def _likeness(request: Request) -> tuple[Any, ...]:
     most = getattr(payload, "n_results", None) or getattr(payload, "limit", None) or 0
     return (
         request.route.name if request.route else None,
-        request.values[2:3],
+        "".join(request.values[2:3])[:_NAME_MOST],
         len(request.body).bit_length(),
         is_filtered,
         most.bit_length(),
