@@ -46,10 +46,11 @@ class History:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; what this process has counted stays in the sums."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+            _observer.observer().read()
 
     def _run(self) -> None:
         while not self._stop.wait(self.step_seconds):
@@ -97,7 +98,7 @@ class History:
 def _read() -> dict[str, int]:
     """The counters of operations, sums over all processes."""
     directory = os.environ.get(_cells.VARIABLE)
-    _observer.observer()
+    _observer.observer().publish()  # whoever of the others is asked for everything has it, too
     mine = {cells.path for cells in _cells.own}
     parts: list[Mapping[str, int]] = [cells.read() for cells in _cells.own]
     others = _cells.read_directory(Path(directory)) if directory else []

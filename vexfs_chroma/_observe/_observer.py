@@ -105,12 +105,13 @@ class Observer:
 
     def publish(self) -> None:
         """Copy the counters of the engine into the cells; at most every second."""
-        now = time.perf_counter_ns()
-        if now < self._engine_due:
-            return
-        self._engine_due = now + _ENGINE_EVERY_NS
-        for number, value in enumerate(_engine.stats().values()):
-            self.cells.values[self._engine_at + number] = value
+        with self._lock:  # an older look must not be copied over a newer one
+            now = time.perf_counter_ns()
+            if now < self._engine_due:
+                return
+            self._engine_due = now + _ENGINE_EVERY_NS
+            for number, value in enumerate(_engine.stats().values()):
+                self.cells.values[self._engine_at + number] = value
 
     def read(self) -> dict[str, int]:
         """All counters of this process."""
