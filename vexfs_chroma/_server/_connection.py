@@ -412,7 +412,10 @@ class Connection(asyncio.Protocol):
             return
         running.abandoned = True
         running.keep_alive = False
+        for request in self._queue:
+            self._forget(request)
         self._queue.clear()
+        held, running.size = running.size, 0  # a thread has the body still: see _later
         seconds = self._limits.request_seconds
         self._respond(
             running,
@@ -425,6 +428,7 @@ class Connection(asyncio.Protocol):
                 ),
             ),
         )
+        running.size = held
 
     def abort(self) -> None:
         """Close at once."""
