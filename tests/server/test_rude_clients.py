@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from server_kit import running
+from server_kit import API, run_server, running
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
@@ -68,6 +69,20 @@ class Bench:
                     yield sock
             finally:
                 self.go.set()
+
+
+def test_a_body_in_tiny_chunks(tmp_path: Path) -> None:
+    """It takes about as much memory as it has bytes."""
+    with run_server(tmp_path) as server:
+        before = server.memory()
+        with socket.create_connection((server.host, server.port), timeout=60) as sock:
+            sock.sendall(HEAD % (API + "/tenants").encode() + CHUNKED)
+            for _ in range(32):
+                sock.sendall(b"2\r\n  \r\n" * 2**16)
+            time.sleep(0.5)
+            assert server.memory() - before < 40 * 2**20
+            sock.sendall(b'e\r\n{"name":"abc"}\r\n0\r\n\r\n')
+            assert statuses(received(sock)) == [200]
 
 
 def test_what_waited_behind_a_request_that_took_too_long() -> None:

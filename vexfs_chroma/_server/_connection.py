@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._in_head = True
 
     # -- the transport -----------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
             app.buffered += n
             return True
         self._forget(request)
-        self._body = []
+        self._body = b""
         request.refusal = app.failed(request, error)
         return False
 
@@ -278,7 +278,12 @@ class Connection(asyncio.Protocol):
         if request is None or request.refusal is not None:
             return  # refused: read and dropped
         if b"content-length" in self._headers or self._take_bytes(request, len(body)):
-            self._body.append(body)
+            if not self._body:
+                self._body = body
+                return
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body  # not a list: parts may be as short as a byte
         else:
             self._respond_early(request)
 
@@ -289,9 +294,8 @@ class Connection(asyncio.Protocol):
         self._in_head = self._has_moved = True
         if request is None:
             return
-        parts = self._body
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._body = []
+        request.body = bytes(self._body)
+        self._body = b""
         if self._running is None and not self._queue:
             self._answer(request)
             return
