@@ -71,6 +71,29 @@ class Bench:
                 self.go.set()
 
 
+def test_a_trailer_without_end() -> None:
+    """What comes behind the last chunk is bounded as the head is."""
+    bench = Bench()
+    with bench.connected() as sock:
+        sock.sendall(HEAD % b"/note" + CHUNKED + b"2\r\n{}\r\n0\r\nx: ")
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 5_000_000:
+                sent += sock.send(b"y" * 10_000)
+                time.sleep(0.001)
+        assert sent < 5_000_000 or statuses(received(sock)) == [431]
+    assert bench.done == []
+
+
+def test_a_short_trailer_is_dropped() -> None:
+    bench = Bench()
+    with bench.connected() as sock:
+        trailer = b"0\r\nx-request-id: a\r\nx-chroma-token: b\r\n\r\n"
+        sock.sendall((HEAD % b"/note" + CHUNKED + b"2\r\n{}\r\n" + trailer) * 2)
+        assert statuses(received(sock)) == [200, 200]
+    assert bench.done == [b"{}", b"{}"]
+
+
 def test_a_body_in_tiny_chunks(tmp_path: Path) -> None:
     """It takes about as much memory as it has bytes."""
     with run_server(tmp_path) as server:

@@ -123,7 +123,6 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
-        self._in_head = True
 
     # -- the transport -----------------------------------------------------------------------------
 
@@ -189,7 +188,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
             return
-        if self._in_head and not self._has_moved:  # all of it was head
+        if not self._has_moved:  # all of it was head, or what is between and after chunks
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse(_HEAD_TOO_LARGE)
@@ -208,6 +207,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; most are of no interest."""
+        if self._request is not None:
+            return  # behind the body: of no interest, either
         self._head_length += len(name) + len(value) + 4
         name = name.lower()
         if name in _KEPT:
@@ -215,8 +216,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Who asks for what is known now."""
-        self._in_head, self._has_moved = False, True
-        self._head_bytes = 0
+        self._move()
         app, headers = self._app, self._headers
         path, _, query = self._url.decode("latin-1").partition("?")
         if path[:1] != "/":  # absolute form, as proxies get it
@@ -240,6 +240,10 @@ class Connection(asyncio.Protocol):
             elif self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._respond_early(request)
+
+    def _move(self) -> None:
+        """The parser came to something that is not bounded by the size of the head."""
+        self._has_moved, self._head_bytes = True, 0
 
     def _respond_early(self, request: Request) -> None:
         """Answer a request that is refused now, if it is its turn; its body is dropped."""
@@ -272,8 +276,13 @@ class Connection(asyncio.Protocol):
             self._app.buffered -= request.size
             request.size = 0
 
+    def on_chunk_header(self) -> None:
+        """The size of a chunk; of the last one, it is 0."""
+        self._move()
+
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._move()
         request = self._request
         if request is None or request.refusal is not None:
             return  # refused: read and dropped
@@ -291,7 +300,7 @@ class Connection(asyncio.Protocol):
         """The request is there."""
         request = self._request
         self._request = None
-        self._in_head = self._has_moved = True
+        self._move()
         if request is None:
             return
         request.body = bytes(self._body)
