@@ -6,6 +6,7 @@ What is sent to `app` is HTTP alone; there is no database behind it.
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -71,6 +72,18 @@ class Bench:
                 self.go.set()
 
 
+def test_a_head_that_drips() -> None:
+    """read_seconds is for all of a head, not for each piece of it."""
+    with Bench(read_seconds=0.5).connected() as sock:
+        sock.sendall(b"GET /api/v2/version HTTP/1.1\r\n")
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 10:
+                sock.sendall(b"x: y\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - begun < 8
+
+
 def test_a_trailer_without_end() -> None:
     """What comes behind the last chunk is bounded as the head is."""
     bench = Bench()
@@ -121,3 +134,18 @@ def test_what_waited_behind_a_request_that_took_too_long() -> None:
             time.sleep(0.01)
         assert bench.app.buffered == 0
     assert bench.done == [b"a" * 100]
+
+
+def test_stopping_while_a_refused_body_comes(tmp_path: Path) -> None:
+    """Nothing is waited for once the rest of it is there."""
+    with run_server(tmp_path) as server:
+        with socket.create_connection((server.host, server.port), timeout=10) as sock:
+            sock.sendall(post("/nothing", b"x" * 10)[:-10])
+            assert statuses(sock.recv(65536)) == [404]
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            with contextlib.suppress(OSError):
+                sock.sendall(b"x" * 10)
+            begun = time.monotonic()
+            assert server.process.wait(60) == 0
+        assert time.monotonic() - begun < 15

@@ -112,6 +112,8 @@ class Connection(asyncio.Protocol):
         self._running: Request | None = None
         self._is_paused = False
         self._closing = False
+        self._is_idle = True
+        """No byte of a next request came."""
         self._reset()
         self._head_bytes = self._head_length = 0
         self._has_moved = False
@@ -162,18 +164,21 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slowly."""
         self._is_paused = True
-        self.deadline = self._all.loop.time() + self._limits.read_seconds
+        if self._running is None:
+            self._be_idle()
 
     def resume_writing(self) -> None:
         """It has read most of it."""
         self._is_paused = False
-        self._be_idle()
+        if self._running is None:
+            self._be_idle()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         if self._closing:
             return
-        if self._request is None and self._running is None:
+        if self._is_idle and self._running is None:
+            self._is_idle = False
             self.deadline = self._all.loop.time() + self._limits.read_seconds
         self._has_moved = False
         try:
@@ -318,6 +323,10 @@ class Connection(asyncio.Protocol):
         if request.refusal is not None:
             if not request.is_answered:
                 self._respond(request, request.refusal)
+            elif self._all.stopping:
+                self._close()
+            else:
+                self._be_idle()
             return
         self._running = request
         response = self._app.answer(request, self._all.loop)
@@ -403,8 +412,10 @@ class Connection(asyncio.Protocol):
     # -- the end -----------------------------------------------------------------------------------
 
     def _be_idle(self) -> None:
-        if not self._is_paused:
-            self.deadline = self._all.loop.time() + self._limits.idle_seconds
+        self._is_idle = not self._is_paused
+        limits = self._limits
+        seconds = limits.idle_seconds if self._is_idle else limits.read_seconds
+        self.deadline = self._all.loop.time() + seconds
 
     def _close(self) -> None:
         self._closing = True
