@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from server_kit import API, run_server, running
+from server_kit import API, DEFAULT, run_server, running
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
@@ -82,6 +82,26 @@ def test_a_head_that_drips() -> None:
                 sock.sendall(b"x: y\r\n")
                 time.sleep(0.1)
         assert time.monotonic() - begun < 8
+
+
+def test_answers_that_nobody_reads(tmp_path: Path) -> None:
+    """Requests behind them wait; when the client reads at last, all are answered."""
+    with run_server(tmp_path) as server:
+        made = server.call("POST", DEFAULT + "/collections", {"name": "things"})
+        path = f"{DEFAULT}/collections/{made.json['id']}"
+        body = {"ids": ["a"], "embeddings": [[1]], "documents": ["x" * 250_000]}
+        assert server.call("POST", path + "/add", body).status == 201
+        one = post(path + "/get", b'{"ids": ["a"]}')
+        server.raw(one * 3)
+        before = server.memory()
+        with socket.create_connection((server.host, server.port), timeout=10) as sock:
+            for _ in range(4):
+                sock.sendall(one * 100)
+                time.sleep(0.5)
+            grown = server.memory() - before
+            answers = received(sock, silence=5)
+        assert statuses(answers) == [200] * 400
+        assert grown < 40 * 2**20
 
 
 def test_a_trailer_without_end() -> None:

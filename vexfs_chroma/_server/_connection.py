@@ -162,8 +162,10 @@ class Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """The client reads slowly."""
+        """The client reads slowly: until it has, nothing more is read or answered."""
         self._is_paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
         if self._running is None:
             self._be_idle()
 
@@ -172,6 +174,7 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         if self._running is None:
             self._be_idle()
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
@@ -239,7 +242,7 @@ class Connection(asyncio.Protocol):
             app.open(request)
         if request.refusal is None and b"content-length" in headers:
             self._take_bytes(request, int(headers[b"content-length"]))
-        if b"expect" in headers and self._running is None and not self._queue:
+        if b"expect" in headers and self._is_free:
             if request.refusal is not None:
                 request.keep_alive = False  # the body may or may not come
             elif self._transport is not None:
@@ -250,9 +253,14 @@ class Connection(asyncio.Protocol):
         """The parser came to something that is not bounded by the size of the head."""
         self._has_moved, self._head_bytes = True, 0
 
+    @property
+    def _is_free(self) -> bool:
+        """Whether the next answer on the wire is that to the next request."""
+        return self._running is None and not self._queue and not self._is_paused
+
     def _respond_early(self, request: Request) -> None:
         """Answer a request that is refused now, if it is its turn; its body is dropped."""
-        if request.refusal is not None and self._running is None and not self._queue:
+        if request.refusal is not None and self._is_free:
             self._respond(request, request.refusal)
 
     def _take_bytes(self, request: Request, n: int) -> bool:
@@ -310,7 +318,7 @@ class Connection(asyncio.Protocol):
             return
         request.body = bytes(self._body)
         self._body = b""
-        if self._running is None and not self._queue:
+        if self._is_free:
             self._answer(request)
             return
         self._queue.append(request)
@@ -341,10 +349,17 @@ class Connection(asyncio.Protocol):
             self._forget(request)
             return
         self._respond(request, response)
-        while self._queue and self._running is None and self._transport is not None:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what came meanwhile; then read on."""
+        while self._queue and self._running is None and not self._is_paused:
+            if self._transport is None or self._closing:
+                return
             self._answer(self._queue.popleft())
-        if not self._queue and self._transport is not None and not self._closing:
-            self._transport.resume_reading()
+        if self._queue or self._is_paused or self._closing or self._transport is None:
+            return
+        self._transport.resume_reading()
 
     def _respond(self, request: Request, response: Response) -> None:
         self._running = None
