@@ -156,6 +156,34 @@ def test_what_waited_behind_a_request_that_took_too_long() -> None:
     assert bench.done == [b"a" * 100]
 
 
+def test_rubbish_behind_a_request() -> None:
+    """The request is answered first."""
+    bench = Bench()
+    with bench.connected() as sock:
+        sock.sendall(post("/slow", b"1") + post("/note", b"2") + b"rubbish\r\n\r\n")
+        time.sleep(0.2)
+        bench.go.set()
+        assert statuses(received(sock)) == [200, 200, 400]
+    assert bench.done == [b"1", b"2"]
+
+
+def test_rubbish_behind_the_last_request() -> None:
+    bench = Bench()
+    with bench.connected() as sock:
+        sock.sendall(post("/slow", b"1", b"connection: close") + b"rubbish\r\n\r\n")
+        time.sleep(0.2)
+        bench.go.set()
+        assert statuses(received(sock)) == [200]
+    assert bench.done == [b"1"]
+
+
+def test_rubbish_within_a_request_that_was_refused() -> None:
+    """It has its answer: there is no second one, which would be taken for that to the next."""
+    with Bench().connected() as sock:
+        sock.sendall(HEAD % b"/nothing" + CHUNKED + b"2\r\n{}\r\nzz\r\n")
+        assert statuses(received(sock)) == [404]
+
+
 def test_stopping_while_a_refused_body_comes(tmp_path: Path) -> None:
     """Nothing is waited for once the rest of it is there."""
     with run_server(tmp_path) as server:
@@ -169,3 +197,14 @@ def test_stopping_while_a_refused_body_comes(tmp_path: Path) -> None:
             begun = time.monotonic()
             assert server.process.wait(60) == 0
         assert time.monotonic() - begun < 15
+
+
+def test_a_client_that_has_said_everything() -> None:
+    """What it asked is answered, all of it."""
+    bench = Bench()
+    with bench.connected() as sock:
+        sock.sendall(post("/slow", b"1") + post("/note", b"2"))
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)
+        bench.go.set()
+        assert statuses(received(sock)) == [200, 200]

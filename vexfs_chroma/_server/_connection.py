@@ -111,6 +111,8 @@ class Connection(asyncio.Protocol):
         """Requests that came behind the one that is being answered."""
         self._running: Request | None = None
         self._is_paused = False
+        self._is_deaf = False
+        """Nothing more is read, but what came is answered."""
         self._closing = False
         self._is_idle = True
         """No byte of a next request came."""
@@ -158,7 +160,7 @@ class Connection(asyncio.Protocol):
         """The client has said everything; what it asked is still answered."""
         if self._running is None and not self._queue:
             return False
-        self._closing = True
+        self._is_deaf = True
         return True
 
     def pause_writing(self) -> None:
@@ -178,7 +180,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._closing:
+        if self._closing or self._is_deaf:
             return
         if self._is_idle and self._running is None:
             self._is_idle = False
@@ -318,9 +320,15 @@ class Connection(asyncio.Protocol):
             return
         request.body = bytes(self._body)
         self._body = b""
-        if self._is_free:
+        if self._closing:  # who was told so sends it again elsewhere
+            self._forget(request)
+        elif self._is_free:
             self._answer(request)
-            return
+        else:
+            self._wait(request)
+
+    def _wait(self, request: Request) -> None:
+        """Answer it when it is its turn, and read nothing more until then."""
         self._queue.append(request)
         if self._transport is not None:
             self._transport.pause_reading()
@@ -366,7 +374,7 @@ class Connection(asyncio.Protocol):
         self._forget(request)
         if self._app.observers:
             self._app.finished(request, response)
-        if self._closing or self._all.stopping:
+        if self._closing or self._all.stopping or (self._is_deaf and not self._queue):
             request.keep_alive = False
         self._send(response, request)
         request.is_answered = True
@@ -414,15 +422,22 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: HttpError) -> None:
         """Answer what cannot be read (on), under an id of its own, and close."""
-        if self._running is not None or self._queue:
-            self._close()
+        if self._closing:
+            return
+        if self._request is not None and self._request.is_answered:
+            self._close()  # one answer is enough
             return
         request = Request("", "", "", {})
         request.started = time.perf_counter()
         request.id = self._all.request_id(None)
         request.client = self._client
         request.keep_alive = False
-        self._respond(request, self._app.failed(request, error))
+        request.refusal = self._app.failed(request, error)
+        if self._is_free:
+            self._respond(request, request.refusal)
+        else:
+            self._is_deaf = True
+            self._wait(request)
 
     # -- the end -----------------------------------------------------------------------------------
 
