@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from server_kit import API, DEFAULT, run_server, running
+from server_kit import API, DEFAULT, Server, run_server, running
 
 from vexfs_chroma._server._app import App
 from vexfs_chroma._server._config import load
@@ -182,6 +182,12 @@ def test_rubbish_within_a_request_that_was_refused() -> None:
     with Bench().connected() as sock:
         sock.sendall(HEAD % b"/nothing" + CHUNKED + b"2\r\n{}\r\nzz\r\n")
         assert statuses(received(sock)) == [404]
+
+
+def test_upgrades_one_behind_the_other(server: Server) -> None:
+    upgrade = b"connection: upgrade\r\nupgrade: x\r\n\r\n"
+    one = b"GET /api/v2/version HTTP/1.1\r\nhost: localhost\r\n" + upgrade
+    assert statuses(server.raw(one * 2000)) == [200] * 2000
 
 
 def test_stopping_while_a_refused_body_comes(tmp_path: Path) -> None:

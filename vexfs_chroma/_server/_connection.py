@@ -180,28 +180,26 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if self._closing or self._is_deaf:
-            return
         if self._is_idle and self._running is None:
             self._is_idle = False
             self.deadline = self._all.loop.time() + self._limits.read_seconds
-        self._has_moved = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Nothing to upgrade to: the request was answered, and what follows is HTTP/1.1 again.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.data_received(rest)
+        while data and not self._closing and not self._is_deaf:
+            self._has_moved = False
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Nothing to upgrade to: the request was answered, and what follows is HTTP/1.1.
+                self._parser = httptools.HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError:
+                self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
+                return
+            if not self._has_moved:  # all of it was head, or what is between and after chunks
+                self._head_bytes += len(data)
+                if self._head_bytes > self._limits.head_bytes:
+                    self._refuse(_HEAD_TOO_LARGE)
             return
-        except httptools.HttpParserError:
-            self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
-            return
-        if not self._has_moved:  # all of it was head, or what is between and after chunks
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.head_bytes:
-                self._refuse(_HEAD_TOO_LARGE)
 
     # -- the parser --------------------------------------------------------------------------------
 
