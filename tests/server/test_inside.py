@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -28,7 +29,7 @@ from server_kit import (
     workers_of,
 )
 
-from vexfs_chroma._server._app import App
+from vexfs_chroma._server._app import App, _Threads
 from vexfs_chroma._server._auth import new_token
 from vexfs_chroma._server._config import load
 from vexfs_chroma._server._request import Request, Response
@@ -302,3 +303,29 @@ def test_an_id_that_is_written_in_many_ways() -> None:
             assert (answer.status, answer.json) == (200, 3)
     assert len(app._homes) == 1
     assert max(len(str(key)) for key in app._expected) < 200
+
+
+def test_a_request_that_ends_when_the_server_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was cut off: what runs is done, what waits is dropped, and nothing is said."""
+    said: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    threads, loop, go = _Threads(1, 10), asyncio.new_event_loop(), threading.Event()
+    done: list[str] = []
+
+    def work(request: Request) -> Response:
+        go.wait(20)
+        done.append(request.id)
+        return Response(200)
+
+    requests = [Request("POST", "/", "", {}) for _ in range(3)]
+    for number, request in enumerate(requests):
+        request.id = str(number)
+        threads.submit(work, request, loop)
+    while threads._queue.qsize() > 2:  # the first one is not in its thread yet
+        time.sleep(0.01)
+    for request in requests:
+        request.abandoned = True
+    loop.close()
+    go.set()
+    threads.close()
+    assert (done, said) == (["0"], [])

@@ -11,6 +11,7 @@ Nothing waits without bound: requests beyond `waiting` are refused with 429, and
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -394,7 +395,8 @@ class _Threads:
                 return
             work, request, loop, future = task
             response = Response(503) if request.abandoned else work(request)
-            loop.call_soon_threadsafe(self._done, future, response)
+            with contextlib.suppress(RuntimeError):  # cut off: the loop is closed, nobody waits
+                loop.call_soon_threadsafe(self._done, future, response)
 
     def _done(self, future: asyncio.Future[Response], response: Response) -> None:
         self.waiting -= 1
