@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -329,3 +330,47 @@ def test_a_request_that_ends_when_the_server_has(monkeypatch: pytest.MonkeyPatch
     go.set()
     threads.close()
     assert (done, said) == (["0"], [])
+
+
+@pytest.mark.parametrize(
+    ("operation", "short", "pattern"),
+    [
+        (
+            "get",
+            {"where": {"n": {"$eq": 1_000_000_000_000}}},
+            {"where": {"#document": {"$regex": "a+b"}}},
+        ),
+        (
+            "search",
+            {"searches": [{"filter": {"n": {"$gt": 10**12}}}]},
+            {"searches": [{"filter": {"#document": {"$regex": "a"}}}]},
+        ),
+    ],
+)
+def test_patterns_are_looked_for_in_threads(
+    operation: str, short: dict[str, Any], pattern: dict[str, Any]
+) -> None:
+    """Requests like them were short; how long a pattern takes, nobody knows beforehand."""
+    threads: list[str] = []
+
+    class Api:
+        def get_rows(self, *_: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return SimpleNamespace(ids=[], vectors=None, documents=None, uris=None, metadatas=None)
+
+        def _search(self, *_: Any, **__: Any) -> dict[str, Any]:
+            threads.append(threading.current_thread().name)
+            return {"ids": []}
+
+    app = App(Api(), load(environment={}))  # type: ignore[arg-type]
+    path = f"{DEFAULT}/collections/{uuid4()}/{operation}"
+    with running(app) as port:
+        server = Server("127.0.0.1", port, subprocess.Popen(["true"]))
+        server.process.wait()
+        for _ in range(20):
+            assert server.call("POST", path, short).status == 200
+            if not threads[-1].startswith("vexfs-server"):
+                break
+        assert not threads[-1].startswith("vexfs-server")
+        assert server.call("POST", path, pattern).status == 200
+    assert threads[-1].startswith("vexfs-server")

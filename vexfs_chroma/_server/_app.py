@@ -233,7 +233,7 @@ class App:
                     request.payload = decode(route.decoder, request.body)
                 key = _likeness(request)
                 # How long a pattern takes, nobody knows beforehand.
-                is_textual = getattr(request.payload, "where_document", None) is not None
+                is_textual = _has_pattern(request)
                 expected = None if is_textual else self._expected.get(key)
                 if expected is not None and expected <= _INLINE_SECONDS:
                     begun = time.perf_counter()
@@ -343,6 +343,14 @@ def _unquoted(text: str) -> str:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError as error:
         raise invalid("Invalid URL: Invalid UTF-8") from error
+
+
+def _has_pattern(request: Request) -> bool:
+    """Whether a filter looks into documents, wherever it is: where, where_document, searches."""
+    if getattr(request.payload, "where_document", None) is not None:
+        return True
+    body = request.body  # a name may be written in escapes, too
+    return b"#document" in body or b"regex" in body or b"\\u" in body
 
 
 def _likeness(request: Request) -> tuple[Any, ...]:
