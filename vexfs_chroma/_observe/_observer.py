@@ -28,7 +28,8 @@ BITS = 2
 FIRST_NS, LAST_NS = 1 << 12, 1 << 36  # 4 us and less, 69 s and more
 FIRST_BUCKET = _buckets.bucket_of(FIRST_NS, BITS)
 BUCKETS = _buckets.bucket_of(LAST_NS, BITS) - FIRST_BUCKET + 1
-_PLAIN = ("count", "errors", "slow", "ns")
+# What is told has a cell of its own: a difference of two falls when one is read between both.
+_PLAIN = ("count", "errors", "slow", "ns", "ok")
 _OF_QUERIES = ("vectors", "walk_distances", "walk_hops", "exact_distances", "read_rows")
 _ENGINE_EVERY_NS = 1_000_000_000
 
@@ -80,8 +81,7 @@ class Observer:
             values[first] += 1
             values[first + 3] += ns
             values[first + len(_PLAIN) + bucket] += 1
-            if error is not None:
-                values[first + 1] += 1
+            values[first + (4 if error is None else 1)] += 1
             if slow:
                 values[first + 2] += 1
         return slow

@@ -156,10 +156,8 @@ def _operations(counters: Mapping[str, int]) -> Iterable[Metric]:
         "vexfs_operation_duration_seconds", "Time of operations.", labels=("operation",)
     )
     for operation in _observer.OPERATIONS:
-        total = counters.get(f"op.{operation}.count", 0)
-        errors = counters.get(f"op.{operation}.errors", 0)
-        count.add_metric((operation, "ok"), total - errors)
-        count.add_metric((operation, "error"), errors)
+        count.add_metric((operation, "ok"), counters.get(f"op.{operation}.ok", 0))
+        count.add_metric((operation, "error"), counters.get(f"op.{operation}.errors", 0))
         slow.add_metric((operation,), counters.get(f"op.{operation}.slow", 0))
         seconds = counters.get(f"op.{operation}.ns", 0) / 1e9
         buckets = _figures.histogram(counters, operation)
@@ -212,9 +210,8 @@ def _of_waits(counters: Mapping[str, int]) -> Iterable[Metric]:
     )
     for kind in _waits.KINDS:
         count.add_metric((kind,), counters.get(f"wait.{kind}.count", 0))
-        queue, wall, cpu = (counters.get(f"wait.{kind}.{what}", 0) / 1e9 for what in _waits.TIMES)
-        for state, value in (("queue", queue), ("running", cpu), ("waiting", max(0.0, wall - cpu))):
-            seconds.add_metric((kind, state), value)
+        for state, what in (("queue", "queue_ns"), ("running", "cpu_ns"), ("waiting", "rest_ns")):
+            seconds.add_metric((kind, state), counters.get(f"wait.{kind}.{what}", 0) / 1e9)
     late = counters.get("loop.late_ns", 0) / 1e9
     return [
         count,

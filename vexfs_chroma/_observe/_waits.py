@@ -4,6 +4,7 @@
     wait.read.queue_ns   how long they waited for it
     wait.read.wall_ns    how long they had it
     wait.read.cpu_ns     how long of that it ran
+    wait.read.rest_ns    ... and did not
     loop.checks          how often a timer of the event loop was looked at
     loop.late_ns         by how much it was late: what came in at that moment had to wait as long
 
@@ -22,7 +23,7 @@ from vexfs_chroma._observe import _cells
 
 KINDS = ("read", "write")
 TIMES = ("queue_ns", "wall_ns", "cpu_ns")
-_NAMES = [f"wait.{kind}.{what}" for kind in KINDS for what in ("count", *TIMES)]
+_NAMES = [f"wait.{kind}.{what}" for kind in KINDS for what in ("count", *TIMES, "rest_ns")]
 _NAMES += ["loop.checks", "loop.late_ns"]
 
 
@@ -33,16 +34,18 @@ class WaitCounters:
         self._lock = threading.Lock()
         directory = os.environ.get(_cells.VARIABLE)
         self.cells = _cells.Cells(_NAMES, Path(directory) if directory else None)
+        self._writes = _NAMES.index("wait.write.count")
         self._loop = _NAMES.index("loop.checks")
 
     def worked(self, *, writes: bool, queue_ns: int, wall_ns: int, cpu_ns: int) -> None:
         """A request had a thread."""
-        values, first = self.cells.values, 4 if writes else 0
+        values, first = self.cells.values, self._writes if writes else 0
         with self._lock:
             values[first] += 1
             values[first + 1] += max(0, queue_ns)
             values[first + 2] += max(0, wall_ns)
             values[first + 3] += max(0, cpu_ns)
+            values[first + 4] += max(0, wall_ns - cpu_ns)
 
     def looped(self, late_seconds: float) -> None:
         """A timer of the event loop fired so late."""
