@@ -59,7 +59,9 @@ class _Connection:
         if keepalive is not None and time.monotonic() - self.used > keepalive:
             return False
         try:
-            return not select.select([self.sock], [], [], 0)[0]
+            looked = select.poll()  # select() takes no descriptor above 1023
+            looked.register(self.sock, select.POLLIN)
+            return not looked.poll(0)
         except (OSError, ValueError):
             return False
 

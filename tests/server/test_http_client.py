@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -296,3 +297,34 @@ def test_a_server_that_closes_the_connection_on_which_it_refused() -> None:
     with pytest.raises(vexfs_chroma.NotOfferedError, match="does not offer it"):
         Refusing().ask_extension("it", "post", "/x", {})
     assert asked == ["/x", "/pre-flight-checks", "/pre-flight-checks"]
+
+
+def test_connections_are_kept_in_a_program_with_many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("no process may have so many files")
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        """One connection, and no other."""
+        sock, _ = listener.accept()
+        with sock:
+            while sock.recv(65536):
+                sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(thread.join, 10)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1024):
+            stack.callback(os.close, os.dup(listener.fileno()))
+        wire = Wire(f"http://127.0.0.1:{listener.getsockname()[1]}", {}, None, 40)
+        stack.callback(listener.close)
+        stack.callback(wire.close)
+        for _ in range(5):
+            assert wire.request("GET", "/", None).status == 200
+            (one,) = wire._idle
+            assert one.sock.fileno() > 1023
+            assert one.is_usable(40)
