@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from server_kit import API, DEFAULT, Server, run_server, running
 
 from vexfs_chroma._server._app import App
@@ -214,3 +216,19 @@ def test_a_client_that_has_said_everything() -> None:
         time.sleep(0.2)
         bench.go.set()
         assert statuses(received(sock)) == [200, 200]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_handshake_that_does_not_begin(tmp_path: Path, workers: str) -> None:
+    """It may take read_seconds, too."""
+    made = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out server.pem -subj /CN=localhost"
+    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+    config = '[tls]\ncertificate = "server.pem"\nkey = "key.pem"\n[limits]\nread_seconds = 1.0\n'
+    with (
+        run_server(tmp_path, "--workers", workers, config=config) as server,
+        socket.create_connection((server.host, server.port), timeout=30) as sock,
+    ):
+        begun = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            assert sock.recv(1) == b""
+        assert time.monotonic() - begun < 20

@@ -141,10 +141,12 @@ class Arrivals:
         channel: socket.socket,
         make: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext | None,
+        patience: float | None,
     ) -> None:
+        """`patience`: the seconds that the handshake of TLS may take."""
         self._channel = channel
         self._make = make
-        self._context = context
+        self._context, self._patience = context, patience
         self._loop = asyncio.get_running_loop()
         self._greetings: set[asyncio.Task[object]] = set()
         self._untold = 0
@@ -167,7 +169,12 @@ class Arrivals:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             greeting = self._loop.create_task(
-                self._loop.connect_accepted_socket(self._make, connection, ssl=self._context)
+                self._loop.connect_accepted_socket(
+                    self._make,
+                    connection,
+                    ssl=self._context,
+                    ssl_handshake_timeout=self._patience,
+                )
             )
             self._greetings.add(greeting)
             greeting.add_done_callback(partial(self._greeted, connection))

@@ -159,13 +159,18 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     connections = Connections(app)
     arrivals: Arrivals | asyncio.Server
+    patience = None if context is None else config.limits.read_seconds
     if is_worker:
         loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is written to it any more
-        arrivals = Arrivals(source, connections.make, context)
+        arrivals = Arrivals(source, connections.make, context, patience)
         connections.lost = arrivals.lost
     else:
         arrivals = await loop.create_server(
-            connections.make, sock=source, ssl=context, backlog=_BACKLOG
+            connections.make,
+            sock=source,
+            ssl=context,
+            ssl_handshake_timeout=patience,
+            backlog=_BACKLOG,
         )
     gc.freeze()  # what the imports made is not looked through again, which takes 50 ms
     started()
