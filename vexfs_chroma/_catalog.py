@@ -208,9 +208,10 @@ class Catalog:
             return rows.find("tenants", name=name) is not None
 
     def list_tenants(self) -> list[str]:
-        """All tenants, by name."""
+        """All tenants, by name; also those that were never made, and have databases."""
         with self._file.reading() as rows:
-            return sorted(row[0] for row in rows.all("tenants"))
+            made = {row[0] for row in rows.all("tenants")}
+            return sorted(made.union(row[1] for row in rows.all("databases")))
 
     def create_database(self, name: str, tenant: str) -> None:
         """Raises InternalError when it exists.  The tenant need not exist, as in Chroma."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from typing import TYPE_CHECKING, Any, cast
@@ -58,7 +59,8 @@ class ChromaWriter:
             try:
                 self._admin.get_tenant(tenant)
             except NotFoundError:
-                self._admin.create_tenant(tenant)
+                with contextlib.suppress(InvalidArgumentError):  # its databases can do without
+                    self._admin.create_tenant(tenant)
         if (tenant, database) != (DEFAULT_TENANT, DEFAULT_DATABASE):
             self._admin.create_database(database, tenant)
 

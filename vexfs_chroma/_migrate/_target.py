@@ -115,11 +115,12 @@ class Target:
         return True
 
     def make_tenant(self, tenant: str) -> None:
-        """Make a tenant if it is not there."""
+        """Make a tenant if it is not there, and may have this name; databases can do without."""
         try:
             self._api.get_tenant(tenant)
         except NotFoundError:
-            self._api.create_tenant(tenant)
+            with contextlib.suppress(InvalidArgumentError):
+                self._api.create_tenant(tenant)
 
     def make_database(self, tenant: str, database: str) -> None:
         """Make a database, and its tenant, if they are not there."""
