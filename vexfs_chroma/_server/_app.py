@@ -30,6 +30,7 @@ from vexfs_chroma._server._errors import (
     invalid,
     new_trace_id,
 )
+from vexfs_chroma._server._held import Held
 from vexfs_chroma._server._hosts import LocalNames
 from vexfs_chroma._server._records import collection_id
 from vexfs_chroma._server._request import JSON, Request, Response
@@ -74,8 +75,7 @@ class App:
         self.tracer: RequestTracer | None = None
         """Makes a span of every request."""
         self.waits = WaitCounters()
-        self.buffered = 0
-        """Bytes of bodies that are being received or wait for their answer."""
+        self.held = Held(config.limits)
         self._threads = _Threads(config.server.threads, config.limits.waiting)
         self._expected: dict[tuple[Any, ...], float] = {}
         self._homes: dict[UUID, tuple[str, str]] = {}
@@ -134,7 +134,9 @@ class App:
             )
         if route.role and not self.auth.is_open:
             request.principal = self.auth.quickly(request.headers)
-            if request.principal is not None:
+            if request.principal is None:
+                request.is_stranger = True
+            else:
                 self._permit(request, request.principal)
         if route.body is not None:
             kind = request.headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from vexfs_chroma._server._errors import HttpError, unavailable
+from vexfs_chroma._server._errors import HttpError, invalid, unavailable
 from vexfs_chroma._server._request import Request, Response
 
 if TYPE_CHECKING:
@@ -41,11 +41,13 @@ _KEPT = frozenset(
         b"origin",
         b"traceparent",
         b"tracestate",
+        b"transfer-encoding",
         b"user-agent",
         b"x-chroma-token",
         b"x-request-id",
     }
 )
+_ONCE = frozenset({b"authorization", b"host", b"transfer-encoding", b"x-chroma-token"})
 _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NEVER = float("inf")
 _GONE = 499  # what observers are told of requests whose client did not wait, as nginx has it
@@ -111,6 +113,7 @@ class Connection(asyncio.Protocol):
         """Requests that came behind the one that is being answered."""
         self._running: Request | None = None
         self._is_paused = False
+        self._unsent = 0
         self._is_deaf = False
         """Nothing more is read, but what came is answered."""
         self._closing = False
@@ -126,6 +129,8 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
+        self._is_ambiguous = False
+        """A header that may come once has two values; a proxy may have looked at the other one."""
         self._body: bytes | bytearray = b""
 
     # -- the transport -----------------------------------------------------------------------------
@@ -147,8 +152,11 @@ class Connection(asyncio.Protocol):
         self._all.open.discard(self)
         self._all.lost()
         self._transport = None
-        for request in (self._request, *self._queue):
-            self._forget(request)
+        self._hold_unsent(0)
+        if self._request is not None:
+            self._app.held.give_back(self._request)
+        for request in self._queue:
+            self._app.held.give_back(request)
         if self._running is not None:
             self._running.abandoned = True
             if self._app.observers:
@@ -167,6 +175,7 @@ class Connection(asyncio.Protocol):
         """The client reads slowly: until it has, nothing more is read or answered."""
         self._is_paused = True
         if self._transport is not None:
+            self._hold_unsent(self._transport.get_write_buffer_size())
             self._transport.pause_reading()
         if self._running is None:
             self._be_idle()
@@ -174,6 +183,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It has read most of it."""
         self._is_paused = False
+        self._hold_unsent(0)
         if self._running is None:
             self._be_idle()
         self._go_on()
@@ -201,6 +211,11 @@ class Connection(asyncio.Protocol):
                     self._refuse(_HEAD_TOO_LARGE)
             return
 
+    def _hold_unsent(self, n: int) -> None:
+        """So many bytes of an answer wait for the client."""
+        self._app.held.bytes += n - self._unsent
+        self._unsent = n
+
     # -- the parser --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -220,6 +235,8 @@ class Connection(asyncio.Protocol):
         self._head_length += len(name) + len(value) + 4
         name = name.lower()
         if name in _KEPT:
+            if self._headers.setdefault(name, value) != value and name in _ONCE:
+                self._is_ambiguous = True
             self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -227,7 +244,7 @@ class Connection(asyncio.Protocol):
         self._move()
         app, headers = self._app, self._headers
         path, _, query = self._url.decode("latin-1").partition("?")
-        if path[:1] != "/":  # absolute form, as proxies get it
+        if "://" in path and path[:1] != "/":  # absolute form, as proxies get it
             path = "/" + path.partition("://")[2].partition("/")[2]
         request = Request(self._parser.get_method().decode("ascii"), path, query, headers)
         request.started = time.perf_counter()
@@ -235,19 +252,33 @@ class Connection(asyncio.Protocol):
         request.client = self._client
         request.keep_alive = self._parser.should_keep_alive()
         self._request = request
-        if self._head_length > self._limits.head_bytes:
-            request.keep_alive = False
-            request.refusal = app.failed(request, _HEAD_TOO_LARGE)
-        else:
+        error = self._misfit()
+        if error is None:
             app.open(request)
+        else:
+            request.keep_alive = False
+            request.refusal = app.failed(request, error)
         if request.refusal is None and b"content-length" in headers:
-            self._take_bytes(request, int(headers[b"content-length"]))
+            try:
+                app.held.announce(request, int(headers[b"content-length"]))
+            except HttpError as error:
+                self._refuse_body(request, error)
         if b"expect" in headers and self._is_free:
             if request.refusal is not None:
                 request.keep_alive = False  # the body may or may not come
             elif self._transport is not None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._respond_early(request)
+
+    def _misfit(self) -> HttpError | None:
+        """What is wrong with the head, whoever asks for whatever."""
+        if self._head_length > self._limits.head_bytes:
+            return _HEAD_TOO_LARGE
+        if self._is_ambiguous:
+            return invalid("a header that may come once came with two values")
+        if self._headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            return HttpError(501, "Unimplemented", "bodies may be chunked, not encoded otherwise")
+        return None
 
     def _move(self) -> None:
         """The parser came to something that is not bounded by the size of the head."""
@@ -263,31 +294,10 @@ class Connection(asyncio.Protocol):
         if request.refusal is not None and self._is_free:
             self._respond(request, request.refusal)
 
-    def _take_bytes(self, request: Request, n: int) -> bool:
-        """A body of so many bytes (or so many more) comes; False when it is refused."""
-        app = self._app
-        if request.size + n > self._limits.body_bytes:
-            error = HttpError(
-                413,
-                "InvalidArgumentError",
-                f"Payload too large: more than {self._limits.body_bytes} bytes",
-            )
-        elif app.buffered + n > self._limits.buffered_bytes:
-            error = unavailable("the server is receiving more than it can hold; try again")
-        else:
-            request.size += n
-            app.buffered += n
-            return True
-        self._forget(request)
+    def _refuse_body(self, request: Request, error: HttpError) -> None:
+        self._app.held.give_back(request)
         self._body = b""
-        request.refusal = app.failed(request, error)
-        return False
-
-    def _forget(self, request: Request | None) -> None:
-        """Its body is not held any more."""
-        if request is not None:
-            self._app.buffered -= request.size
-            request.size = 0
+        request.refusal = self._app.failed(request, error)
 
     def on_chunk_header(self) -> None:
         """The size of a chunk; of the last one, it is 0."""
@@ -299,15 +309,19 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None or request.refusal is not None:
             return  # refused: read and dropped
-        if b"content-length" in self._headers or self._take_bytes(request, len(body)):
-            if not self._body:
-                self._body = body
+        try:
+            if not self._app.held.keeps(request, len(body)):
                 return
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += body  # not a list: parts may be as short as a byte
-        else:
+        except HttpError as error:
+            self._refuse_body(request, error)
             self._respond_early(request)
+            return
+        if not self._body:
+            self._body = body
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += body  # not a list: parts may be as short as a byte
 
     def on_message_complete(self) -> None:
         """The request is there."""
@@ -319,7 +333,7 @@ class Connection(asyncio.Protocol):
         request.body = bytes(self._body)
         self._body = b""
         if self._closing:  # who was told so sends it again elsewhere
-            self._forget(request)
+            self._app.held.give_back(request)
         elif self._is_free:
             self._answer(request)
         else:
@@ -352,7 +366,7 @@ class Connection(asyncio.Protocol):
 
     def _later(self, request: Request, response: Response) -> None:
         if self._transport is None or request.abandoned:
-            self._forget(request)
+            self._app.held.give_back(request)
             return
         self._respond(request, response)
         self._go_on()
@@ -369,7 +383,7 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, request: Request, response: Response) -> None:
         self._running = None
-        self._forget(request)
+        self._app.held.give_back(request)
         if self._app.observers:
             self._app.finished(request, response)
         if self._closing or self._all.stopping or (self._is_deaf and not self._queue):
@@ -465,7 +479,7 @@ class Connection(asyncio.Protocol):
         running.abandoned = True
         running.keep_alive = False
         for request in self._queue:
-            self._forget(request)
+            self._app.held.give_back(request)
         self._queue.clear()
         held, running.size = running.size, 0  # a thread has the body still: see _later
         seconds = self._limits.request_seconds

@@ -23,6 +23,8 @@ class Request:
         "headers",
         "id",
         "is_answered",
+        "is_counted",
+        "is_stranger",
         "keep_alive",
         "method",
         "path",
@@ -55,7 +57,11 @@ class Request:
         self.principal: Principal | None = None
         self.body = b""
         self.size = 0
-        """Bytes of the body as sent."""
+        """Bytes of the body as sent, as far as they are held; see _held.py."""
+        self.is_counted = False
+        """All bytes of the body are, also those that are still to come."""
+        self.is_stranger = False
+        """A password came with it that is not checked yet."""
         self.payload: Any = None
         """The body, decoded: a struct of _bodies.py."""
         self.step: int | None = None
