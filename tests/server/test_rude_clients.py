@@ -175,3 +175,36 @@ def test_a_handshake_that_does_not_begin(tmp_path: Path, workers: str) -> None:
         with contextlib.suppress(ConnectionError):
             assert sock.recv(1) == b""
         assert time.monotonic() - begun < 20
+
+
+UPGRADE = (b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABk")
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("path", ["/note", "/nothing"])
+def test_an_upgrade_with_a_body(path: str, *, pieces: bool) -> None:
+    """As Java's client asks for HTTP/2: it is the body of that request, not another request."""
+    body, lines = post("/note", b"smuggled"), b"".join(line + b"\r\n" for line in UPGRADE)
+    chunked = HEAD % path.encode() + lines + CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    sent = (post(path, body, *UPGRADE) + chunked + post(path, b"", *UPGRADE)) * 2
+    bench = Bench()
+    with bench.connected() as sock:
+        for at in range(0, len(sent), 1 if pieces else len(sent)):
+            sock.sendall(sent[at : at + (1 if pieces else len(sent))])
+        answers = statuses(received(sock))
+        assert bench.app.held.bytes == 0
+    assert answers == ([200] if path == "/note" else [404]) * 6
+    assert bench.done == ([body, body, b""] * 2 if path == "/note" else [])
+
+
+def test_requests_behind_an_answer_that_closes() -> None:
+    """Whoever counts requests is not told of what has no answer."""
+    bench = Bench()
+    told: list[int] = []
+    bench.app.observers.append(lambda request, response, _: told.append(response.status))
+    with bench.connected() as sock:
+        refused = HEAD % b"/nothing" + b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n{}"
+        sock.sendall(refused + post("/nothing", b"{}") * 2 + post("/note", b"{}"))
+        assert statuses(received(sock)) == [404]
+    assert told == [404]
+    assert bench.done == []

@@ -56,6 +56,11 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _HEAD_TOO_LARGE = HttpError(431, "InvalidArgumentError", "the head of the request is too large")
 
 
+def _has_body(request: Request) -> bool:
+    headers = request.headers
+    return b"transfer-encoding" in headers or int(headers.get(b"content-length", 0)) > 0
+
+
 class Connections:
     """All connections of a process."""
 
@@ -198,9 +203,11 @@ class Connection(asyncio.Protocol):
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # Nothing to upgrade to: the request was answered, and what follows is HTTP/1.1.
+                # Nothing to upgrade to: what follows is HTTP/1.1.
                 self._parser = httptools.HttpRequestParser(self)
                 data = data[upgrade.args[0] :]
+                if self._request is not None:
+                    self._expect_body(self._request)
                 continue
             except httptools.HttpParserError:
                 self._refuse(HttpError(400, "InvalidArgumentError", "the request is not HTTP/1.1"))
@@ -211,6 +218,14 @@ class Connection(asyncio.Protocol):
                     self._refuse(_HEAD_TOO_LARGE)
             return
 
+    def _expect_body(self, request: Request) -> None:
+        """Have a new parser read on behind a head that another one has read."""
+        length = request.headers.get(b"content-length")
+        framing = b"transfer-encoding: chunked"
+        if length is not None:
+            framing = b"content-length: " + length
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+
     def _hold_unsent(self, n: int) -> None:
         """So many bytes of an answer wait for the client."""
         self._app.held.bytes += n - self._unsent
@@ -220,6 +235,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request starts."""
+        if self._request is not None:
+            return  # it did already: see _expect_body
         self._reset()
         self._head_bytes = self._head_length = 0
 
@@ -242,6 +259,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Who asks for what is known now."""
         self._move()
+        if self._request is not None or self._closing:  # who was told so sends it again elsewhere
+            return
         app, headers = self._app, self._headers
         path, _, query = self._url.decode("latin-1").partition("?")
         if "://" in path and path[:1] != "/":  # absolute form, as proxies get it
@@ -326,10 +345,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is there."""
         request = self._request
-        self._request = None
         self._move()
         if request is None:
             return
+        if self._parser.should_upgrade() and _has_body(request):
+            return  # httptools says so when the head is there
+        self._request = None
         request.body = bytes(self._body)
         self._body = b""
         if self._closing:  # who was told so sends it again elsewhere
