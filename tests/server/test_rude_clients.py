@@ -16,6 +16,10 @@ import pytest
 from bench_kit import CHUNKED, HEAD, Bench, post, received, statuses
 from server_kit import API, DEFAULT, Server, run_server
 
+from vexfs_chroma._server._app import App
+from vexfs_chroma._server._request import Request
+from vexfs_chroma._server._routes import Route
+
 
 def test_a_head_that_drips() -> None:
     """read_seconds is for all of a head, not for each piece of it."""
@@ -175,6 +179,21 @@ def test_a_handshake_that_does_not_begin(tmp_path: Path, workers: str) -> None:
         with contextlib.suppress(ConnectionError):
             assert sock.recv(1) == b""
         assert time.monotonic() - begun < 20
+
+
+def test_an_answer_that_waited_and_closes(caplog: pytest.LogCaptureFixture) -> None:
+    """It is written when the one before it was read at last."""
+    bench = Bench()
+
+    def large(app: App, request: Request) -> bytes:
+        return b"x" * 20_000_000
+
+    bench.app.router.add(Route("POST", "/large", "large", large, 2, ""))
+    with bench.connected() as sock:
+        sock.sendall(post("/large", b"") + post("/nothing", b"", b"connection: close"))
+        time.sleep(0.5)
+        assert statuses(received(sock)) == [200, 404]
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 UPGRADE = (b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABk")

@@ -191,7 +191,8 @@ class Connection(asyncio.Protocol):
         self._hold_unsent(0)
         if self._running is None:
             self._be_idle()
-        self._go_on()
+        # Not now: asyncio's transports cannot be closed in the midst of their writing.
+        self._all.loop.call_soon(self._go_on)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
