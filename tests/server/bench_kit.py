@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -57,8 +58,9 @@ class Bench:
         return b"{}"
 
     @contextlib.contextmanager
-    def connected(self) -> Iterator[socket.socket]:
-        with running(self.app) as port:
+    def connected(self, context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+        """`context`: that of the server, for TLS; the socket is without, as yet."""
+        with running(self.app, context) as port:
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
                     yield sock

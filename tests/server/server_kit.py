@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -121,7 +122,7 @@ def run_server(
 
 
 @contextlib.contextmanager
-def running(app: Any) -> Iterator[int]:
+def running(app: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
     """The port of an application (App) in a thread of this process."""
     from vexfs_chroma._server._connection import Connections
 
@@ -130,7 +131,7 @@ def running(app: Any) -> Iterator[int]:
 
     async def serve() -> None:
         connections = Connections(app)
-        server = await loop.create_server(connections.make, sock=sock)
+        server = await loop.create_server(connections.make, sock=sock, ssl=context)
         while not stop.is_set():
             await asyncio.sleep(0.02)
             connections.sweep()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from bench_kit import CHUNKED, HEAD, Bench, post, received, statuses
@@ -107,6 +110,30 @@ def test_answers_that_nobody_reads() -> None:
         sock.sendall(post("/note", b"3"))
         assert statuses(received(sock, silence=0.2)) == [200]
     assert bench.done == [b"3"]
+
+
+def test_an_answer_that_nobody_reads_over_tls(tmp_path: Path) -> None:
+    """The first one, too, of which TLS tells nobody while it is a single write."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout key -out cert"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "cert"))
+    bench = Bench()
+
+    def large(app: App, request: Request) -> bytes:
+        return b"x" * 20_000_000
+
+    bench.app.router.add(Route("POST", "/large", "large", large, 2, ""))
+    with bench.connected(context) as sock:
+        with trusting.wrap_socket(sock, server_hostname="localhost") as secret:
+            secret.sendall(post("/large", b"1"))
+            deadline = time.monotonic() + 10
+            while bench.app.held.bytes < 10_000_000 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert bench.app.held.bytes >= 10_000_000
+            assert len(received(secret)) > 20_000_000
+        assert bench.app.held.bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ _LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPSt
 _NEVER = float("inf")
 _GONE = 499  # what observers are told of requests whose client did not wait, as nginx has it
 _ONE_WRITE_BYTES = 64 * 1024
+_TLS_WRITE_BYTES = 256 * 1024
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _HEAD_TOO_LARGE = HttpError(431, "InvalidArgumentError", "the head of the request is too large")
 
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._running: Request | None = None
         self._is_paused = False
         self._unsent = 0
+        self._is_secret = False
         self._is_deaf = False
         """Nothing more is read, but what came is answered."""
         self._closing = False
@@ -145,6 +147,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if isinstance(peer, tuple) else None
+        self._is_secret = transport.get_extra_info("sslcontext") is not None
         everybody = self._all.open
         if len(everybody) >= self._limits.connections:
             self._refuse(unavailable("the server has too many connections"))
@@ -443,7 +446,12 @@ class Connection(asyncio.Protocol):
             transport.write(b"".join(head))
         else:
             transport.write(b"".join(head))
-            transport.write(body)
+            # Whatever is written at once goes past what TLS holds back, and is not told of.
+            step = _TLS_WRITE_BYTES if self._is_secret else len(body)
+            for at in range(0, len(body), step):
+                transport.write(body[at : at + step])
+            if self._is_paused:
+                self._hold_unsent(transport.get_write_buffer_size())
 
     def _add_cors(self, request: Request, head: list[bytes]) -> None:
         if not self._app.config.cors.allow_origins:
