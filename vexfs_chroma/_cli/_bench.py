@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vexfs_chroma._cli._exit import PROBLEM, err, explained
+from vexfs_chroma._cli._exit import PROBLEM, WIDE, err, explained
 from vexfs_chroma._signals import as_interrupts
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ app = typer.Typer(
     help="Measure vexfs_chroma beside other libraries, in one run on this machine.",
 )
 
-_WIDTH = 150  # where the output is no terminal
 _QUICK = typer.Option(False, "--quick", help="Few rows, one run: about a minute.")
 _RUNS = typer.Option(None, "--runs", min=1, help="How often everything is measured.")
 _PEERS = typer.Option(None, "--peers", metavar="NAMES", help="Some of the libraries, by commas.")
@@ -281,7 +280,7 @@ def bench(command: str, outputs: Outputs) -> Iterator[tuple[Report, Path, Progre
     from vexfs_chroma._bench._progress import Progress
     from vexfs_chroma._bench._results import Report
 
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     report = Report(command, machine=_report.machine())
     with explained(), as_interrupts():
         before = outputs.check()

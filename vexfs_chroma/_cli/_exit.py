@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import sys
 from typing import TYPE_CHECKING
@@ -30,8 +31,12 @@ FAILED = 3
 NOT_REACHABLE = 4
 INTERRUPTED = 130
 
+WIDE = 150
+"""Characters of a line of a table, where the output is no terminal."""
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+
 # Names of the database are shown, also in tables, and may have brackets: nothing is markup.
-out = Console(highlight=False, soft_wrap=True, markup=False)
+out = Console(highlight=False, soft_wrap=True, markup=False, width=_WIDTH)
 """For results."""
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 """For everything else: progress, warnings, errors."""

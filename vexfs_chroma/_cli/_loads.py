@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vexfs_chroma._cli._exit import err, explained
+from vexfs_chroma._cli._exit import WIDE, err, explained
 from vexfs_chroma._cli._shown import StepProgress
 from vexfs_chroma._signals import as_interrupts
 
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from vexfs_chroma._load._result import Result
     from vexfs_chroma._load._run import Plan
 
-_WIDTH = 150  # where the output is no terminal
-
 
 def console() -> Console:
     """The terminal, or a wide page where there is none."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
 
 
 def run(plan: Plan, *, as_json: bool, quiet: bool = False) -> list[Result]:
