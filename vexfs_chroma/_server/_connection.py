@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._running: Request | None = None
         self._is_paused = False
         self._unsent = 0
-        self._is_secret = False
+        self._has_tls = False
         self._is_deaf = False
         """Nothing more is read, but what came is answered."""
         self._closing = False
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self._client = peer[0] if isinstance(peer, tuple) else None
-        self._is_secret = transport.get_extra_info("sslcontext") is not None
+        self._has_tls = transport.get_extra_info("sslcontext") is not None
         everybody = self._all.open
         if len(everybody) >= self._limits.connections:
             self._refuse(unavailable("the server has too many connections"))
@@ -447,7 +447,7 @@ class Connection(asyncio.Protocol):
         else:
             transport.write(b"".join(head))
             # Whatever is written at once goes past what TLS holds back, and is not told of.
-            step = _TLS_WRITE_BYTES if self._is_secret else len(body)
+            step = _TLS_WRITE_BYTES if self._has_tls else len(body)
             for at in range(0, len(body), step):
                 transport.write(body[at : at + step])
             if self._is_paused:
