@@ -13,18 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_kit import CHUNKED, HEAD, post, statuses
 from server_kit import API, DEFAULT, Server, run_server, stop
-
-HEAD = b"POST %s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-
-
-def post(path: str, body: bytes, *headers: bytes) -> bytes:
-    lines = b"".join(header + b"\r\n" for header in headers)
-    return HEAD % path.encode() + lines + b"content-length: %d\r\n\r\n" % len(body) + body
-
-
-def statuses(answer: bytes) -> list[int]:
-    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
 
 
 @pytest.mark.parametrize("rows", [10, 2000])
@@ -55,7 +45,7 @@ def test_a_body_in_single_bytes(server: Server, collection: str) -> None:
 
 def test_chunked_bodies(server: Server, collection: str) -> None:
     chunks = b'5\r\n{"ids\r\n9\r\n": ["a"]}\r\n0\r\n\r\n'
-    head = HEAD % (collection + "/get").encode() + b"transfer-encoding: chunked\r\n\r\n"
+    head = HEAD % (collection + "/get").encode() + CHUNKED
     assert statuses(server.raw(head + chunks)) == [200]
 
 
@@ -232,7 +222,7 @@ def test_413(small: Server) -> None:
     assert small.call("POST", path, body).error == "InvalidArgumentError"
     assert statuses(small.raw(post(path, body) + post(path, b"{}"))) == [413, 200]
     chunks = b"".join(b"1000\r\n" + b" " * 0x1000 + b"\r\n" for _ in range(100)) + b"0\r\n\r\n"
-    head = HEAD % path.encode() + b"transfer-encoding: chunked\r\n\r\n"
+    head = HEAD % path.encode() + CHUNKED
     assert statuses(small.raw(head + chunks + post(path, b"{}"))) == [413, 200]
 
 
