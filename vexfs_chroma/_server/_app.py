@@ -22,7 +22,7 @@ from vexfs_chroma._observe._history import History
 from vexfs_chroma._observe._trace import here
 from vexfs_chroma._observe._waits import WaitCounters
 from vexfs_chroma._server._auth import ROLES, Authenticator, forbidden
-from vexfs_chroma._server._bodies import decode
+from vexfs_chroma._server._bodies import SearchRecords, decode
 from vexfs_chroma._server._errors import (
     HttpError,
     busy,
@@ -349,8 +349,11 @@ def _unquoted(text: str) -> str:
 
 def _has_pattern(request: Request) -> bool:
     """Whether a filter looks into documents, wherever it is: where, where_document, searches."""
-    if getattr(request.payload, "where_document", None) is not None:
+    payload = request.payload
+    if getattr(payload, "where_document", None) is not None:
         return True
+    if getattr(payload, "where", None) is None and not isinstance(payload, SearchRecords):
+        return False
     body = request.body  # a name may be written in escapes, too
     return b"#document" in body or b"regex" in body or b"\\u" in body
 
