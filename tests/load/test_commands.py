@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ def test_a_run_and_a_comparison(place: Path) -> None:
     assert result["figures"]["run"]["verified"] > 0
     assert result["figures"]["run"]["wrong"] == result["figures"]["run"]["lost"] == 0
     assert result["fill_rows_per_second"] > 0
+    if sys.platform == "linux":
+        peak = max(number for _, number in result["descriptors"])
+        assert result["figures"]["run"]["descriptors_peak"] == peak > 0
     names = {path.name for path in (place / "out").iterdir()}
     assert {"report.html", "figures.csv", "timeline.csv", "results.json"} <= names
     folder = place / "out" / "mixed-inproc"
@@ -167,6 +171,7 @@ def test_a_page_with_everything_in_it(tmp_path: Path) -> None:
         examples={"lost": "v1-1 <is> gone"},
         events=[{"at": 101.0, "what": "killed", "why": ""}],
         memory=[[0.0, 1e6], [1.0, 2e6]],
+        descriptors=[[0.0, 20], [1.0, 21]],
         levels=[{"ok": False, "text": "run.lost <= 0: 1"}],
         stages=[{"users": 1, "per_second": 10.0, "p99_ms": 1.0}],
     )
@@ -176,7 +181,8 @@ def test_a_page_with_everything_in_it(tmp_path: Path) -> None:
     assert "a &lt;title&gt;" in text
     assert "v1-1 &lt;is&gt; gone" in text
     assert "1.0 s: server killed" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
+    assert "open descriptors" in text
     assert "M52.0" in text
     assert "fault,vexfs,all,p50_ms,0.25" in figures.read_text("utf-8")
     assert "fault,vexfs,1.0,0.0,1.0,," in timeline.read_text("utf-8")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from vexfs_chroma._buckets import bucket_end, bucket_of
 from vexfs_chroma._load import _gates, _result, _run, _scenarios, _shapes, _targets, _world
 from vexfs_chroma._load._recorder import Histogram, Recorder
 from vexfs_chroma._load._shapes import Stage, Step
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no /proc")
 
 # ---- recorder ------------------------------------------------------------------------------------
 
@@ -248,6 +254,102 @@ def test_results_have_figures_stages_and_a_verdict(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match="no result of a load test"):
         _result.Result.load(tmp_path / "other.json")
+
+
+# ---- memory and descriptors ----------------------------------------------------------------------
+
+
+def samples_of(sizes: list[tuple[int, int]]) -> list[_targets.Sample]:
+    return [_targets.Sample(float(at), *size) for at, size in enumerate(sizes)]
+
+
+def test_growth_is_from_the_second_quarter_to_the_last() -> None:
+    start, early, between, late = [(900, 99)] * 2, (100, 20), [(500, 55)] * 3, (150, 26)
+    found = _targets.resource_figures(
+        samples_of([*start, early, (100, 22), *between, (120, 24), late])
+    )
+    assert found == {
+        "memory_growth": (120 + 150) / 200,
+        "descriptors_growth": (24 + 26 - 20 - 22) / 2,
+        "descriptors_peak": 99,
+    }
+    fewer = _targets.resource_figures(samples_of([(8, 8), (8, 8), (8, 5), (8, 3)]))
+    assert fewer["descriptors_growth"] == -5
+    assert _targets.resource_figures(samples_of([(8, 8)] * 3)) == {"descriptors_peak": 8}
+    assert _targets.resource_figures([]) == {}
+    assert set(found) <= _gates.RUN_FIGURES
+
+
+LEAKS = """
+import os, sys
+for line in sys.stdin:
+    for _ in range(int(line)):
+        os.open(os.devnull, os.O_RDONLY)
+    print("opened", flush=True)
+"""
+
+
+@pytest.fixture
+def leaking() -> Iterator[subprocess.Popen[str]]:
+    """Its child opens as many descriptors as it is told to."""
+    command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, LEAKS]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        open_more(process, 0)
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def open_more(process: subprocess.Popen[str], number: int) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(number, file=process.stdin, flush=True)
+    assert process.stdout.readline() == "opened\n"
+
+
+@needs_proc
+def test_descriptors_of_a_process_and_its_children_are_seen(
+    leaking: subprocess.Popen[str],
+) -> None:
+    before = _targets.sample_of(leaking.pid)
+    open_more(leaking, 30)
+    with _targets.ResourceWatch(lambda: leaking.pid) as watch:
+        pass  # there is a sample of the shortest run
+    assert before is not None
+    assert [sample.descriptors for sample in watch.samples] == [before.descriptors + 30]
+    assert watch.samples[0].resident > 0
+    with _targets.ResourceWatch(lambda: None) as watch:
+        pass
+    assert watch.samples == []
+    assert _targets.sample_of(2**22 + 1) is None  # no process has such a number
+
+
+@needs_proc
+@pytest.mark.parametrize(("opened", "met"), [(0, True), (10, False)])
+def test_a_server_that_leaks_descriptors_misses_the_level(
+    leaking: subprocess.Popen[str], opened: int, met: bool
+) -> None:
+    samples = []
+    for _ in range(8):
+        open_more(leaking, opened)
+        samples.append(_targets.sample_of(leaking.pid))
+    assert judged_soak(samples, "descriptors_growth") == (4 * opened, met)
+
+
+def test_a_leak_that_came_to_its_limit_misses_the_level_of_the_peak() -> None:
+    samples = samples_of([(1, 27), *[(1, 1024)] * 11])
+    assert judged_soak(samples, "descriptors_growth") == (0, True)
+    assert judged_soak(samples, "descriptors_peak") == (1024, False)
+
+
+def judged_soak(samples: list[Any], figure: str) -> tuple[float, bool]:
+    result = _result.make(Recorder(), [], small_scenario(name="soak"), "vexfs", 1, 1.0)
+    result.figures["run"] |= _targets.resource_figures(samples)
+    result.judge()
+    (level,) = [one for one in result.levels if one["name"] == f"run.{figure}"]
+    return level["measured"], level["ok"]
 
 
 def test_a_run_without_an_answer_meets_nothing() -> None:

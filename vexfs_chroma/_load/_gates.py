@@ -32,7 +32,9 @@ _TIMES = ("mean_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms"
 _RATES = ("per_second", "vectors_per_second", "error_rate", "recall")
 FIGURES = frozenset({"count", "errors", *_RATES, *_TIMES})
 _FAULTS = ("wrong", "lost", "unfinished", "failed", "kills", "outage_s")
-RUN_FIGURES = frozenset({*_FAULTS, "p99_drift", "memory_growth", "knee_users", "knee_per_second"})
+_RESOURCES = ("memory_growth", "descriptors_growth", "descriptors_peak")
+_KNEE = ("knee_users", "knee_per_second")
+RUN_FIGURES = frozenset({*_FAULTS, "p99_drift", *_RESOURCES, *_KNEE})
 _SUBJECTS = (*KINDS, "all", "run")
 
 

@@ -211,6 +211,9 @@ def _section(result: Result) -> str:
     if result.memory:
         at, size = zip(*result.memory, strict=True)
         charts += _chart("resident memory, MB", list(at), {"one": [n / 1e6 for n in size]})
+    if result.descriptors:
+        at, count = zip(*result.descriptors, strict=True)
+        charts += _chart("open descriptors", list(at), {"one": list(count)})
     events = "".join(
         f"<li>{event['at'] - result.started:.1f} s: server {html.escape(event['what'])} "
         f"{html.escape(event['why'])}</li>"

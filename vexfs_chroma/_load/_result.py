@@ -46,6 +46,8 @@ class Result:
     """What was done to the server, and when."""
     memory: list[list[float]] = field(default_factory=list)
     """Resident bytes of the server: [time, bytes]."""
+    descriptors: list[list[float]] = field(default_factory=list)
+    """Open descriptors of the server: [time, number]."""
     fill_rows_per_second: float | None = None
     levels: list[dict[str, Any]] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)

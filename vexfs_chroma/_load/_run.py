@@ -117,7 +117,7 @@ def _run_one(
         command = _command(plan, scenario, target if server is None else server.url, folder)
         locust = stack.enter_context(_locust(command, folder / "locust.log"))
         pid = (lambda: locust.pid) if server is None else (lambda: server.pid)
-        watch = stack.enter_context(_targets.MemoryWatch(pid)) if "://" not in target else None
+        watch = stack.enter_context(_targets.ResourceWatch(pid)) if "://" not in target else None
         if server is not None and scenario.kills:
             every = _seconds(plan, scenario) / (scenario.kills + 1)
             stack.enter_context(_Killer(server, scenario.kills, every, folder / STARTED, events))
@@ -126,9 +126,11 @@ def _run_one(
     result.target, result.events, result.fill_rows_per_second = target, events, rate
     result.figures["run"]["kills"] = float(sum(event["what"] == "killed" for event in events))
     if watch is not None:
-        result.memory = [[at - result.started, size] for at, size in watch.samples]
-        if (growth := watch.growth()) is not None:
-            result.figures["run"]["memory_growth"] = growth
+        for sample in watch.samples:
+            at = sample.at - result.started
+            result.memory.append([at, sample.resident])
+            result.descriptors.append([at, sample.descriptors])
+        result.figures["run"] |= _targets.resource_figures(watch.samples)
     result.judge(plan.slo)
     result.save(folder / "result.json")
     return result

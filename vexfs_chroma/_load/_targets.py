@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,7 +23,7 @@ from vexfs_chroma._load import _http
 from vexfs_chroma._signals import held
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -228,24 +228,36 @@ def _add(world: World, add: Callable[[range], object], progress: Any) -> float:
     return rows / (time.perf_counter() - started)
 
 
-# ---- memory --------------------------------------------------------------------------------------
+# ---- memory and descriptors ----------------------------------------------------------------------
 
 
-class MemoryWatch:
-    """Resident bytes of a process and its children, every second; none without /proc."""
+class Sample(NamedTuple):
+    """What a process and its children have, at a time."""
+
+    at: float
+    resident: int
+    """Bytes."""
+    descriptors: int
+    """Open files, sockets and the like."""
+
+
+class ResourceWatch:
+    """Samples of a process and its children, every second; none without /proc."""
 
     def __init__(self, pid: Callable[[], int | None]) -> None:
         self._pid = pid
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.samples: list[tuple[float, int]] = []
+        self.samples: list[Sample] = []
 
     def _watch(self) -> None:
-        while not self._over.wait(1.0):
+        over = False
+        while not over:
             pid = self._pid()
-            found = sum(map(_resident, _family(pid))) if pid is not None else 0
-            if found:
-                self.samples.append((time.time(), found))
+            found = sample_of(pid) if pid is not None else None
+            if found is not None:
+                self.samples.append(found)
+            over = self._over.wait(1.0)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -255,13 +267,29 @@ class MemoryWatch:
         self._over.set()
         self._thread.join()
 
-    def growth(self) -> float | None:
-        """Mean of the last quarter of the samples, in terms of that of the second quarter."""
-        sizes = [size for _, size in self.samples]
-        quarter = len(sizes) // 4
-        if not quarter:
-            return None
-        return sum(sizes[-quarter:]) / sum(sizes[quarter : 2 * quarter])
+
+def resource_figures(samples: Sequence[Sample]) -> dict[str, float]:
+    """What became of memory and descriptors from the second quarter of the samples to the last.
+
+    Memory in terms of what it was.  Descriptors are few, so that some more would be a large part
+    of them, and where they are many a leak would be a small one: they are counted, not compared.
+    """
+    if not samples:
+        return {}
+    found = {"descriptors_peak": float(max(sample.descriptors for sample in samples))}
+    if quarter := len(samples) // 4:
+        early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+        found["memory_growth"] = sum(s.resident for s in late) / sum(s.resident for s in early)
+        more = sum(s.descriptors for s in late) - sum(s.descriptors for s in early)
+        found["descriptors_growth"] = more / quarter
+    return found
+
+
+def sample_of(pid: int) -> Sample | None:
+    """Of a process and its children now; None when it has gone, or must not be looked at."""
+    family = list(_family(pid))
+    resident, descriptors = sum(map(_resident, family)), sum(map(_descriptors, family))
+    return Sample(time.time(), resident, descriptors) if resident and descriptors else None
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -276,4 +304,10 @@ def _resident(pid: int) -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _descriptors(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     return 0
