@@ -433,6 +433,9 @@ vex_status vex_collection_follow(vex_collection *collection, uint64_t generation
     }
     VEX_TRY(status);
     collection->stale = false;
+    if (anew) {
+        vex_collection_renew_tail(collection);
+    }
     /* What no head vouches for is shown once it was written again. */
     return limit.known && vouched ? vex_publish(collection, collection->latest, &collection->known)
                                   : VEX_OK;

@@ -122,6 +122,12 @@ bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *sn
                                           vfs->clock_ms(vfs) + ms);
 }
 
+void vex_collection_renew_tail(vex_collection *collection) {
+    if (atomic_exchange(&collection->tail_due_ms, 0) != 0) {
+        (void)vex_collection_note_tail(collection, collection->latest, TAIL_FLUSH_MS);
+    }
+}
+
 void vex_collection_settle_tail(vex_collection *collection) {
     pthread_mutex_lock(&collection->write_mu);
     if (vex_collection_ms_to_tail_flush(collection) == 0 &&

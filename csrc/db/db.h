@@ -302,6 +302,8 @@ bool vex_collection_note_tail(vex_collection *collection, const vex_snapshot *sn
                               uint32_t ms);
 /* Until that flush; UINT64_MAX: none is to be done. */
 uint64_t vex_collection_ms_to_tail_flush(const vex_collection *collection);
+/* Under write_mu, after another process flushed: what is due is due for what it left. */
+void vex_collection_renew_tail(vex_collection *collection);
 /* After a flush: none is, if no tail is left.  There may be one: of rows that came meanwhile. */
 void vex_collection_settle_tail(vex_collection *collection);
 /* Under write_mu: until no record is between append and end of sync. */

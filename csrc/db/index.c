@@ -200,6 +200,13 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     if (view != NULL && !of_its_kind(view, snapshot)) {
         return vex_index_forget(collection);
     }
+    if (enough && vex_index_next_file(view, snapshot) != NULL) {
+        bool wait = false;
+        VEX_TRY(vex_index_await_turn(collection, view, snapshot, &wait));
+        if (wait) {
+            return VEX_OK;
+        }
+    }
     const bool mapped = view != NULL && vex_graph_is_mapped(view->owner->graph);
     if (view != NULL && view->owner->n_files > view->n && !mapped) {
         return vex_index_insert_slice(collection, view);
@@ -235,15 +242,8 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
 /* Codes that searches go through one by one and that the graph will have. */
 static uint64_t waiting_bytes(const vex_index *index, const vex_index_view *view,
                               const vex_snapshot *snapshot) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
-        const vex_vecfile *file = snapshot->vecs[i].file;
-        if (vex_index_usable(snapshot, file) &&
-            !vex_index_has_file(view, file->container.file_no)) {
-            bytes += (uint64_t)file->rows * file->code_form.stride;
-        }
-    }
-    return vex_index_rows(snapshot) >= index->options.rows ? bytes : 0;
+    return vex_index_rows(snapshot) >= index->options.rows ? vex_index_lack_of(view, snapshot).bytes
+                                                           : 0;
 }
 
 vex_status vex_index_step(vex_collection *collection, bool *more) {
@@ -254,10 +254,14 @@ vex_status vex_index_step(vex_collection *collection, bool *more) {
     vex_snapshot *snapshot = vex_collection_snapshot(collection);
     vex_index_view *view = vex_collection_index_view(collection);
     vex_status status = VEX_OK;
+    atomic_store(&index->seen, snapshot->generation);
     if (snapshot->dimension != 0 && snapshot->space != VEX_SPACE_L1 &&
         index->options.rows != UINT32_MAX && !atomic_load(&collection->dropped)) {
         status = step(collection, view, snapshot, more);
         waiting = status == VEX_OK ? waiting_bytes(index, view, snapshot) : 0;
+    }
+    if (!*more || status != VEX_OK) {
+        vex_index_end_turn(collection);
     }
     atomic_store(&index->waiting_bytes, waiting); /* nobody waits for a builder that fails */
     vex_index_view_release(view);
@@ -374,6 +378,9 @@ void vex_index_note_query(vex_collection *collection, const vex_index_view *view
             VEX_INDEX_QUERIES_HELD) {
         vex_index_want(collection);
     }
+    if (snapshot->generation > atomic_load_explicit(&index->seen, memory_order_relaxed)) {
+        vex_index_want(collection); /* another process may have flushed */
+    }
     if (!collection->db->read_only) {
         if (vex_collection_note_tail(collection, snapshot, QUERIED_TAIL_MS)) {
             vex_worker_wake(
@@ -415,6 +422,7 @@ void vex_index_init(vex_index *index, uint32_t rows) {
     atomic_init(&index->rows_min, rows);
     atomic_init(&index->ef, index->options.ef);
     atomic_init(&index->load_tried, false);
+    index->wait_bytes = VEX_WAIT_BYTES;
 }
 
 void vex_index_clear(vex_index *index) {

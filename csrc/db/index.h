@@ -18,6 +18,8 @@
  * once there are VEX_TAIL_ROWS of them (db/commit.c), and when files of VEX_TAIL_BYTES of codes wait
  * for the graph, writers go on at the speed of the builder (vex_index_wait_for_builder).
  *
+ * PROCESSES  One inserts, the others load what it saved (index_turn.c).
+ *
  * FILES  graph files are numbered by themselves and named by no manifest: whoever opens the
  * collection takes the newest one whose files all exist, and else builds anew.  Read-only, the
  * newest is looked for again and again, as the graph cannot be extended there.
@@ -56,6 +58,7 @@ void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
 
 #define VEX_TAIL_ROWS ((uint32_t)VEX_INDEX_TAIL_ROWS)
 #define VEX_TAIL_BYTES ((uint64_t)128 << 20)
+#define VEX_WAIT_BYTES ((uint64_t)16 << 20) /* read in a millisecond or two */
 
 typedef struct vex_index {
     pthread_mutex_t mu; /* the builder's state: everything but `view` and atomics           */
@@ -64,6 +67,8 @@ typedef struct vex_index {
     atomic_bool load_tried;
     atomic_uint_least64_t look_ms; /* read-only: when to look for a newer graph                  */
     uint64_t loaded;     /* number of the graph file that `view` is of; 0: of none           */
+    uint64_t passed;     /* a graph file that is no better than `view`...                    */
+    uint64_t passed_at;  /* ... by the files of this generation                              */
     atomic_uint queries; /* by the graph, until it is worth having in large pages             */
     bool no_files;       /* there is no graph file, as far as this process knows             */
     pthread_mutex_t turnstile; /* writers that wait for the builder, one by one                   */
@@ -73,6 +78,9 @@ typedef struct vex_index {
     vex_index_view *view;  /* guarded by the collection's publish_mu; NULL: no graph           */
     vex_graph_batch batch; /* of the file after those in the view, when building               */
     bool building;
+    bool has_turn;       /* other processes wait for what this one inserts (index_turn.c)    */
+    uint64_t wait_bytes; /* they do while their graphs lack no more code rows than these     */
+    atomic_uint_least64_t seen; /* generation of the newest files that a step has looked at      */
     uint32_t dead_at_remap; /* dead rows that the last remap could not shed                     */
     uint64_t unsaved;       /* rows inserted or swept since it was saved                        */
     uint64_t refused;       /* as many were unsaved when the disk had no room: not tried again

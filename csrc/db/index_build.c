@@ -40,10 +40,10 @@ static uint32_t count_complete(const vex_graph *graph, const vex_graph_source *s
     return n;
 }
 
-static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapshot,
-                               vex_graph *graph) {
+/* Takes the graph. */
+static vex_status view_of_loaded(const vex_snapshot *snapshot, vex_graph *graph,
+                                 vex_index_view **view) {
     vex_index_graph *owner = NULL;
-    vex_index_view *view = NULL;
     const vex_graph_source *sources = NULL;
     uint32_t n = vex_graph_sources(graph, &sources);
     vex_status status = vex_index_graph_create(graph, &owner);
@@ -58,23 +58,27 @@ static vex_status adopt_loaded(vex_collection *collection, vex_snapshot *snapsho
             vex_vecfile_acquire(vex_index_file_of(snapshot, sources[i].file_no));
     }
     if (status == VEX_OK) {
-        status = vex_index_make_view(owner, count_complete(graph, sources, n), &view);
+        status = vex_index_make_view(owner, count_complete(graph, sources, n), view);
     }
     vex_index_graph_release(owner); /* the view has its own reference */
-    if (status == VEX_OK) {
-        collection->index.building = false;
-        collection->index.dead_at_remap = 0;
-        collection->index.unsaved = 0;
-        collection->index.changed = 0;
-        collection->index.swept = view->n == n ? view->end : 0; /* saved complete: it was swept */
-        vex_index_publish(collection, view);
-    }
     return status;
 }
 
-/* What cannot be loaded is built anew, so only running out of memory is a failure. */
-static vex_status load_file(vex_collection *collection, vex_snapshot *snapshot, uint64_t number,
-                            bool copy) {
+static void adopt_loaded(vex_collection *collection, vex_index_view *view, uint64_t number) {
+    vex_index *index = &collection->index;
+    index->building = false;
+    index->dead_at_remap = 0;
+    index->unsaved = 0;
+    index->changed = 0;
+    index->swept =
+        view->n == view->owner->n_files ? view->end : 0; /* saved complete: it was swept */
+    index->loaded = number;
+    vex_index_publish(collection, view);
+}
+
+/* What cannot be loaded is built anew, so only running out of memory is a failure.  *view NULL then. */
+static vex_status load_view(vex_collection *collection, vex_snapshot *snapshot, uint64_t number,
+                            bool copy, vex_index_view **view) {
     vex_db *db = collection->db;
     vex_graph *graph = NULL;
     vex_codes codes;
@@ -88,8 +92,17 @@ static vex_status load_file(vex_collection *collection, vex_snapshot *snapshot, 
     if (status != VEX_OK) {
         return status == VEX_ERR_NO_MEMORY ? status : VEX_OK;
     }
-    collection->index.loaded = number;
-    return adopt_loaded(collection, snapshot, graph);
+    return view_of_loaded(snapshot, graph, view);
+}
+
+static vex_status load_file(vex_collection *collection, vex_snapshot *snapshot, uint64_t number,
+                            bool copy) {
+    vex_index_view *view = NULL;
+    VEX_TRY(load_view(collection, snapshot, number, copy, &view));
+    if (view != NULL) {
+        adopt_loaded(collection, view, number);
+    }
+    return VEX_OK;
 }
 
 vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
@@ -101,6 +114,30 @@ vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot) {
         return VEX_OK;
     }
     return load_file(collection, snapshot, number, false);
+}
+
+vex_status vex_index_load_more(vex_collection *collection, vex_snapshot *snapshot, bool *loaded) {
+    vex_index *index = &collection->index;
+    uint64_t number = 0;
+    vex_index_view *view = NULL;
+    VEX_TRY(vex_index_newest_file(collection->db, collection->dir, &number));
+    const bool again = number == index->passed && snapshot->generation == index->passed_at;
+    if (number == 0 || number == index->loaded || again) {
+        return VEX_OK;
+    }
+    VEX_TRY(load_view(collection, snapshot, number, false, &view));
+    vex_index_view *now = vex_collection_index_view(collection);
+    *loaded = view != NULL &&
+              vex_index_lack_of(view, snapshot).rows < vex_index_lack_of(now, snapshot).rows;
+    vex_index_view_release(now);
+    if (*loaded) {
+        adopt_loaded(collection, view, number);
+    } else {
+        vex_index_view_release(view);
+        index->passed = number;
+        index->passed_at = snapshot->generation;
+    }
+    return VEX_OK;
 }
 
 vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot) {

@@ -31,6 +31,8 @@ vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes);
 bool vex_index_codes_sound(vex_vecfile *file);
 /* Map the newest saved graph, if it is not the one in use and is of these files. */
 vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
+/* The same, if more of the rows are in it than in the one in use.  *loaded: it was, and is in use now. */
+vex_status vex_index_load_more(vex_collection *collection, vex_snapshot *snapshot, bool *loaded);
 /* Put a copy in memory in the place of a graph that is mapped: it is to be changed.  When its file is not
  * there any more there is none, and it will be built. */
 vex_status vex_index_copy(vex_collection *collection, vex_snapshot *snapshot);
@@ -54,6 +56,17 @@ vex_status vex_index_insert_slice(vex_collection *collection, const vex_index_vi
 /* Go on sweeping; false: there is nothing to sweep. */
 bool vex_index_needs_sweep(vex_index *index, const vex_index_view *view);
 vex_status vex_index_sweep_slice(vex_collection *collection, const vex_index_view *view);
+
+/* ---- index_turn.c ---- */
+typedef struct vex_index_lack {
+    uint64_t rows, bytes; /* of files that can be in the graph, and are not; bytes of code rows   */
+} vex_index_lack;
+vex_index_lack vex_index_lack_of(const vex_index_view *view, const vex_snapshot *snapshot);
+/* Before rows are inserted.  *wait: not now, since another process is at it, or what one saved was just
+ * loaded.  Else they are to be inserted here. */
+vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view *view,
+                                vex_snapshot *snapshot, bool *wait);
+void vex_index_end_turn(vex_collection *collection); /* there may be none */
 
 /* ---- index_remap.c ---- */
 /* Are files gone, or too many rows dead? */

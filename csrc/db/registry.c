@@ -118,6 +118,7 @@ void vex_fork_child(void) {
             atomic_store(&c->sync_wanted, false);
             c->sync_round = 0;
             atomic_store(&c->index_wanted, false);
+            c->index.has_turn = false; /* the parent's */
         }
         db->epoch = atomic_load(&fork_epoch);
     }

@@ -69,7 +69,8 @@ static vex_db *db;
 static vex_collection *collection;
 
 static const char *open_all(const char *directory, uint32_t durability) {
-    const vex_db_options options = {.busy_timeout_ms = 5000, .durability = durability};
+    const vex_db_options options = {
+        .busy_timeout_ms = 5000, .durability = durability, .index_rows = 1000};
     vex_status status = vex_db_open(directory, &options, &db);
     if (status == VEX_OK) {
         status = vex_collection_create(db, uuid, VEX_SPACE_L2);
@@ -92,6 +93,47 @@ static const char *get_ids(void) {
     const char *ids = ids_of(result);
     vex_result_free(result);
     return ids;
+}
+
+static const char *add_many(uint64_t first) {
+    enum { MANY = VEX_INDEX_TAIL_ROWS };
+    static float vectors[2 * MANY];
+    static uint64_t ids[MANY];
+    for (uint32_t i = 0; i < MANY; i++) {
+        ids[i] = first + i;
+        vectors[2 * (size_t)i] = (float)ids[i];
+    }
+    const vexfs_batch_insert_request request = {
+        .vectors = vectors, .count = MANY, .dimensions = 2, .ids = ids, .flags = VEX_WRITE_ADD};
+    return vex_status_name(vex_batch_insert_simple(collection, &request));
+}
+
+/* Rows that are in memory after a while; nothing but time has them flushed. */
+static const char *in_memory_later(void) {
+    static char text[24];
+    vex_collection_info info = {.memtable_rows = 1};
+    for (int ms = 0; ms < 20000 && info.memtable_rows > 0; ms += 20) {
+        watched.sleep_ms(&watched, 20);
+        (void)vex_collection_get_info(collection, &info);
+    }
+    snprintf(text, sizeof text, "%llu", (unsigned long long)info.memtable_rows);
+    return text;
+}
+
+/* Rows that a query reads one by one, a while after one query. */
+static const char *outside_graph_later(void) {
+    static char text[24];
+    const float query[2] = {1, 2};
+    vex_result *result = NULL;
+    vex_collection_info info = {.unindexed_rows = 1};
+    vex_status status = vex_query(collection, NULL, query, 1, 2, 5, NULL, 0, &result);
+    vex_result_free(result);
+    for (int ms = 0; ms < 20000 && status == VEX_OK && info.unindexed_rows > 0; ms += 20) {
+        watched.sleep_ms(&watched, 20);
+        status = vex_collection_get_info(collection, &info);
+    }
+    snprintf(text, sizeof text, "%llu", (unsigned long long)info.unindexed_rows);
+    return status == VEX_OK ? text : vex_status_name(status);
 }
 
 static const char *answer(const char *request, const char *directory, int socket) {
@@ -119,6 +161,12 @@ static const char *answer(const char *request, const char *directory, int socket
         return vex_status_name(vex_collection_flush(collection));
     } else if (strcmp(request, "get") == 0) {
         return get_ids();
+    } else if (strncmp(request, "add many ", 9) == 0) {
+        return add_many(strtoull(request + 9, NULL, 10));
+    } else if (strcmp(request, "query, and follow the graph") == 0) {
+        return outside_graph_later();
+    } else if (strcmp(request, "flush what is due") == 0) {
+        return in_memory_later();
     } else if (sscanf(request, "die at head write %d", &head_writes_left) == 1) {
         return "yes";
     } else if (strcmp(request, "pause flushes") == 0) {
@@ -317,6 +365,36 @@ TEST(db_processes_what_cannot_be_made_durable_is_not_shown) {
     CHECK_ANSWER(b, "add c", "VEX_OK");
     end(&b);
     check_from_elsewhere("a,b,c");
+}
+
+/* Another process flushed what was due here, but not what was written meanwhile. */
+TEST(db_processes_what_another_flush_left_is_flushed) {
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(b, "add many 0", "VEX_OK");
+    CHECK_ANSWER(b, "pause flushes", "yes");
+    CHECK_ANSWER(b, "flush", "paused");
+    CHECK_ANSWER(a, "add many 10000", "VEX_OK");
+    CHECK_ANSWER(b, "go on, and die at head write 99", "VEX_OK");
+    CHECK_ANSWER(a, "flush what is due", "0");
+    end(&a);
+    end(&b);
+}
+
+/* Who only reads learns of rows for its graph by querying. */
+TEST(db_processes_a_reader_has_a_graph_of_what_others_write) {
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add many 0", "VEX_OK");
+    CHECK_ANSWER(a, "flush", "VEX_OK");
+    CHECK_ANSWER(a, "query, and follow the graph", "0");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(b, "add many 10000", "VEX_OK");
+    CHECK_ANSWER(b, "flush", "VEX_OK");
+    CHECK_ANSWER(a, "query, and follow the graph", "0");
+    end(&a);
+    end(&b);
 }
 
 /* ---- delayed syncs ---- */

@@ -1,0 +1,112 @@
+/*
+ * t_index_turn.c - one process inserts into the graph, the others load what it saved.  The test holds
+ * the turn in the place of another process.
+ */
+#include "tests/index_kit.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { LOOK_MS = 500 };
+
+static const char *file_of(const char *path, const char *name) {
+    static char file[VEX_PATH_MAX + 300];
+    (void)snprintf(file, sizeof file, "%s/collections/0102030405060708090a0b0c0d0e0f10/%s", path,
+                   name);
+    return file;
+}
+
+static int hold_turn(const char *path) {
+    int head = open(file_of(path, "head"), O_RDWR | O_CLOEXEC);
+    CHECK(head >= 0);
+    CHECK_EQ(flock(head, LOCK_EX | LOCK_NB), 0); /* who is done has given it back */
+    return head;
+}
+
+static void check_all(vex_collection *collection, uint64_t rows) {
+    CHECK_EQ(indexed(collection), rows);
+    CHECK_EQ(info_of(collection).unindexed_rows, 0);
+    CHECK(recall(collection, NULL, 40, 10) >= 0.98);
+}
+
+TEST(index_turn_is_waited_for) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    int turn = hold_turn(path);
+    insert(collection, 2000, 1000, VEX_WRITE_ADD);
+    CHECK_STATUS(vex_collection_wait_index(collection, LOOK_MS), VEX_ERR_BUSY);
+    CHECK_EQ(info_of(collection).unindexed_rows, 1000);
+    CHECK(recall(collection, NULL, 40, 10) >= 0.98); /* what is not in the graph is read */
+    close(turn);
+    check_all(collection, 3000);
+    close(hold_turn(path));
+    close_all(db, collection);
+}
+
+/* They are sooner inserted than a file is loaded. */
+TEST(index_turn_is_not_waited_for_with_few_rows) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 4000, VEX_WRITE_ADD);
+    check_all(collection, 4000);
+    int turn = hold_turn(path);
+    insert(collection, 4000, 10, VEX_WRITE_ADD);
+    check_all(collection, 4010);
+    close(turn);
+    close_all(db, collection);
+}
+
+/* Searches would feel them. */
+TEST(index_turn_is_not_waited_for_with_many_rows) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    collection->index.wait_bytes = 1000;
+    int turn = hold_turn(path);
+    insert(collection, 2000, 1000, VEX_WRITE_ADD);
+    check_all(collection, 3000);
+    close(turn);
+    close_all(db, collection);
+}
+
+/* The first graph file is put back, as if another process had saved the second just now. */
+TEST(index_turn_loads_what_was_saved_elsewhere) {
+    const char *path = test_directory();
+    char saved[VEX_PATH_MAX + 300], first[VEX_PATH_MAX + 300], hidden[VEX_PATH_MAX + 310];
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    (void)snprintf(first, sizeof first, "%s", graph_file(path));
+    (void)snprintf(saved, sizeof saved, "%s", file_of(path, "first"));
+    CHECK_EQ(link(first, saved), 0);
+    insert(collection, 2000, 1000, VEX_WRITE_ADD);
+    check_all(collection, 3000);
+    close_all(db, collection);
+    (void)snprintf(hidden, sizeof hidden, "%s.hidden", graph_file(path));
+    (void)snprintf(saved, sizeof saved, "%s", graph_file(path));
+    CHECK_EQ(rename(saved, hidden), 0);
+    CHECK_EQ(rename(file_of(path, "first"), first), 0);
+
+    db = open_indexed(path);
+    CHECK_OK(vex_collection_open(db, uuid, &collection));
+    int turn = hold_turn(path);
+    CHECK_STATUS(vex_collection_wait_index(collection, LOOK_MS), VEX_ERR_BUSY);
+    CHECK_EQ(info_of(collection).indexed_rows, 2000);
+    CHECK_EQ(rename(hidden, saved), 0);
+    check_all(collection, 3000);
+    CHECK_EQ(atomic_load(&collection->index.inserted), 0);
+    close(turn);
+    close_all(db, collection);
+}
