@@ -260,7 +260,9 @@ vex_status vex_index_step(vex_collection *collection, bool *more) {
         status = step(collection, view, snapshot, more);
         waiting = status == VEX_OK ? waiting_bytes(index, view, snapshot) : 0;
     }
-    if (!*more || status != VEX_OK) {
+    if (*more && status == VEX_OK) {
+        vex_index_keep_turn(collection);
+    } else {
         vex_index_end_turn(collection);
     }
     atomic_store(&index->waiting_bytes, waiting); /* nobody waits for a builder that fails */

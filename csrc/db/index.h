@@ -78,7 +78,8 @@ typedef struct vex_index {
     vex_index_view *view;  /* guarded by the collection's publish_mu; NULL: no graph           */
     vex_graph_batch batch; /* of the file after those in the view, when building               */
     bool building;
-    bool has_turn;       /* other processes wait for what this one inserts (index_turn.c)    */
+    bool has_turn; /* other processes wait for what this one inserts (index_turn.c)... */
+    atomic_uint_least64_t turn_ends_ms; /* ... even if that is nothing, until then; 0: no turn */
     uint64_t wait_bytes; /* they do while their graphs lack no more code rows than these     */
     atomic_uint_least64_t seen; /* generation of the newest files that a step has looked at      */
     uint32_t dead_at_remap; /* dead rows that the last remap could not shed                     */

@@ -66,7 +66,10 @@ vex_index_lack vex_index_lack_of(const vex_index_view *view, const vex_snapshot 
  * loaded.  Else they are to be inserted here. */
 vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view *view,
                                 vex_snapshot *snapshot, bool *wait);
-void vex_index_end_turn(vex_collection *collection); /* there may be none */
+/* There was work, and may be more soon: the turn goes on for a while, if there is one. */
+void vex_index_keep_turn(vex_collection *collection);
+/* There is none; when the while is over, others may have the turn. */
+void vex_index_end_turn(vex_collection *collection);
 
 /* ---- index_remap.c ---- */
 /* Are files gone, or too many rows dead? */

@@ -6,6 +6,9 @@
  * inserted without a turn: few rows, since loading would be more work, and so many that searches would
  * feel them.
  *
+ * The turn outlasts the work by TURN_MS, so that a steady stream of writes is one process' work, whoever
+ * writes: to go on where another has stopped its graph has to be loaded, and copied.
+ *
  * The turn is a flock on `head`, which the kernel frees when its holder dies.  Nothing but work depends
  * on it.
  */
@@ -15,6 +18,7 @@
 
 #define LOAD_SHARE 256u /* one row is inserted in the time in which so many are loaded, about */
 #define LOOK_EVERY_MS 100
+#define TURN_MS 2000 /* longer than from one flush of a tail to the next */
 
 vex_index_lack vex_index_lack_of(const vex_index_view *view, const vex_snapshot *snapshot) {
     vex_index_lack lack = {0};
@@ -42,13 +46,24 @@ static bool take_turn(vex_collection *collection) {
     return index->has_turn;
 }
 
+void vex_index_keep_turn(vex_collection *collection) {
+    vex_index *index = &collection->index;
+    vex_vfs *vfs = collection->db->vfs;
+    atomic_store(&index->turn_ends_ms, index->has_turn ? vfs->clock_ms(vfs) + TURN_MS : 0);
+}
+
 void vex_index_end_turn(vex_collection *collection) {
     vex_index *index = &collection->index;
     vex_vfs *vfs = collection->db->vfs;
-    if (index->has_turn && collection->head_file != NULL) {
+    const uint64_t ends = atomic_load(&index->turn_ends_ms);
+    if (!index->has_turn || (ends != 0 && vfs->clock_ms(vfs) < ends)) {
+        return;
+    }
+    if (collection->head_file != NULL) {
         vfs->file_unlock(vfs, collection->head_file);
     }
     index->has_turn = false;
+    atomic_store(&index->turn_ends_ms, 0);
 }
 
 vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view *view,

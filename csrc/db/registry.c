@@ -119,6 +119,7 @@ void vex_fork_child(void) {
             c->sync_round = 0;
             atomic_store(&c->index_wanted, false);
             c->index.has_turn = false; /* the parent's */
+            atomic_store(&c->index.turn_ends_ms, 0);
         }
         db->epoch = atomic_load(&fork_epoch);
     }

@@ -24,6 +24,10 @@ static uint64_t ms_until(const vex_db *db, const atomic_uint_least64_t *time_ms)
     return then > now ? then - now : 0;
 }
 
+static uint64_t least_of(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 typedef struct job {
     vex_collection *collection; /* with a handle on it; NULL: nothing to do */
     bool compact;
@@ -63,10 +67,17 @@ static vex_collection *find_compaction(const vex_db *db) {
     return c;
 }
 
+/* A turn ends without being asked for. */
+static uint64_t ms_to_index(const vex_db *db, const vex_collection *c) {
+    const uint64_t wanted =
+        atomic_load(&c->index_wanted) ? ms_until(db, &c->index_after_ms) : FOR_EVER;
+    const bool turn = atomic_load(&c->index.turn_ends_ms) != 0;
+    return turn ? least_of(wanted, ms_until(db, &c->index.turn_ends_ms)) : wanted;
+}
+
 static vex_collection *find_index(const vex_db *db) {
     vex_collection *c = db->collections;
-    while (c != NULL && (!atomic_load(&c->index_wanted) || atomic_load(&c->dropped) ||
-                         ms_until(db, &c->index_after_ms) > 0)) {
+    while (c != NULL && (atomic_load(&c->dropped) || ms_to_index(db, c) > 0)) {
         c = c->next;
     }
     return c;
@@ -107,17 +118,13 @@ static job next_job(const vex_worker *worker, uint32_t *flushes_in_a_row) {
     return next;
 }
 
-static uint64_t least_of(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
 /* How long until something that failed may be tried again, or rows in memory are to be flushed; FOR_EVER
  * when nothing waits. */
 static uint64_t ms_to_next_of(const vex_worker *worker, const vex_collection *c) {
     const vex_db *db = worker->db;
     uint64_t least = FOR_EVER;
     if (worker->kind == VEX_WORKER_GRAPHS) {
-        return atomic_load(&c->index_wanted) ? ms_until(db, &c->index_after_ms) : least;
+        return ms_to_index(db, c);
     }
     if (atomic_load(&c->flush_wanted)) {
         least = ms_until(db, &c->flush_after_ms);

@@ -20,7 +20,13 @@ static const char *file_of(const char *path, const char *name) {
 static int hold_turn(const char *path) {
     int head = open(file_of(path, "head"), O_RDWR | O_CLOEXEC);
     CHECK(head >= 0);
-    CHECK_EQ(flock(head, LOCK_EX | LOCK_NB), 0); /* who is done has given it back */
+    int held = flock(head, LOCK_EX | LOCK_NB);
+    for (int ms = 0; ms < 20000 && held != 0;
+         ms += 20) { /* who is done gives it back after a while */
+        usleep(20000);
+        held = flock(head, LOCK_EX | LOCK_NB);
+    }
+    CHECK_EQ(held, 0);
     return head;
 }
 
