@@ -54,8 +54,8 @@ from vexfs_chroma._api_index import IndexOperations
 from vexfs_chroma._api_maintenance import MaintenanceOperations
 from vexfs_chroma._api_pages import PageOperations
 from vexfs_chroma._api_records import OpenCollection, as_count
+from vexfs_chroma._api_reembed import ReembedOperations
 from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_methods
-from vexfs_chroma._api_reindex import ReindexOperations
 from vexfs_chroma._api_search import SearchOperations
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
@@ -117,7 +117,7 @@ class VexfsAPI(
     IndexOperations,
     SearchOperations,
     ForkOperations,
-    ReindexOperations,
+    ReembedOperations,
     DatabaseOperations,
     MaintenanceOperations,
     RefusedOperations,

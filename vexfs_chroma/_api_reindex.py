@@ -60,7 +60,7 @@ class ReindexOperations(ServerAPI):
                 return changed
 
             try:
-                _change_schema(catalog, id, change)
+                change_schema(catalog, id, change)
             except BaseException:
                 with contextlib.suppress(ChromaError):  # else the next opening does it
                     engine.set_index(**collection.graph)
@@ -81,10 +81,11 @@ class ReindexOperations(ServerAPI):
                 engine.reindex(space)
             return newest
 
-        _change_schema(catalog, id, settle)
+        change_schema(catalog, id, settle)
 
 
-def _change_schema(catalog: Catalog, id: UUID, change: Any) -> None:
+def change_schema(catalog: Catalog, id: UUID, change: Any) -> None:
+    """Give a collection the schema that `change` makes of its newest, in one transaction."""
     catalog.update_collection(
         id, name=None, change_metadata=False, metadata=None, change_schema=change
     )

@@ -176,6 +176,7 @@ class AsyncCollection:
     memory = _awaited(Collection.memory)
     min_max = _awaited(Collection.min_max)
     recall_check = _awaited(Collection.recall_check)
+    reembed = _awaited(Collection.reembed)
     reindex = _awaited(Collection.reindex)
     stats = _awaited(Collection.stats)
     unload = _awaited(Collection.unload)

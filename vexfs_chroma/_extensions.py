@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     import numpy as np
@@ -150,6 +150,16 @@ class Extensions(Protocol):
         ef_construction: int | None,
     ) -> None:
         """Change what is not None, and have the graph built anew."""
+
+    def reembed_collection(
+        self,
+        id: UUID,
+        embed: Callable[[list[str]], Any],
+        function: dict[str, Any] | None,
+        batch_size: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> int:
+        """Give all records embeddings of their documents; returns how many there are."""
 
     def wait_for_index(self, collection_id: UUID, timeout: float | None = None) -> None:
         """Have everything that is written by now in the graph; raises TimeoutError."""

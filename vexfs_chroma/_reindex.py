@@ -1,15 +1,21 @@
-"""Another space, or other parameters of the graph, for a collection that has records already."""
+"""Another space, graph or embedding function for a collection that has records already."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from chromadb.api.collection_configuration import update_collection_configuration_to_json
 from chromadb.api.models.Collection import Collection as ChromaCollection
+from chromadb.api.types import validate_embedding_function
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._names import as_integer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chromadb.api.types import EmbeddingFunction
+
     from vexfs_chroma._extensions import Extensions
 
 SPACES = ("l2", "cosine", "ip")
@@ -65,3 +71,57 @@ class Reindexing(ChromaCollection):
         numbers = as_integer(max_neighbors), as_integer(ef_construction)
         self._api.reindex_collection(self.id, space, *numbers)
         self._model = self._client.get_collection_by_id(self.id, self.tenant, self.database)
+
+    def reembed(
+        self,
+        embedding_function: EmbeddingFunction[Any],
+        *,
+        batch_size: int = 100,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Embed all documents with another function, whose dimension may be another one.
+
+        The collection is read and written meanwhile, with the embeddings that it has.  When all
+        documents are embedded it changes over to the new ones at once, for this and all other
+        processes; its configuration names the new function then.  Ids, documents and metadata stay
+        as they are, and so do sparse vectors.  A crash leaves all of the old embeddings or all of
+        the new ones; nothing is changed when this raises an error.  Documents that are added or
+        changed before the end are embedded, too; equal ones once.  Needs room beside the database
+        for the new embeddings twice, and about 150 bytes of memory per record.
+
+        Objects for the same collection that exist elsewhere embed with the old function until
+        they are made anew by get_collection().
+
+        Args:
+            embedding_function: The new one.
+            batch_size: Documents that it is given at once, at most.
+            progress: Called with the number of records whose embedding is there, and that of all.
+
+        Returns:
+            The number of records.
+
+        Raises:
+            ValueError: No embedding function.
+            InvalidArgumentError: A record without a document; embeddings that are none, or are of
+                several dimensions; another `batch_size`.
+            DatabaseLockedError: The collection is written to so often that the end is not reached.
+            StorageFullError: There is no room; so for every method that writes.
+            NotOfferedError: The database is behind a server.
+        """
+        size = as_integer(batch_size)
+        if size is None or size < 1:
+            raise InvalidArgumentError(f"batch_size must be a positive int, got {batch_size!r}")
+        validate_embedding_function(embedding_function)
+        configuration = update_collection_configuration_to_json(
+            {"embedding_function": embedding_function}
+        )
+        n = self._api.reembed_collection(
+            self.id,
+            lambda documents: embedding_function(input=documents),
+            configuration["embedding_function"],
+            size,
+            progress,
+        )
+        self._model = self._client.get_collection_by_id(self.id, self.tenant, self.database)
+        self._embedding_function = embedding_function
+        return n

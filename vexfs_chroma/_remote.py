@@ -17,7 +17,7 @@ from vexfs_chroma._aggregates import KeySummary, ValueCount
 from vexfs_chroma._errors import NotOfferedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from chromadb.api.types import DeleteResult, IDs, QueryResult
@@ -229,6 +229,20 @@ class RemoteDatabase:
         """Change what is not None, and have the graph built anew."""
         body = {"space": space, "max_neighbors": max_neighbors, "ef_construction": ef_construction}
         self._ask("reindex()", id, "reindex", body)
+
+    def reembed_collection(
+        self,
+        id: UUID,
+        embed: Callable[[list[str]], Any],
+        function: dict[str, Any] | None,
+        batch_size: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> int:
+        """Not over HTTP: the embedding function is here, and the records are there."""
+        raise NotOfferedError(
+            "reembed() works where the database is: open its directory with PersistentClient, also "
+            "while the server runs"
+        )
 
     def wait_for_index(self, collection_id: UUID, timeout: float | None = None) -> None:
         """Have everything that is written by now in the graph; raises TimeoutError.

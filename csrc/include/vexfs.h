@@ -358,6 +358,21 @@ vex_status vex_collection_wait_index(vex_collection *collection, uint32_t timeou
  * Reads and writes go on: each is by one of the two spaces. */
 vex_status vex_collection_reindex(vex_collection *collection, uint32_t space);
 
+/* Other vectors for all records, as of `lsn` (of vex_collection_info). */
+typedef struct vex_reembed_request {
+    uint64_t lsn;
+    uint64_t n;                /* number of records                                             */
+    const float *vectors;      /* float32[n][dimension], in the order in which vex_get returns all records */
+    uint32_t dimension;        /* which may be another one than before                          */
+} vex_reembed_request;
+
+/* Put them in the place of the old ones, all at once: readers, and other processes, see only old vectors or
+ * only new ones, as does whoever opens the collection after a crash.  *changed: the collection was written
+ * after `lsn`, and nothing was done.  Needs room on the disk for new vectors beside the old ones, and 48 bytes
+ * of memory per record.  INVALID: another number of vectors, or an element that is not finite. */
+vex_status vex_collection_reembed(vex_collection *collection, const vex_reembed_request *request,
+                                  uint32_t *changed);
+
 typedef struct vex_index_check {
     uint64_t linked;           /* rows in the graph, each with links of its own                 */
     uint64_t duplicates;       /* ... with the place of an equal row                            */

@@ -1,6 +1,6 @@
 /*
- * crash_kit.c - see crash_kit.h: scripts and states.  What recovery must be like is in
- * crash_recover.c.
+ * crash_kit.c - see crash_kit.h: scripts.  States as texts are in crash_text.c, and what recovery must
+ * be like in crash_recover.c.
  */
 #include "tests/crash_kit.h"
 
@@ -8,75 +8,12 @@
 #include "base/msgpack.h"
 #include "db/db.h"
 
-#include <stdarg.h>
+#include <math.h>
 #include <stdlib.h>
 
 const uint8_t *crash_uuid(int collection) {
     static const uint8_t uuids[CRASH_COLLECTIONS][16] = {{1}, {2}, {3}};
     return uuids[collection];
-}
-
-/* ---- states ---- */
-
-static void append(char *out, size_t size, const char *format, ...) {
-    size_t at = strlen(out);
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(out + at, size - at, format, arguments);
-    va_end(arguments);
-}
-
-void crash_text(const crash_state *state, char out[CRASH_TEXT]) {
-    snprintf(out, CRASH_TEXT, "%s", state->exists ? "" : "absent");
-    for (uint32_t i = 0; i < state->n; i++) {
-        append(out, CRASH_TEXT, "%s=%d", state->rows[i].id, state->rows[i].number);
-        if (state->rows[i].document >= 0) {
-            append(out, CRASH_TEXT, "/d%d", state->rows[i].document);
-        }
-        append(out, CRASH_TEXT, " ");
-    }
-}
-
-static bool is_vector_of(const vex_result *result, uint32_t row, long long number) {
-    const float *vector = result->vectors + (size_t)row * result->dimension;
-    return vector[0] == (float)number && vector[1] == (float)(number % 7);
-}
-
-vex_status crash_describe(vex_collection *collection, char out[CRASH_TEXT]) {
-    vex_result *result = NULL;
-    VEX_TRY(vex_get(collection, NULL, 0, -1,
-                    VEX_INCLUDE_METADATAS | VEX_INCLUDE_VECTORS | VEX_INCLUDE_DOCUMENTS, &result));
-    crash_text_of(result, out);
-    vex_result_free(result);
-    return VEX_OK;
-}
-
-void crash_text_of(const vex_result *result, char out[CRASH_TEXT]) {
-    vex_mp_reader ids = vex_mp_reader_make(result->records, result->records_len);
-    (void)vex_mp_next(&ids);
-    (void)vex_mp_next(&ids);
-    vex_mp_reader documents = ids;
-    for (uint32_t i = 0; i < result->n_rows; i++) {
-        (void)vex_mp_next(&documents);
-    }
-    (void)vex_mp_next(&documents);
-    vex_mp_reader metadatas = documents;
-    for (uint32_t i = 0; i < result->n_rows; i++) {
-        (void)vex_mp_next(&metadatas);
-    }
-    (void)vex_mp_next(&metadatas);
-    out[0] = '\0';
-    for (uint32_t i = 0; i < result->n_rows; i++) {
-        vex_mp_value id = vex_mp_next(&ids), document = vex_mp_next(&documents);
-        (void)vex_mp_next(&metadatas);
-        (void)vex_mp_next(&metadatas);
-        long long number = (long long)vex_mp_next(&metadatas).integer;
-        append(out, CRASH_TEXT, "%.*s=%lld", (int)id.len, (const char *)id.bytes, number);
-        if (document.kind == VEX_MP_STR) {
-            append(out, CRASH_TEXT, "/%.*s", (int)document.len, (const char *)document.bytes);
-        }
-        append(out, CRASH_TEXT, "%s ", is_vector_of(result, i, number) ? "" : "!vector");
-    }
 }
 
 static int row_of(const crash_state *state, const char *id) {
@@ -130,6 +67,7 @@ static void change(crash_state *state, const step_request *step) {
             state->rows[row].document = -1;
         }
         state->rows[row].number = step->number;
+        state->rows[row].other = false;
         if (document_of(step, i) >= 0) {
             state->rows[row].document = document_of(step, i);
         }
@@ -385,6 +323,27 @@ static vex_status reopen_collection(crash_world *world, int collection) {
     return status == VEX_ERR_NOT_FOUND ? VEX_OK : status; /* the other process dropped it */
 }
 
+/* Until nobody wrote meanwhile. */
+static vex_status reembed(vex_collection *collection) {
+    uint32_t changed = 1;
+    while (changed) {
+        vex_collection_info info;
+        vex_result *result = NULL;
+        float values[2 * CRASH_ROWS];
+        VEX_TRY(vex_collection_get_info(collection, &info));
+        VEX_TRY(vex_get(collection, NULL, 0, -1, VEX_INCLUDE_VECTORS, &result));
+        const uint64_t n = result->n_rows < CRASH_ROWS ? result->n_rows : CRASH_ROWS;
+        for (uint64_t i = 0; i < 2 * n; i++) { /* whole numbers, unless they are of E already */
+            values[i] = floorf(result->vectors[i]) + CRASH_OTHER;
+        }
+        vex_result_free(result);
+        const vex_reembed_request request = {
+            .lsn = info.lsn, .n = n, .vectors = values, .dimension = 2};
+        VEX_TRY(vex_collection_reembed(collection, &request, &changed));
+    }
+    return VEX_OK;
+}
+
 /* As a careful caller does: ahead without locks, then the rest, then the name that counts. */
 static vex_status back_up(crash_world *world) {
     static const char temporary[] = CRASH_BACKUP ".tmp";
@@ -440,9 +399,16 @@ static vex_status do_event(crash_world *world, const step_request *step) {
         crash_acknowledge(world, c);
         return VEX_OK;
     }
-    change(next, step);
-    status = step->letter == 'X' ? delete_records(world->open[c], step)
-                                 : write_step(world->open[c], step);
+    if (step->letter == 'E') {
+        for (uint32_t i = 0; i < next->n; i++) {
+            next->rows[i].other = true;
+        }
+        status = reembed(world->open[c]);
+    } else {
+        change(next, step);
+        status = step->letter == 'X' ? delete_records(world->open[c], step)
+                                     : write_step(world->open[c], step);
+    }
     if (status == VEX_OK && world->unsynced) {
         world->history[c].acked = world->history[c].n;
     } else if (status == VEX_OK) {
@@ -479,7 +445,7 @@ static vex_status do_parsed(crash_world *world, const step_request *step) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: there is nothing to fork");
     }
     if (makes ? collection != NULL
-              : collection == NULL && strchr("AUPXFVGDKZ", step->letter) != NULL) {
+              : collection == NULL && strchr("AUPXFVGDKZE", step->letter) != NULL) {
         return VEX_FAIL(VEX_ERR_CLOSED, "an earlier step failed: the collection is %sthere",
                         collection == NULL ? "not " : "");
     }
@@ -529,7 +495,7 @@ static void parse_step(const crash_world *world, const char *text, step_request 
         out->prefix = "y";
         out->first = out->number;
     }
-    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZTHL", out->letter) == NULL ||
+    if (out->letter == '\0' || strchr("CNDOFVGAUPXRWKBZTHLE", out->letter) == NULL ||
         out->n > CRASH_ROWS || (unsigned)out->collection >= CRASH_COLLECTIONS) {
         test_failed(__FILE__, __LINE__, "there is no step %s", text);
     }

@@ -5,6 +5,7 @@
  *   C create   N fork, with ",source"   D drop   O open anew (close, then open)   F flush   V compact   Z reindex   G graph: wait for it
  *   A add   U upsert   P update   X delete       with ",first,n": the records r<first> and on
  *   Y upsert one record that no other step writes
+ *   E reembed: other vectors for all records
  *   T a transaction over all collections that are there: delete r<first>, then upsert n records from it on
  *   R close and reopen the database   W wait until the background is idle   S see K
  *   K (durability normal) what was written to the collection is on the disk now
@@ -31,6 +32,7 @@
 #define CRASH_EVENTS 40
 #define CRASH_TEXT 2048
 #define CRASH_ROWS 48
+#define CRASH_OTHER 0.5f /* what E adds to the vectors of records */
 
 /* Marks: value is collection * 256 + event. */
 #define CRASH_BEGUN 1
@@ -43,6 +45,7 @@ typedef struct crash_state {
     struct {
         char id[8];
         int number, document; /* document -1: none */
+        bool other;           /* the vector is one of E */
     } rows[CRASH_ROWS];
 } crash_state;
 

@@ -137,6 +137,14 @@ TEST(faults_states_of_reindexing) {
     run_all("reindexing", "C0 A0,0,3 Z0 F0 Z0 A0,3,1 U0,0,1 Z0 F0 X0,1,1 R Z0 A0,5,1 V0 Z0",
             (vex_db_options){0});
 }
+TEST(faults_states_of_reembedding) {
+    run_all("reembedding", "C0 E0 A0,0,3 E0 A0,3,1 U0,0,1 E0 X0,1,1 R E0 A0,5,1 N1,0 E1 V0 E0 Y0",
+            (vex_db_options){0});
+}
+TEST(faults_states_of_reembedding_with_durability_normal) {
+    run_all("reembedding, durability normal", "C0 A0,0,2 E0 K0 U0,1,2 E0 X0,0,1 K0",
+            (vex_db_options){.durability = VEX_DURABILITY_NORMAL});
+}
 TEST(faults_states_of_forks) {
     run_all("forks", FORKS, (vex_db_options){0});
 }

@@ -21,6 +21,7 @@ import chromadb
 import jsonschema
 import numpy as np
 import pytest
+from chromadb import EmbeddingFunction
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.errors import ChromaError, NotFoundError
 from server_kit import DEFAULT, Server, run_server
@@ -348,6 +349,31 @@ def test_a_graph_from_afar(tmp_path: Path) -> None:
         plan = made.explain(query_embeddings=vectors[:1], n_results=3)
         assert plan.strategy == "graph"
         assert client.get_collection("abc").configuration["hnsw"]["space"] == "cosine"
+
+
+class Lengths(EmbeddingFunction[Any]):
+    """Two numbers."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, input: Any) -> Any:
+        return [np.array([len(text), 1], np.float32) for text in input]
+
+
+def test_reembedding_beside_the_server(tmp_path: Path) -> None:
+    with run_server(tmp_path) as server, remote(server) as client:
+        made = client.create_collection("abc", embedding_function=None)
+        made.add(ids=["a", "b"], embeddings=[[1, 2, 3], [4, 5, 6]], documents=["one", "three"])
+        with pytest.raises(NotOfferedError, match="open its directory with PersistentClient"):
+            made.reembed(Lengths())
+        with vexfs_chroma.PersistentClient(tmp_path / "data") as local:
+            assert local.get_collection("abc", embedding_function=None).reembed(Lengths()) == 2
+        found = made.get(include=["embeddings", "documents"])
+        np.testing.assert_array_equal(found["embeddings"], [[3, 1], [5, 1]])
+        assert found["documents"] == ["one", "three"]
+        made.add(ids=["c"], embeddings=[[7, 1]])
+        assert made.query(query_embeddings=[[7, 1]], n_results=1)["ids"] == [["c"]]
 
 
 def test_records_that_expire(server: Server) -> None:

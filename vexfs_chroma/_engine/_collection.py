@@ -339,6 +339,19 @@ class Collection:
         with self._handle as collection:
             check(lib.vex_collection_reindex(collection, SPACES[space]))
 
+    def reembed(self, lsn: int, vectors: NDArray[np.float32]) -> bool:
+        """Replace all vectors; rows are in insertion order.  See vex_collection_reembed.
+
+        False: the collection was written after `lsn`, and nothing was done.
+        """
+        changed = ffi.new("uint32_t *")
+        n, dimension = vectors.shape
+        pointer = ffi.from_buffer("float[]", vectors) if n else ffi.NULL
+        request = ffi.new("vex_reembed_request *", (lsn, n, pointer, dimension))
+        with self._handle as collection:
+            check(lib.vex_collection_reembed(collection, request, changed))
+        return not changed[0]
+
     def count_forks(self) -> int:
         """How many forks its line has; see vex_collection_count_forks."""
         out = ffi.new("uint64_t *")
