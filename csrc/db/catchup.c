@@ -263,8 +263,8 @@ static vex_status load_once(vex_collection *collection, vex_replay_limit limit) 
         status = vex_manifest_is_foreign(collection->dir, generation);
         goto done;
     }
-    VEX_TRY_DONE(status,
-                 vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest, &snapshot));
+    VEX_TRY_DONE(status, vex_snapshot_open(db->vfs, collection->dir, db->uuid, &manifest,
+                                           collection->latest, &snapshot));
     VEX_TRY_DONE(status, vex_key_set_decode(&keys, manifest.keys.data, manifest.keys.len));
     VEX_TRY_DONE(status, add_memtable(snapshot));
     snapshot->codes = codes_for(db->options.quantization, snapshot->space);

@@ -137,7 +137,8 @@ static vex_status open_next(reembedding *r, vex_snapshot **out) {
     vex_collection *collection = r->collection;
     vex_db *db = collection->db;
     vex_snapshot *next = NULL;
-    VEX_TRY(vex_snapshot_open(db->vfs, collection->dir, db->uuid, &r->manifest, &next));
+    VEX_TRY(vex_snapshot_open(db->vfs, collection->dir, db->uuid, &r->manifest, collection->latest,
+                              &next));
     next->codes = collection->latest->codes;
     next->lsn = collection->latest->lsn;
     vex_status status = vex_memtable_create(&next->mems[0].table);

@@ -114,12 +114,28 @@ typedef struct place {
     vex_vfs *vfs;
     const char *dir;
     const uint8_t *uuid;
+    const vex_snapshot *known; /* or NULL */
 } place;
+
+/* Do they name the same file, of the same content?  A number is used again when the manifest that had it
+ * was taken back. */
+static bool is_same_file(const vex_file_entry *a, const vex_file_entry *b) {
+    return a->file_no == b->file_no && a->size == b->size && a->crc == b->crc &&
+           a->rows == b->rows && a->seq_lo == b->seq_lo && a->seq_hi == b->seq_hi &&
+           a->lsn_lo == b->lsn_lo && a->lsn_hi == b->lsn_hi;
+}
 
 static vex_status open_vectors(const place *in, const vex_file_entry *entry,
                                vex_snapshot *snapshot) {
     vex_vec_source *source = &snapshot->vecs[snapshot->n_vecs];
-    VEX_TRY(vex_vecfile_open(in->vfs, in->dir, in->uuid, entry, &source->file));
+    for (uint32_t i = 0; in->known != NULL && i < in->known->n_vecs; i++) {
+        if (is_same_file(&in->known->vecs[i].entry, entry)) {
+            source->file = vex_vecfile_acquire(in->known->vecs[i].file);
+        }
+    }
+    if (source->file == NULL) {
+        VEX_TRY(vex_vecfile_open(in->vfs, in->dir, in->uuid, entry, &source->file));
+    }
     snapshot->n_vecs++;
     source->entry = *entry;
     if (source->file->dimension != snapshot->dimension) {
@@ -133,15 +149,23 @@ static vex_status open_vectors(const place *in, const vex_file_entry *entry,
 static vex_status open_payloads(const place *in, const vex_file_entry *entry,
                                 vex_snapshot *snapshot) {
     vex_pay_source *source = &snapshot->pays[snapshot->n_pays];
-    VEX_TRY(vex_payfile_open(in->vfs, in->dir, in->uuid, entry, &source->file));
+    for (uint32_t i = 0; in->known != NULL && i < in->known->n_pays; i++) {
+        if (is_same_file(&in->known->pays[i].entry, entry)) {
+            source->file = vex_payfile_acquire(in->known->pays[i].file);
+        }
+    }
+    if (source->file == NULL) {
+        VEX_TRY(vex_payfile_open(in->vfs, in->dir, in->uuid, entry, &source->file));
+    }
     snapshot->n_pays++;
     source->entry = *entry;
     return vex_tombs_read(in->vfs, in->dir, in->uuid, entry, &source->tombs);
 }
 
 vex_status vex_snapshot_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             const vex_manifest *manifest, vex_snapshot **out) {
-    const place in = {vfs, dir, uuid};
+                             const vex_manifest *manifest, const vex_snapshot *known,
+                             vex_snapshot **out) {
+    const place in = {vfs, dir, uuid, known};
     vex_snapshot *snapshot = NULL;
     VEX_TRY(create(manifest->n_files, manifest->n_files, &snapshot));
     snapshot->lsn = manifest->lsn;

@@ -72,9 +72,11 @@ vex_status vex_snapshot_copy(const vex_snapshot *from, vex_snapshot **out);
 vex_snapshot *vex_snapshot_acquire(vex_snapshot *snapshot);
 void vex_snapshot_release(vex_snapshot *snapshot); /* NULL is fine */
 
-/* Open all files of a manifest; no memtables yet. */
+/* Open all files of a manifest; no memtables yet.  Those that `known` (NULL: none), an earlier state of
+ * the collection, has open are shared with it. */
 vex_status vex_snapshot_open(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             const vex_manifest *manifest, vex_snapshot **out);
+                             const vex_manifest *manifest, const vex_snapshot *known,
+                             vex_snapshot **out);
 
 /* The form of code rows that all its files should have, as one graph needs: the highest of theirs
  * within the range; 0 when there are no files. */

@@ -125,7 +125,7 @@ static vex_snapshot *make_snapshot(vex_vfs *vfs, const lines *documents) {
     vex_snapshot *snapshot = NULL;
     vex_batch batch = {.next_seq = (uint64_t)documents->n + 1};
     char *ids = calloc(documents->n, 12);
-    check(vex_snapshot_open(vfs, DIR_NAME, uuid, &manifest, &snapshot));
+    check(vex_snapshot_open(vfs, DIR_NAME, uuid, &manifest, NULL, &snapshot));
     check(vex_memtable_create(&snapshot->mems[snapshot->n_mems++].table));
     for (uint32_t i = 0; i < documents->n; i++) {
         char *id = ids + (size_t)i * 12;

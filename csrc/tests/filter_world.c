@@ -29,7 +29,7 @@ world world_make(void) {
     CHECK_OK(vex_payfile_register(vex_sparse_plugin()));
     CHECK_OK(vex_vfs_memory_create(&w.vfs));
     CHECK_OK(w.vfs->dir_create(w.vfs, DIR_NAME));
-    CHECK_OK(vex_snapshot_open(w.vfs, DIR_NAME, database, &w.manifest, &w.snapshot));
+    CHECK_OK(vex_snapshot_open(w.vfs, DIR_NAME, database, &w.manifest, NULL, &w.snapshot));
     add_memtable(w.snapshot);
     return w;
 }

@@ -219,7 +219,7 @@ void model_store_start(model_store *store, vex_vfs *vfs, const char *dir) {
     store->manifest =
         (vex_manifest){.generation = 1, .wal_first = 1, .next_file_no = 1, .next_seq = 1};
     CHECK_OK(vex_manifest_write(vfs, dir, kit_uuid, &store->manifest, false));
-    CHECK_OK(vex_snapshot_open(vfs, dir, kit_uuid, &store->manifest, &store->latest));
+    CHECK_OK(vex_snapshot_open(vfs, dir, kit_uuid, &store->manifest, NULL, &store->latest));
     CHECK_OK(add_memtable(store->latest));
 }
 
@@ -286,7 +286,8 @@ vex_status model_store_reopen(model_store *store) {
     VEX_TRY(vex_manifest_newest(store->vfs, store->dir, &generation));
     vex_manifest manifest = {0};
     VEX_TRY(vex_manifest_read(store->vfs, store->dir, kit_uuid, generation, &manifest));
-    vex_status status = vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, &snapshot);
+    vex_status status =
+        vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, NULL, &snapshot);
     vex_manifest_clear(&manifest);
     if (status == VEX_OK) {
         status = add_memtable(snapshot);

@@ -145,7 +145,7 @@ static void check_durable(const world *w) {
     uint64_t generation;
     CHECK_OK(vex_manifest_newest(store->vfs, store->dir, &generation));
     CHECK_OK(vex_manifest_read(store->vfs, store->dir, kit_uuid, generation, &manifest));
-    CHECK_OK(vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, &snapshot));
+    CHECK_OK(vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, NULL, &snapshot));
     CHECK_MODEL(snapshot, &w->durable);
     check_entries(snapshot, &manifest);
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {

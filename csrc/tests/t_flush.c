@@ -15,6 +15,26 @@ static void flush(model_store *store) {
     CHECK_OK(model_store_flush_commit(store, &result));
 }
 
+/* Files that are open already are not opened once more, but if they are others of the same number. */
+static void check_shared(model_store *store, vex_manifest *manifest, const vex_snapshot *known) {
+    vex_snapshot *snapshot = NULL;
+    CHECK_OK(vex_snapshot_open(store->vfs, store->dir, kit_uuid, manifest, known, &snapshot));
+    for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
+        CHECK(snapshot->vecs[i].file == known->vecs[i].file);
+    }
+    for (uint32_t i = 0; i < snapshot->n_pays; i++) {
+        CHECK(snapshot->pays[i].file == known->pays[i].file);
+    }
+    vex_snapshot_release(snapshot);
+    for (uint32_t i = 0; i < manifest->n_files; i++) {
+        manifest->files[i].crc ^= 1;
+        CHECK_STATUS(
+            vex_snapshot_open(store->vfs, store->dir, kit_uuid, manifest, known, &snapshot),
+            VEX_ERR_CORRUPT);
+        manifest->files[i].crc ^= 1;
+    }
+}
+
 /* What the newest manifest says, without any log. */
 static void check_files(model_store *store, const model *expected) {
     vex_manifest manifest = {0};
@@ -22,7 +42,7 @@ static void check_files(model_store *store, const model *expected) {
     uint64_t generation;
     CHECK_OK(vex_manifest_newest(store->vfs, store->dir, &generation));
     CHECK_OK(vex_manifest_read(store->vfs, store->dir, kit_uuid, generation, &manifest));
-    CHECK_OK(vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, &snapshot));
+    CHECK_OK(vex_snapshot_open(store->vfs, store->dir, kit_uuid, &manifest, NULL, &snapshot));
     CHECK_MODEL(snapshot, expected);
     CHECK_EQ(snapshot->generation, generation);
     for (uint32_t i = 0; i < snapshot->n_vecs; i++) {
@@ -33,6 +53,7 @@ static void check_files(model_store *store, const model *expected) {
         CHECK_OK(vex_payfile_verify(snapshot->pays[i].file));
         CHECK(snapshot->pays[i].tombs->dead < snapshot->pays[i].tombs->rows);
     }
+    check_shared(store, &manifest, snapshot);
     CHECK_EQ(manifest.n_files, snapshot->n_vecs + snapshot->n_pays);
     CHECK(manifest.keys.len == 1 && manifest.keys.data[0] == 0x80);
     vex_snapshot_release(snapshot);

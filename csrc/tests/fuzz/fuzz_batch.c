@@ -160,7 +160,7 @@ static void apply(const vex_batch *batch) {
         .generation = 1, .next_seq = 0, .next_file_no = 1, .wal_first = 1};
     vex_vfs *files = fuzz_files_create();
     vex_snapshot *snapshot = NULL;
-    CHECK_OK(vex_snapshot_open(files, "/", uuid, &manifest, &snapshot));
+    CHECK_OK(vex_snapshot_open(files, "/", uuid, &manifest, NULL, &snapshot));
     CHECK_OK(vex_memtable_create(&snapshot->mems[0].table));
     snapshot->n_mems = 1;
     for (uint64_t lsn = 1; lsn <= 2; lsn++) {

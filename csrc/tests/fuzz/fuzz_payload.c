@@ -219,7 +219,7 @@ static void filter_all(const vex_file_entry *entry, vex_vfs *files) {
                                    .files = &listed,
                                    .n_files = 1};
     vex_snapshot *snapshot = NULL;
-    CHECK_OK(vex_snapshot_open(files, "/", FUZZ_DATABASE, &manifest, &snapshot));
+    CHECK_OK(vex_snapshot_open(files, "/", FUZZ_DATABASE, &manifest, NULL, &snapshot));
     for (size_t i = 0; i < sizeof leaves / sizeof leaves[0]; i++) {
         filter(snapshot, &leaves[i]);
     }
