@@ -8,7 +8,7 @@
 
 #include "base/poison.h"
 
-#define SAVE_ROWS_MIN 100000u
+#define SAVE_ROWS_MIN 10000u
 #define LOOK_EVERY_MS 1000
 #define QUERIED_TAIL_MS 5000
 #define BUILDER_WAIT_MS 10000 /* at most, whatever the builder does */
@@ -156,7 +156,8 @@ static bool of_its_kind(const vex_index_view *view, const vex_snapshot *snapshot
            params->codes.space == snapshot->space;
 }
 
-/* Long building is saved now and then: when half as much again was inserted. */
+/* Long building is saved now and then, for other processes and for who is killed: when half as much again
+ * was inserted. */
 static bool worth_saving(const vex_index *index, const vex_index_view *view) {
     return index->unsaved > SAVE_ROWS_MIN && index->unsaved > view->end / 3;
 }
