@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from vexfs_chroma._bench import _data, _text_bench, _text_task, _texts
+from vexfs_chroma._bench import _data, _sparse, _text_bench, _text_task, _texts
 from vexfs_chroma._bench._progress import Progress
 from vexfs_chroma._bench._results import LOWER, Report
 from vexfs_chroma._bench._task import TaskFailedError
 from vexfs_chroma._bench._texts import DENSE, HYBRID, OURS, SPARSE, TEXT, Asked, Given
 from vexfs_chroma._bench._worker import Worker
 
-BOTH, WORDS = _text_bench.BOTH, _text_bench.WORDS
+BOTH, WORDS, VECTORS = _text_bench.BOTH, _text_bench.WORDS, _text_bench.VECTORS
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not report.failed
     assert not report.skipped
     assert report.libraries(WORDS) == [OURS, "sqlite-fts5"]
-    assert report.libraries(BOTH) == [OURS]
+    assert report.libraries(BOTH) == report.libraries(VECTORS) == [OURS]
     for group, asked in _text_bench.ASKED.items():
         for mode, limit in asked:
             figure = report.figure(group, f"{mode} {limit}, p50 ms")
@@ -75,6 +75,8 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.median(WORDS, "BM25 10, results of ours", "sqlite-fts5") == pytest.approx(
         1, abs=0.3
     )
+    assert report.median(VECTORS, "sparse 10, recall", OURS) == 1
+    assert report.median(VECTORS, "sparse 100, recall", OURS) == 1
     checks = {check.name: check.measured for check in report.checks}
     assert checks["BM25 10, p50 ms v the best other's (sqlite-fts5)"] is not None
     assert checks["hybrid 10, p50 v dense + BM25"] is not None
@@ -85,7 +87,8 @@ def test_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [*_texts.LIBRARIES])
 def test_libraries_find_the_document_that_they_are_asked_for(name: str, tmp_path: Path) -> None:
     kind = _text_bench.find(_texts.LIBRARIES[name])
-    module = {"qdrant-edge": "qdrant_edge", "sqlite-fts5": "sqlite3"}.get(name, name)
+    modules = {"qdrant-edge": "qdrant_edge", "sqlite-fts5": "sqlite3", "vsag": "pyvsag"}
+    module = modules.get(name, name)
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     rows = _data.generate(300, dimension=8, n_queries=1)
@@ -128,7 +131,7 @@ def test_targets() -> None:
         report.add(WORDS, "BM25 10, p50 ms", "", LOWER, peer, value)
     for mode, value in ((TEXT, 0.2), (DENSE, 0.4), (HYBRID, 0.9)):
         report.add(BOTH, f"{mode} 10, p50 ms", "", LOWER, OURS, value)
-    report.add(BOTH, f"{SPARSE} 10, p50 ms", "", LOWER, "zvec", 1.0)
+    report.add(VECTORS, f"{SPARSE} 10, p50 ms", "", LOWER, "zvec", 1.0)
     _text_bench.compare(report)
     found = {check.name: check for check in report.checks}
     assert found["BM25 10, p50 ms v the best other's (tantivy)"].measured == pytest.approx(1.5)
@@ -148,3 +151,14 @@ def test_queries_have_all_forms() -> None:
         assert one.sparse is not None
         assert len(one.sparse[0]) <= len(one.text.split())
         assert all(value >= 1 for value in one.sparse[1])
+
+
+def test_recall_of_sparse_searches() -> None:
+    stored = [([1, 2], [1.0, 2.0]), ([2], [3.0]), ([7], [1.0]), ([1, 2], [1.0, 2.0]), ([], [])]
+    exact = _sparse.Exact(stored, [([1, 2], [1.0, 1.0]), ([9], [1.0]), ([7], [1.0])])
+    assert exact.keep(1) == [0, 2]
+    assert exact.recall(3, [[1, 0, 3], [2]]) == 1
+    assert exact.recall(2, [[3, 1], [2]]) == 1  # rows 0 and 3 are equal
+    assert exact.recall(2, [[3, 2], [4]]) == 0.25
+    assert exact.recall(1, [[2], [2]]) == 0.5
+    assert exact.keep(3) == [0]

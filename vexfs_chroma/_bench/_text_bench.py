@@ -36,14 +36,18 @@ if TYPE_CHECKING:
 
     from vexfs_chroma._bench._progress import Progress
 
-WORDS, BOTH = "full text", "full text and vectors"
+WORDS, BOTH, VECTORS = "full text", "full text and vectors", "sparse vectors"
 LIBRARY = "vexfs_chroma._bench._text_task:Library"
 SCORES = "vexfs_chroma._bench._text_task:compare_scores"
 ASKED = {
     WORDS: [(TEXT, 10)],
-    BOTH: [(m, n) for n in (10, 100) for m in (TEXT, DENSE, HYBRID)] + [(SPARSE, 10)],
+    BOTH: [(m, n) for n in (10, 100) for m in (TEXT, DENSE, HYBRID)],
+    VECTORS: [(SPARSE, 10), (SPARSE, 100)],
 }
 """What is asked in each group, and how many results are wanted; see _texts."""
+
+NEEDED = {WORDS: TEXT, BOTH: HYBRID, VECTORS: SPARSE}
+"""Which libraries are in a group: those that can be asked this."""
 
 FLOAT_ERROR = 1e-5
 _COMPARED = 300  # queries whose scores are compared
@@ -84,14 +88,27 @@ def run(plan: Plan, folder: Path, report: Report, progress: Progress) -> None:
     progress.say("preparing documents, vectors, queries")
     given, asked = prepare(plan)
     report.conditions |= dataclasses.asdict(plan) | {"documents": len(given.documents)}
-    progress.start(2 * (len(plan.peers) + plan.runs + 1) + 1)
+    progress.start(len(ASKED) * (len(plan.peers) + plan.runs + 1) + 1)
     data = folder / "data"
     data.write_bytes(pickle.dumps((Given(given.documents), asked), protocol=5))
     _compare_scores(data, folder, report, progress)
     _Group(plan, WORDS, data, folder, report, progress).measure()
-    data.write_bytes(pickle.dumps((given, asked), protocol=5))
+    data.write_bytes(pickle.dumps((Given(given.documents, given.vectors), asked), protocol=5))
     _Group(plan, BOTH, data, folder, report, progress).measure()
+    exact = _write_sparse(given, asked, data)
+    _Group(plan, VECTORS, data, folder, report, progress, exact).measure()
     compare(report)
+
+
+def _write_sparse(given: Given, asked: list[Asked], data: Path) -> _sparse.Exact:
+    """Sparse vectors alone, and queries that meet enough of them; what these should find."""
+    stored = given.sparse or []
+    most = min(len(stored), max(limit for _, limit in ASKED[VECTORS]))
+    exact = _sparse.Exact(stored, [one.sparse or ([], []) for one in asked])
+    met = exact.keep(most)
+    alone = Given([""] * len(stored), sparse=stored)
+    data.write_bytes(pickle.dumps((alone, [asked[i] for i in met]), protocol=5))
+    return exact
 
 
 def prepare(plan: Plan) -> tuple[Given, list[Asked]]:
@@ -141,12 +158,13 @@ class _Group:
     folder: Path
     report: Report
     progress: Progress
+    exact: _sparse.Exact | None = None  # what sparse searches should find
 
     def measure(self) -> None:
         with ExitStack() as stack:
             workers = {}
             for peer in self.plan.peers:
-                if self.name == BOTH and HYBRID not in _modes(peer):
+                if NEEDED[self.name] not in _modes(peer):
                     continue
                 with self.progress.step(f"{self.name}: {peer}, add and index") as step:
                     worker = self._start(peer, stack)
@@ -164,14 +182,15 @@ class _Group:
         place.mkdir()
         arguments = {"place": LIBRARIES[peer], "folder": str(place), "data": str(self.data)}
         environment = dict(_task.ONE_THREAD)
-        if self.name == WORDS:
+        if self.name != BOTH:
             environment["VEXFS_INDEX_ROWS"] = "0"
         try:
             worker = stack.enter_context(
                 Worker(LIBRARY, arguments, environment=environment, timeout=self.plan.timeout)
             )
             built = worker.call("build")
-            first = worker.call("first", mode=TEXT, limit=10)
+            mode, limit = ASKED[self.name][0]
+            first = worker.call("first", mode=mode, limit=limit)
         except _task.TaskFailedError as error:
             self._failed(peer, error)
             return None
@@ -200,6 +219,10 @@ class _Group:
                 ours = found["found"] if peer == OURS else ours
                 if counts:
                     self._add(peer, f"{mode} {limit}", found, ours)
+                    if self.exact is not None:
+                        recall = self.exact.recall(limit, found["found"])
+                        name = f"{mode} {limit}, recall"
+                        self.report.add(self.name, name, "", HIGHER, peer, recall)
 
     def _add(self, peer: str, asked: str, found: dict[str, Any], ours: list[list[int]]) -> None:
         for figure in ("p50", "p95", "CPU", "core CPU"):
@@ -230,8 +253,8 @@ def _modes(peer: str) -> Sequence[str]:
 
 def compare(report: Report) -> None:
     """Ours against the best of the others; hybrid searches against their parts."""
-    for group in (WORDS, BOTH):
-        for mode, limit in ASKED[group]:
+    for group, asked in ASKED.items():
+        for mode, limit in asked:
             name = f"{mode} {limit}, p50 ms"
             figure = report.figure(group, name)
             medians = {peer: figure.median(peer) for peer in figure.values}

@@ -27,6 +27,7 @@ LIBRARIES: dict[str, str] = {
     "lancedb": f"{_DATABASES}:Lancedb",
     "zvec": f"{_DATABASES}:Zvec",
     "qdrant-edge": f"{_DATABASES}:Qdrant",
+    "vsag": "vexfs_chroma._bench._texts._inverted:Vsag",
 }
 """Module and class of each; they are imported where they are measured."""
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vexfs_chroma._bench._sparse import Sparse
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -19,9 +21,6 @@ K1, B, RRF_K = 1.2, 0.75, 60
 M, EF_CONSTRUCTION, EF_SEARCH = 16, 100, 100
 BATCH = 5000
 RESULTS = 10
-
-Sparse = tuple[list[int], list[float]]
-"""Indices, ascending, and their values."""
 
 
 @dataclass(slots=True)
