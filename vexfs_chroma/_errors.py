@@ -9,7 +9,7 @@
      |    +-- CorruptionError           stored bytes are damaged; the message says which
      +-- InvalidArgumentError
      |    +-- ForeignDatabaseError      the directory holds something that is not a vexfs database
-     +-- NotOfferedError                the server is Chroma's, which has no such call
+     +-- NotOfferedError                the server has no such call: it is Chroma's, or ours
 
 Over HTTP they carry the name of their parent, so that every Chroma client knows them.
 """
@@ -51,7 +51,7 @@ class ForeignDatabaseError(InvalidArgumentError):
 
 
 class NotOfferedError(ChromaError, NotImplementedError):
-    """The server that is asked is Chroma's own, which does not offer what only ours do."""
+    """A server does not offer this: Chroma's what only ours do, ours what is Chroma's cloud's."""
 
     @override
     def code(self) -> int:

@@ -11,6 +11,7 @@ import contextlib
 import math
 import urllib.parse
 import urllib.request
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
@@ -36,6 +37,7 @@ from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
 from chromadb.errors import ChromaError, InvalidArgumentError
 from typing_extensions import override
 
+from vexfs_chroma._errors import NotOfferedError
 from vexfs_chroma._http_wire import Answer, Wire
 from vexfs_chroma._kept import keeping, kept_for
 from vexfs_chroma._names import as_read_level
@@ -333,4 +335,9 @@ def _raise(answer: Answer, method: str, url: str) -> None:
         content=answer.body,
         request=httpx.Request(method.upper(), url),
     )
-    BaseHTTPClient._raise_chroma_error(response)
+    try:
+        BaseHTTPClient._raise_chroma_error(response)
+    except ChromaError as error:
+        if answer.status == HTTPStatus.NOT_IMPLEMENTED:
+            raise NotOfferedError(str(error)) from error
+        raise

@@ -227,6 +227,20 @@ def test_classes(server: Server) -> None:
         assert repr(made) == "Collection(name=abc)"
 
 
+def test_functions_are_not_offered(server: Server) -> None:
+    with remote(server) as client:
+        made = client.create_collection("abc", embedding_function=None)
+        for call in (
+            lambda: made.attach_function("record_counter", "f", "out"),
+            lambda: made.detach_function("f"),
+        ):
+            with pytest.raises(NotOfferedError, match="attached functions are not supported by th"):
+                call()
+        with pytest.raises(NotFoundError, match="Attached function not found"):
+            made.get_attached_function("f")
+        client.delete_collection("abc")
+
+
 def test_a_collection_that_is_gone(server: Server) -> None:
     with remote(server) as client:
         made = client.create_collection("abc", embedding_function=None)

@@ -104,6 +104,13 @@ def test_everything_once(tmp_path: Path, where: str) -> None:
             assert [b["ids"] async for b in notes.iter_batches(2)] == [["a", "b"], ["c"]]
             assert (await notes.stats())["rows"] == 3  # ours, too
             assert (await client.stats()).rows >= 5
+            for call in (
+                fork.attach_function("record_counter", "f", "out"),
+                fork.get_attached_function("f"),
+                fork.detach_function("f"),
+            ):
+                with pytest.raises(NotImplementedError, match="Attached functions are only"):
+                    await call
             await client.delete_collection("copy")
             with pytest.raises(NotFoundError):
                 await fork.count()

@@ -235,8 +235,13 @@ def test_collection_metadata(client):
 
 
 def test_what_local_chroma_does_not_do(collection):
-    with pytest.raises(NotImplementedError, match=r"^Attached functions are only supported"):
-        collection.get_attached_function("f")
+    for call in (
+        lambda: collection.attach_function("record_counter", "f", "out"),
+        lambda: collection.get_attached_function("f"),
+        lambda: collection.detach_function("f", delete_output_collection=True),
+    ):
+        with pytest.raises(NotImplementedError, match=r"^Attached functions are only supported"):
+            call()
 
 
 def test_reset_needs_permission(client):
