@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from chromadb import Schema, SparseVector, SparseVectorIndexConfig
+from chromadb import Knn, Schema, Search, SparseVector, SparseVectorIndexConfig
 from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.errors import InvalidArgumentError
-from chromadb.utils.embedding_functions import ChromaBm25EmbeddingFunction
+from chromadb.utils.embedding_functions import (
+    ChromaBm25EmbeddingFunction,
+    FastembedSparseEmbeddingFunction,
+)
 
 import vexfs_chroma
 from vexfs_chroma._engine import _wire
@@ -152,6 +158,55 @@ def test_a_source_key_is_embedded_by_chromas_bm25(tmp_path):
         assert isinstance(config.embedding_function, ChromaBm25EmbeddingFunction)
         collection.update(ids=["1"], embeddings=[[0, 1, 0]], documents=["another text"])
         assert metadata_of(collection, "1") == {"bm25": single(*function(["another text"]))}
+        for query, found in (("a Fox", ["0", "2"]), ("texts", ["1"]), ("the", [])):
+            search = Search().rank(Knn(query=query, key="bm25"))
+            assert sorted(collection.search(search)["ids"][0]) == found, query
+
+
+class StubModel:
+    """What fastembed has of a model, which would be downloaded: words weigh as they are long, more
+    in queries.  As there, vectors are numpy's and indices in no order."""
+
+    def __init__(self, model_name, *_options, **_more):
+        assert model_name == "stub/splade"
+
+    def embed(self, documents):
+        return (self._vector(text, 1.0) for text in documents)
+
+    def query_embed(self, query):
+        return (self._vector(text, 2.0) for text in query)
+
+    @staticmethod
+    def _vector(text, weight):
+        words = sorted(set(text.split()), reverse=True)
+        indices = np.array([int.from_bytes(word[:3].encode(), "big") for word in words])
+        values = np.array([len(word) * weight for word in words], dtype=np.float32)
+        return SimpleNamespace(indices=indices, values=values)
+
+
+def test_a_source_key_is_embedded_by_fastembed(tmp_path, monkeypatch):
+    stub = SimpleNamespace(SparseTextEmbedding=StubModel)
+    monkeypatch.setitem(sys.modules, "fastembed", stub)
+    function = FastembedSparseEmbeddingFunction("stub/splade", query_config={"task": "query"})
+    schema = Schema().create_index(
+        key="splade",
+        config=SparseVectorIndexConfig(source_key="#document", embedding_function=function),
+    )
+    texts = ["red fox", "blue whale", "red whale"]
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        collection = client.create_collection("abc", schema=schema, embedding_function=None)
+        collection.add(ids=["0", "1", "2"], embeddings=np.eye(3), documents=texts)
+        stored = metadata_of(collection, "1")["splade"]
+        assert stored.values == [4.0, 5.0]  # blue, whale: by index
+        assert stored == function(["blue whale"])[0]
+    with vexfs_chroma.PersistentClient(tmp_path) as client:  # made anew from the schema
+        collection = client.get_collection("abc", embedding_function=None)
+        search = Search().rank(Knn(query="red whale", key="splade")).select("#score")
+        found = collection.search(search)
+        assert found["ids"] == [["2", "1", "0"]]
+        assert found["scores"] == [[1 - 2.0 * (9 + 25), 1 - 2.0 * 25, 1 - 2.0 * 9]]
+        collection.update(ids=["0"], embeddings=[[1, 1, 1]], documents=["whale"])
+        assert metadata_of(collection, "0") == {"splade": function(["whale"])[0]}
 
 
 def test_files_carry_them_over(tmp_path):
