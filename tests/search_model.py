@@ -1,12 +1,14 @@
 """A model of hybrid search: what Chroma's server does with one payload, over plain records.
 
 It is meant to be obviously correct, not fast: numpy float32 for single numbers, dicts for supports,
-lists for records in insertion order.  Payloads are what `Search.to_dict()` gives.
+lists for records in insertion order.  Payloads are what `Search.to_dict()` gives; words of texts
+are what is between spaces.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +80,9 @@ class Model:
         if op == "$val":
             return Value({}, F(operand))
         if op == "$knn":
-            return self.knn(operand, selected)
+            return found_value(operand, self.knn(operand, selected))
+        if op == "$bm25":
+            return found_value(operand, self.bm25(operand, selected))
         if op in FOLDS:
             start, apply = FOLDS[op]
             value = Value({}, F(start))
@@ -93,16 +97,10 @@ class Model:
         default = None if inner.default is None else apply(inner.default)
         return Value({place: apply(x) for place, x in inner.support.items()}, default)
 
-    def knn(self, knn: dict[str, Any], selected: list[int]) -> Value:
+    def knn(self, knn: dict[str, Any], selected: list[int]) -> list[tuple[int, Any]]:
         if isinstance(knn["query"], dict):
-            found = self.sparse(knn["key"], SparseVector.from_dict(knn["query"]), selected)
-        else:
-            found = self.nearest(np.asarray(knn["query"], F), selected)
-        found = found[: knn["limit"]]
-        if knn.get("return_rank"):
-            found = [(place, F(i)) for i, (place, _) in enumerate(found)]
-        default = knn.get("default")
-        return Value(dict(found), None if default is None else F(default))
+            return self.sparse(knn["key"], SparseVector.from_dict(knn["query"]), selected)
+        return self.nearest(np.asarray(knn["query"], F), selected)
 
     def _nearest(self, query: Any, selected: list[int]) -> list[tuple[int, Any]]:
         def distance(place: int) -> Any:
@@ -137,6 +135,33 @@ class Model:
         having = sum(index in self.vector_of(place, key) for place in range(n))
         return F(float(value) * math.log1p((n - having + 0.5) / (having + 0.5)))
 
+    def bm25(self, bm25: dict[str, Any], selected: list[int]) -> list[tuple[int, Any]]:
+        """Sums in single precision, word by word in their order, as everything of the engine."""
+        texts = {
+            place: Counter(record.document.lower().split())
+            for place, record in enumerate(self.records)
+            if record.document is not None
+        }
+        wanted = Counter(bm25["query"].lower().split())
+        tokens = sum(map(Counter.total, texts.values()))
+        if not tokens:
+            return []
+        k1, b = float(F(bm25.get("k1", 1.2))), float(F(bm25.get("b", 0.75)))
+        base, per_token = F(k1 * (1 - b)), F(k1 * b / (tokens / len(texts)))
+        scores: dict[int, Any] = {}
+        for word in sorted(wanted, key=str.encode):
+            having = sum(word in words for words in texts.values())
+            idf = math.log1p((len(texts) - having + 0.5) / (having + 0.5))
+            weight = F(idf * wanted[word])
+            for place in selected:
+                times = texts.get(place, Counter())[word]
+                if times:
+                    norm = F(base + F(per_token * F(texts[place].total())))
+                    part = F(weight / F(F(1) + F(norm / F(times))))
+                    scores[place] = F(scores.get(place, F(0)) + part)
+        found = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        return [(place, F(F(1) - score)) for place, score in found]
+
     # -- groups ----------------------------------------------------------------------------------
 
     def group(
@@ -168,6 +193,15 @@ class Model:
                 ]
             kept.update(best[: aggregate["k"]])
         return [place for place in ranked if place in kept]
+
+
+def found_value(leaf: dict[str, Any], found: list[tuple[int, Any]]) -> Value:
+    """The value of a leaf that found these, best first."""
+    found = found[: leaf["limit"]]
+    if leaf.get("return_rank"):
+        found = [(place, F(i)) for i, (place, _) in enumerate(found)]
+    default = leaf.get("default")
+    return Value(dict(found), None if default is None else F(default))
 
 
 def combine(apply: Callable[[Any, Any], Any], a: Value, b: Value) -> Value:

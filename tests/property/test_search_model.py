@@ -1,14 +1,17 @@
 """Random searches on a collection in every state, beside a model in plain Python.
 
 Numbers are small and exact, and there are few of them, so that scores are often equal: ids and
-scores must be the same to the last bit.  Hypothesis looks for small failures; a plain generator
-makes many larger searches: VEXFS_SEARCH_ROUNDS of them (300), from VEXFS_SEARCH_SEED.
+scores must be the same to the last bit.  Hypothesis looks for small failures, in
+VEXFS_SEARCH_EXAMPLES calls of one to three searches (20) for each state; a plain generator makes
+many larger searches: VEXFS_SEARCH_ROUNDS of them (300), from VEXFS_SEARCH_SEED.  With -s it is
+printed how many were compared.
 """
 
 from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -23,9 +26,15 @@ SEED = 20261130
 DIMENSION = 3
 PAYLOADS = 3  # of one call
 _profile = settings.get_profile(settings._current_profile)
-EXAMPLES = 1000 if _profile.max_examples > 1000 else 20
+EXAMPLES = int(
+    os.environ.get("VEXFS_SEARCH_EXAMPLES", "1000" if _profile.max_examples > 1000 else "20")
+)
+WORDS = ["red", "green", "blue", "cyan", "black"]
 ROUNDS = int(os.environ.get("VEXFS_SEARCH_ROUNDS", "300"))
 ROUNDS_SEED = int(os.environ.get("VEXFS_SEARCH_SEED", str(SEED)))
+
+
+compared: Counter[str] = Counter()
 
 
 # -- a collection --------------------------------------------------------------------------------
@@ -38,6 +47,12 @@ def random_vector(chance: random.Random) -> list[float]:
 def random_sparse(chance: random.Random) -> SparseVector:
     indices = sorted(chance.sample(range(12), chance.randrange(6)))
     return SparseVector(indices, [chance.randrange(-4, 9) / 4 for _ in indices])
+
+
+def random_text(chance: random.Random) -> str | None:
+    """Some words, often the same ones; or no document."""
+    words = [chance.choice(WORDS) for _ in range(chance.randrange(6))]
+    return " ".join(words) if chance.random() < 0.8 else None
 
 
 def random_metadata(chance: random.Random) -> dict[str, Any] | None:
@@ -57,7 +72,7 @@ def write_some(collection: Any, chance: random.Random, first: int, n: int) -> No
         ids=ids,
         embeddings=[random_vector(chance) for _ in ids],
         metadatas=[random_metadata(chance) for _ in ids],
-        documents=[f"text {chance.randrange(3)}" for _ in ids],
+        documents=[random_text(chance) for _ in ids],
     )
     known = collection.get(include=[])["ids"]
     for id in chance.sample(known, min(6, len(known))):
@@ -84,7 +99,9 @@ def world(request):
         records = [Record(*row) for row in zip(*(everything[c] for c in columns), strict=True)]
         keys = frozenset(["bm"] if bm25 else [])
         collections.append((key, collection, Model(records, bm25_keys=keys)))
+    compared.clear()
     yield client._server, collections
+    print(f"\n{request.param}: compared", dict(compared))
     for _, collection, _ in collections:
         client.delete_collection(collection.name)
     client.close()
@@ -103,6 +120,17 @@ def leaf(query: st.SearchStrategy[Any], key: str) -> st.SearchStrategy[Any]:
     ).map(lambda knn: {"$knn": knn})
 
 
+bm25s = st.fixed_dictionaries(
+    {"query": st.lists(st.sampled_from([*WORDS, "RED", "none"]), max_size=4).map(" ".join)},
+    optional={
+        "k1": st.sampled_from([0, 0.5, 2]),
+        "b": st.sampled_from([0, 0.5, 1]),
+        "default": numbers,
+        "return_rank": st.booleans(),
+    },
+).flatmap(lambda bm25: limits.map(lambda limit: {"$bm25": bm25 | {"limit": limit}}))
+
+
 @st.composite
 def sparse_queries(draw: Any) -> dict[str, Any]:
     indices = sorted(draw(st.sets(st.integers(0, 12), max_size=6)))
@@ -115,6 +143,7 @@ def ranks(key: str) -> st.SearchStrategy[Any]:
     leaves = st.one_of(
         leaf(dense, "#embedding"),
         leaf(sparse_queries(), key),
+        bm25s,
         numbers.map(lambda number: {"$val": number}),
     )
 
@@ -198,6 +227,7 @@ def check(api: Any, collection: Any, model: Model, given_payloads: list[Any]) ->
     for i, payload in enumerate(given_payloads):
         places = [p for p, r in enumerate(model.records) if is_selected(r, payload["filter"])]
         expected = model.search(payload, places)
+        compared["searches" if payload["rank"] is None else "expressions"] += 1
         assert found["ids"][i] == [id for id, _ in expected]
         # repr, as NaN differs from itself and -0 does not from 0
         assert list(map(repr, found["scores"][i])) == [repr(score) for _, score in expected]
@@ -209,19 +239,22 @@ NUMBERS = [0.0, 1.0, -1.0, 0.5, 2.0, 60.0, -0.0, 1e30, 1e-30, float("inf")]
 
 
 def random_leaf(chance: random.Random, key: str) -> dict[str, Any]:
-    kind = chance.randrange(5)
-    if kind == 0:
+    kind = chance.choice(["value", "dense", "dense", "sparse", "sparse", "text", "text"])
+    if kind == "value":
         return {"$val": chance.choice(NUMBERS)}
-    knn: dict[str, Any] = {"key": "#embedding", "limit": chance.choice([1, 3, 8, 30, 100])}
-    if kind < 3:
-        knn["query"] = random_vector(chance)
+    leaf: dict[str, Any] = {"limit": chance.choice([1, 3, 8, 30, 100])}
+    if kind == "text":
+        leaf["query"] = " ".join(chance.choices(WORDS, k=chance.randint(1, 4)))
+        leaf.update(k1=chance.choice([0, 1.2, 3]), b=chance.choice([0, 0.75, 1]))
+    elif kind == "dense":
+        leaf.update(query=random_vector(chance), key="#embedding")
     else:
-        knn.update(query=random_sparse(chance).to_dict(), key=key)
+        leaf.update(query=random_sparse(chance).to_dict(), key=key)
     if chance.random() < 0.5:
-        knn["default"] = chance.choice(NUMBERS)
+        leaf["default"] = chance.choice(NUMBERS)
     if chance.random() < 0.3:
-        knn["return_rank"] = True
-    return {"$knn": knn}
+        leaf["return_rank"] = True
+    return {"$bm25" if kind == "text" else "$knn": leaf}
 
 
 def random_rank(chance: random.Random, key: str, depth: int) -> dict[str, Any]:
