@@ -211,10 +211,14 @@ build/.neon-tools:
 	@tools/need_arm_library.sh zstd libzstd-dev
 	@touch $@
 
+# Some tests of extended.txt are among the property tests, which take their time.
+OVER_HTTP = test_api.py test_client.py test_chroma.py api client configurations $(if $(findstring --extended,$(ARGS)), \
+	$(addprefix property/,test_fork.py test_filtering.py test_embeddings.py \
+	test_add.py::test_search_group_by))
 conformance-http: $(EXTENSION) $(TEST_DEPENDENCIES) ## chromadb's own test suite on vexctl serve, by its HTTP clients
 	$(BIN)/python tests/conformance/run_conformance.py --serve \
 		'$(CURDIR)/$(BIN)/vexctl serve --path {path} --port {port} --allow-reset' \
-		--files test_api.py test_client.py test_chroma.py api client configurations $(ARGS)
+		--files $(OVER_HTTP) $(ARGS)
 
 openapi: $(EXTENSION) $(TEST_DEPENDENCIES) ## schemathesis on the OpenAPI document of the server
 	@[ -x build/schemathesis/bin/schemathesis ] || { tools/make_venv.sh $(PYTHON) build/schemathesis \
