@@ -7,27 +7,25 @@ static method that looks at them is wrapped.  For every other name it does what 
 `install` is the explicit opt-in: from then on plain `chromadb.Client(...)`, `EphemeralClient` and
 `PersistentClient`, in whoever's code, open vexfs databases: the wrapped method is the first to see
 the settings of every client.  The class of client that these functions make is chosen by
-`_make_client`, so that such clients and their collections have our methods, too.
+`ChosenClient`, so that such clients and their collections have our methods, too.
 """
 
 from __future__ import annotations
 
+import abc
 import copy
 import functools
 import uuid
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any
 
 import chromadb
 from chromadb.api.client import Client
 from chromadb.api.shared_system_client import SharedSystemClient
-from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT
+from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 
 from vexfs_chroma._local_client import LocalClient
 from vexfs_chroma._options import HTTP_IMPLEMENTATION, IMPLEMENTATION, identifier_of
-
-if TYPE_CHECKING:
-    from chromadb.config import Settings
 
 EMBEDDED = frozenset({"chromadb.api.rust.RustBindingsAPI", "chromadb.api.segment.SegmentAPI"})
 """The names of chromadb's own local implementations."""
@@ -44,7 +42,7 @@ def install() -> None:
     """
     global _installed
     _installed = True
-    chromadb.ClientCreator = _make_client  # type: ignore[misc,assignment]
+    chromadb.ClientCreator = ChosenClient  # type: ignore[misc]
 
 
 def is_installed() -> bool:
@@ -72,10 +70,39 @@ def uninstall() -> None:
     _redirected.clear()
 
 
+class _Choosing(abc.ABCMeta):
+    """Of ChosenClient alone; classes that are derived from it are like all others."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is not ChosenClient:
+            return super().__call__(*args, **kwargs)
+        return _make_client(*args, **kwargs)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if cls is ChosenClient:
+            return Client in type(instance).__mro__
+        return super().__instancecheck__(instance)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        if cls is ChosenClient:
+            return Client in subclass.__mro__  # issubclass() would ask its subclasses: this one
+        return super().__subclasscheck__(subclass)
+
+
+class ChosenClient(Client, metaclass=_Choosing):
+    """What is chromadb's class Client under the name by which its functions make clients.
+
+    Making one gives a LocalClient, or a Client where the settings are those of a server; either is
+    an instance of it.
+    """
+
+
 def _make_client(
-    settings: Settings, tenant: str = DEFAULT_TENANT, database: str = DEFAULT_DATABASE
+    tenant: str = DEFAULT_TENANT,
+    database: str = DEFAULT_DATABASE,
+    settings: Settings | None = None,
 ) -> Client:
-    """What chromadb's client functions call in the place of its class Client."""
+    settings = settings or Settings()
     local = settings.chroma_api_impl in EMBEDDED or settings.chroma_api_impl == IMPLEMENTATION
     return (LocalClient if local else Client)(tenant, database, settings)
 

@@ -180,6 +180,7 @@ def test_install_gives_ours(tmp_path, how):
         collection = client.create_collection("abc", embedding_function=None)
         assert type(client) is LocalClient
         assert type(collection) is LocalCollection
+        assert isinstance(client, chromadb.ClientCreator)
     finally:
         vexfs_chroma.uninstall()
     collection.add(ids=["a"], embeddings=[[1, 2]])
@@ -190,6 +191,33 @@ def test_install_gives_ours(tmp_path, how):
         assert type(theirs) is chromadb.api.client.Client is chromadb.ClientCreator
     finally:
         theirs.close()
+
+
+def test_after_install_the_class_of_clients_is_still_one():
+    class Earlier(chromadb.ClientCreator):
+        pass
+
+    vexfs_chroma.install()
+    try:
+        creator = chromadb.ClientCreator
+        assert issubclass(creator, chromadb.api.client.Client)
+        assert issubclass(LocalClient, creator)
+        assert issubclass(Earlier, creator)
+        assert not issubclass(LocalCollection, creator)
+        assert not isinstance(3, creator)
+
+        class Own(creator):
+            pass
+
+        with Own(settings=chromadb.Settings()) as own, creator() as made:
+            assert type(own) is Own
+            assert type(made) is LocalClient
+            assert isinstance(own, creator)
+            assert not isinstance(made, Own)
+            assert not issubclass(LocalClient, Own)
+        creator.clear_system_cache()
+    finally:
+        vexfs_chroma.uninstall()
 
 
 def test_install_leaves_clients_of_servers_alone(monkeypatch):
