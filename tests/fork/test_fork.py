@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,27 @@ def test_rows_of_the_log_are_not_copied(tmp_path: Path, monkeypatch: pytest.Monk
         assert fork.count() == 20_000
 
 
+def test_a_large_fork_is_small(tmp_path: Path) -> None:
+    rows = 100_000
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        source = client.create_collection("source", embedding_function=None)
+        fill(source, 0, rows)
+        source.wait_for_index()
+        client.wait_idle()
+        before, taken = bytes_on_disk(tmp_path), []
+        for n in range(10):
+            started = time.perf_counter()
+            fork = source.fork(f"fork-{n}")
+            taken.append(time.perf_counter() - started)
+        added = bytes_on_disk(tmp_path) - before
+        print(
+            f"fork of {rows:,} records: {np.median(taken) * 1e3:.1f} ms (median of 10), "
+            f"{max(taken) * 1e3:.1f} ms at most, {added / 10 / 1024:.1f} KiB each"
+        )
+        assert added < 10 * (64 << 10)
+        assert fork.count() == rows
+
+
 # ---- other processes, other openings -------------------------------------------------------------
 
 WRITE_IN_FORK = """
@@ -443,3 +465,46 @@ def test_many_forks_against_a_model(client: Any, source: Any) -> None:
             client.vacuum()
         for each, collection in opened.items():
             assert records_of(collection) == model[each], (seed, step, each)
+
+
+def test_forks_of_forks_and_their_disk(tmp_path: Path) -> None:
+    """VEXFS_FORKS of them, written to and deleted, from VEXFS_FORK_SEED.
+
+    At last the rows of the catalog are left, whose file does not shrink.
+    """
+    wanted = int(os.environ.get("VEXFS_FORKS", "60"))
+    seed = int(os.environ.get("VEXFS_FORK_SEED", "20261201"))
+    rng = random.Random(seed)
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        empty = bytes_on_disk(tmp_path)
+        source = client.create_collection("source", embedding_function=None)
+        fill(source, 0, 60)
+        opened, model = {"source": source}, {"source": records_of(source)}
+        for number in range(wanted):
+            parent, name = rng.choice(sorted(opened)), f"fork-{number}"
+            opened[name], model[name] = opened[parent].fork(name), dict(model[parent])
+            written = rng.choice([parent, name, rng.choice(sorted(opened))])
+            first, n = rng.randrange(80), rng.randrange(1, 9)
+            if rng.random() < 0.6:
+                fill(opened[written], first, n, seed=number)
+                model[written] = records_of(opened[written])
+            else:
+                opened[written].delete(ids=[str(i) for i in range(first, first + n)])
+                for i in range(first, first + n):
+                    model[written].pop(str(i), None)
+            if number % 100 == 99:
+                client.vacuum()
+            for each in {parent, name, written, rng.choice(sorted(opened))}:
+                assert records_of(opened[each]) == model[each], (seed, number, each)
+            if rng.random() < 0.3:
+                gone = rng.choice(sorted(opened.keys() - {name}))
+                client.delete_collection(gone)
+                del opened[gone], model[gone]
+        for each, collection in opened.items():
+            assert records_of(collection) == model[each], (seed, each)
+        most = bytes_on_disk(tmp_path)
+        for each in opened:
+            client.delete_collection(each)
+        left = bytes_on_disk(tmp_path) - empty
+        print(f"{wanted} forks, {len(opened)} at last: {most >> 10} KiB, {left >> 10} KiB after")
+        assert left < (256 << 10) + (wanted << 11)
