@@ -2,7 +2,8 @@
 
 `langchain-chroma` is used as it is: it is given our client, or makes its own after `install()`.
 The answer is extracted: the sentences of the retrieved documents that are nearest to the question.
-With a language model, only the last step of the chain would change.
+With a language model, only the last step of the chain would change.  Documents are retrieved by
+meaning, and by `hybrid_search()`, which fuses that with the words of the question.
 
     pip install '.[examples,rag]'
     python examples/05_langchain_rag.py "how do I add a breakpoint"
@@ -15,12 +16,19 @@ from typing import Any
 from langchain_chroma import Chroma
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableLambda,
+    RunnableParallel,
+    RunnablePassthrough,
+)
 from shared import arguments, best_sentences, console, read_texts, start_over, timed
 from text_embedding import TextEmbedding
 
 import vexfs_chroma as chromadb
+from vexfs_chroma import Bm25, K, Knn, Rrf, Search
 
+FOUND = 4
 QUESTIONS = [
     "What is a semaphore?",
     "What happens when a task is cancelled?",
@@ -41,14 +49,32 @@ class LocalEmbeddings(Embeddings):
         return self.embed_documents([text])[0]
 
 
-def question_chain(store: Chroma) -> Runnable[str, dict[str, Any]]:
+def by_meaning(store: Chroma) -> Runnable[str, list[Document]]:
+    return store.as_retriever(search_kwargs={"k": FOUND, "filter": {"kind": {"$ne": "module"}}})
+
+
+def by_meaning_and_words(store: Chroma) -> Runnable[str, list[Document]]:
+    """What of the two best fifty is best in both."""
+
+    def search(question: str) -> list[Document]:
+        each: dict[str, Any] = {"limit": 50, "return_rank": True, "default": 1000.0}
+        vector = store.embeddings.embed_query(question)
+        fused = Rrf([Knn(vector, **each), Bm25(question, **each)])
+        chosen = Search(where=K("kind") != "module", rank=fused, limit=FOUND)
+        return store.hybrid_search(chosen.select(K.DOCUMENT, K.METADATA))
+
+    return RunnableLambda(search)
+
+
+def question_chain(
+    store: Chroma, retriever: Runnable[str, list[Document]]
+) -> Runnable[str, dict[str, Any]]:
     """A question in; the question, the documents and the answer out."""
 
     def answer(found: dict[str, Any]) -> str:
         texts = [document.page_content for document in found["documents"]]
         return best_sentences(found["question"], texts, store.embeddings.embed_documents)
 
-    retriever = store.as_retriever(search_kwargs={"k": 4, "filter": {"kind": {"$ne": "module"}}})
     found = RunnableParallel(question=RunnablePassthrough(), documents=retriever)
     return found.assign(answer=answer)
 
@@ -80,7 +106,10 @@ def main() -> None:
         with timed("embed and store", len(ids)), console.status("Storing"):
             store.add_documents(documents)
         for question in questions:
-            show(question_chain(store).invoke(question))
+            show(question_chain(store, by_meaning(store)).invoke(question))
+        console.print("\n[bold]By meaning and words, fused")
+        for question in questions:
+            show(question_chain(store, by_meaning_and_words(store)).invoke(question))
 
     # Code that makes its client by itself, through `import chromadb`, opens the same database.
     chromadb.install()

@@ -242,6 +242,27 @@ def test_hybrid_search(tmp_path: Path) -> None:
         assert [document.metadata["color"] for document in found] == ["green"] * 3
 
 
+def test_fork(tmp_path: Path) -> None:
+    """Chroma's local mode refuses it, whatever the store."""
+    with vexfs_chroma.PersistentClient(tmp_path) as client:
+        client.create_collection("texts", configuration={"hnsw": {"space": "cosine"}})
+        store = Chroma("texts", LocalEmbeddings(), client=client)
+        store.add_documents(documents())
+        fork = store.fork("copy")
+        assert type(fork) is Chroma
+        asked = {"k": 3, "filter": {"odd": True}}
+        assert fork.similarity_search_with_score(QUERY, **asked) == (
+            store.similarity_search_with_score(QUERY, **asked)
+        )
+        fork.delete(["d04"])
+        fork.add_texts(["new"], [{"n": 1}], ids=["new"])
+        assert [len(of.get()["ids"]) for of in (store, fork)] == [24, 24]
+        assert store.get("new")["ids"] == fork.get("d04")["ids"] == []
+        search = Search(rank=Bm25("new"), select=[DOCUMENT, "n"])
+        assert [found.page_content for found in fork.hybrid_search(search)] == ["new"]
+        assert store.hybrid_search(search) == []
+
+
 def test_what_local_mode_refuses(stores: Pair) -> None:
     assert both(stores, "fork", "copy") == "NotImplementedError"
 

@@ -115,6 +115,10 @@ def test_answers_from_documents(tmp_path: Path, script: str, package: str) -> No
     assert "decimal" in lines[answer].lower()
     assert lines[answer + 1].startswith("from _pydecimal.")
     if script.startswith("05"):
+        fused = lines[lines.index("By meaning and words, fused") :]
+        answer = fused.index("round a decimal number") + 1
+        assert "decimal" in fused[answer].lower()
+        assert fused[answer + 1].startswith("from _pydecimal.")
         assert lines.index("After install(), three documents that differ from each other") == (
             len(lines) - 4
         )
