@@ -16,6 +16,7 @@ from chromadb.api.types import ReadLevel, validate_filter_set
 from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma._api_records import UINT32_MAX
+from vexfs_chroma._names import as_read_level
 from vexfs_chroma._records import is_text
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ class Aggregates(ChromaCollection):
 
         Raises:
             ValueError: A filter that chromadb refuses; see the class for other errors.
+            InvalidArgumentError: A read level that there is not: a filter is given by its name.
         """
+        if type(read_level) is not ReadLevel:
+            read_level = as_read_level(read_level)
         if where is None and where_document is None:
             return super().count(read_level)
         filters = self._checked_filters("count", where, where_document)

@@ -593,8 +593,14 @@ def deep_rank() -> Rank:
 
 
 def test_a_read_level_that_there_is_not(collection):
-    text = refused(collection.search, Search(), read_level="log_only")
-    assert "read_level must be one of 'index_and_wal'" in text
+    for text in (
+        refused(collection.search, Search(), read_level="log_only"),
+        refused(collection.count, "log_only"),
+        refused(collection.count, {"g": 0}),  # meant as where=
+        refused(collection.count, "log_only", where={"g": 0}),
+    ):
+        assert "read_level must be one of 'index_and_wal'" in text
+    assert collection.count("index_only", where={"g": 0}) == 1
 
 
 @pytest.mark.parametrize(
