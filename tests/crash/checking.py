@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from search_model import Model, Record
 from workload import DIMENSION, Contents, Expected, Operation, Stored, get_collection, open_client
 
 
@@ -21,6 +22,7 @@ class Verdict:
     doubled: int = 0  # ids that are there more than once, or that count() counts otherwise
     add_ignored: int = 0  # ids that get() does not find, and add() does not store
     not_found: int = 0  # records that a query for their own vector does not find
+    misranked: int = 0  # searches for words that do not give what scoring every record does
 
     @property
     def good(self) -> bool:
@@ -42,6 +44,7 @@ def look(
         verdict, found = _compare(client, expected, ordered)
         under_way = expected.next()
         for name, stored in found.items():
+            _search_words(package, get_collection(client, name), stored, verdict)
             ids = under_way.arguments.get("ids", []) if name == under_way.collection else []
             _try_out(get_collection(client, name), stored, ids, verdict)
     except Exception as error:
@@ -98,6 +101,19 @@ def _count_differences(
                 verdict.partial += 1
     if verdict.lost == verdict.partial == 0:  # only the order differs
         verdict.lost = 1
+
+
+def _search_words(package: Any, collection: Any, stored: Stored, verdict: Verdict) -> None:
+    """Chroma has no such search."""
+    if not stored or not hasattr(package, "Bm25"):
+        return
+    text = " ".join(next(reversed(stored.values()))[1].split()[:4])  # batch 17 row 2
+    rank = package.Bm25(text, limit=30)
+    found = collection.search(package.Search(rank=rank).select("#score"))
+    model = Model([Record(one, row[0], row[1]) for one, row in stored.items()])
+    payload = {"rank": rank.to_dict(), "limit": {}, "group_by": None}
+    expected = model.search(payload, list(range(len(stored))))
+    verdict.misranked += expected != list(zip(found["ids"][0], found["scores"][0], strict=True))
 
 
 def _try_out(collection: Any, stored: Stored, ids: list[str], verdict: Verdict) -> None:

@@ -71,6 +71,7 @@ class Counts:
     doubled: int = 0
     add_ignored: int = 0
     not_found: int = 0
+    misranked: int = 0
     seconds: float = 0
     failures: list[str] = field(default_factory=list)  # the first of each kind, with its round
 
@@ -79,7 +80,7 @@ class Counts:
         self.unopenable += verdict.unopenable != ""
         self.rounds_with_loss += verdict.lost > 0
         self.rounds_with_part += verdict.partial > 0
-        for name in ("lost", "partial", "doubled", "add_ignored", "not_found"):
+        for name in ("lost", "partial", "doubled", "add_ignored", "not_found", "misranked"):
             setattr(self, name, getattr(self, name) + getattr(verdict, name))
         if not verdict.good:
             self.fail(f"{where}: {verdict}")
@@ -223,6 +224,7 @@ def table(counts: Counts) -> str:
         "records that were there twice": counts.doubled,
         "ids that were not there, and could not be added": counts.add_ignored,
         "records that a query for their vector did not find": counts.not_found,
+        "searches for words that did not rank all records": counts.misranked,
     }
     lines = [f"{counts.implementation}, seed {counts.seed}, {counts.seconds} s"]
     return "\n".join(lines + [f"  {name:<52}{number:>9,}" for name, number in numbers.items()])

@@ -28,7 +28,7 @@ from chromadb.utils.embedding_functions import (
 )
 
 import vexfs_chroma
-from vexfs_chroma import Bm25
+from vexfs_chroma import Bm25, _engine
 
 QUERY = Knn(query=[1.0, 0.0, 0.5, 0.0], limit=3)
 
@@ -170,6 +170,19 @@ def test_several_searches_of_one_call_are_independent(collection):
     assert found["ids"] == [["b"], [], ["a", "b", "c", "d"]]
     assert found["documents"] == [None, None, ["first text", None, "third text", "fourth"]]
     assert collection.search([])["ids"] == []
+
+
+def test_searches_of_one_call_are_one_call_of_the_engine(collection, monkeypatch):
+    calls, search = [], _engine.Collection.search
+
+    def counted(engine, requests):
+        calls.append(len(requests))
+        return search(engine, requests)
+
+    monkeypatch.setattr(_engine.Collection, "search", counted)
+    fused = Rrf([replace(QUERY, return_rank=True), Bm25("text", return_rank=True)])
+    collection.search([Search(rank=fused), Search(where=K("g") == 0), Search().select_all()])
+    assert calls == [3]
 
 
 def test_filters_are_those_of_get_and_ids(collection):
