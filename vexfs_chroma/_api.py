@@ -59,6 +59,7 @@ from vexfs_chroma._api_refused import RefusedOperations, implement_unknown_metho
 from vexfs_chroma._api_search import SearchOperations
 from vexfs_chroma._catalog import Catalog
 from vexfs_chroma._catalog import Collection as CatalogEntry
+from vexfs_chroma._empty_lists import EMPTY_LISTS
 from vexfs_chroma._errors import CorruptionError
 from vexfs_chroma._names import (
     check_collection_metadata,
@@ -316,6 +317,11 @@ class VexfsAPI(
         if entry is None:
             raise NotFoundError(f"Collection [{name}] does not exist")
         return self._model(entry)
+
+    def keeps_empty_lists(self, collection_id: UUID) -> bool:
+        """Whether a collection keeps empty lists of metadata."""
+        entry = self._catalog.find_collection_by_id(collection_id)
+        return entry is not None and bool((entry.metadata or {}).get(EMPTY_LISTS))
 
     @override
     def get_collection_by_id(

@@ -36,6 +36,7 @@ from chromadb.errors import InvalidArgumentError
 
 from vexfs_chroma import _expiry, _filters, _nested, _options, _plain
 from vexfs_chroma._aggregates import Aggregates
+from vexfs_chroma._empty_lists import EmptyLists
 from vexfs_chroma._pages import Pages
 from vexfs_chroma._recall import RecallChecks
 from vexfs_chroma._reindex import Reindexing
@@ -60,7 +61,7 @@ _GET_INCLUDES = frozenset({"documents", "embeddings", "metadatas", "uris"})
 _QUERY_INCLUDES = _GET_INCLUDES | {"distances"}
 
 
-class Collection(Aggregates, Pages, RecallChecks, Reindexing, Searches):
+class Collection(Aggregates, EmptyLists, Pages, RecallChecks, Reindexing, Searches):
     """A collection of a local database: chromadb's Collection and some methods more."""
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
 
+from vexfs_chroma._empty_lists import EMPTY_LISTS
 from vexfs_chroma._expiry import TTL, TTL_SECONDS, Expiry, read_expiry
 from vexfs_chroma._nested import NESTED
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PREFIX = "vexfs:"
-_KEYS = (TTL, TTL_SECONDS, NESTED)
+_KEYS = (TTL, TTL_SECONDS, NESTED, EMPTY_LISTS)
 
 
 def check_own(metadata: Mapping[str, Any] | None) -> Expiry | None:
@@ -33,7 +34,8 @@ def check_own(metadata: Mapping[str, Any] | None) -> Expiry | None:
                 f"metadata of a collection has no key {key!r}: "
                 + (f"is {near[0]!r} meant?" if near else f"{', '.join(_KEYS)} are those of vexfs")
             )
-    nested = metadata.get(NESTED) if metadata else None
-    if nested is not None and not isinstance(nested, bool):
-        raise InvalidArgumentError(f"{NESTED} must be True or False, got {nested!r}")
+    for key in (NESTED, EMPTY_LISTS):
+        asked = metadata.get(key) if metadata else None
+        if asked is not None and not isinstance(asked, bool):
+            raise InvalidArgumentError(f"{key} must be True or False, got {asked!r}")
     return read_expiry(metadata)

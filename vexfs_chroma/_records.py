@@ -194,7 +194,9 @@ def _stored_value(op: str, value: Any) -> Any:
         return stored_integer(value, f"argument 'metadatas': {_not_a_value(op)}")
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else _nothing(op)
-    if isinstance(value, list) and value:
+    if isinstance(value, list) and not value:
+        return []  # who does not keep these has not let it come here
+    if isinstance(value, list):
         stored = [_stored_value("add", item) for item in value]
         if any(item is _DROP for item in stored):
             return _nothing(op)

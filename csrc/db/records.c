@@ -73,7 +73,7 @@ static const char *value_problem(vex_mp_reader *reader) {
                 return kinds;
             }
         }
-        return value.count > 0 && is_scalar(kind) ? NULL : kinds;
+        return value.count == 0 || is_scalar(kind) ? NULL : kinds;
     }
     if (value.kind == VEX_MP_EXT && value.ext_type == 1) {
         return vex_sparse_problem(value.bytes, value.len);

@@ -466,7 +466,7 @@ vex_status vex_db_backup(vex_db *db, const char *dest, uint32_t flags, uint64_t 
 #define VEX_WRITE_UPDATE 1 /* records whose id does not exist are ignored                       */
 #define VEX_WRITE_UPSERT 2
 
-/* Metadata values: bool, int64, float64, string, non-empty list of one of them, or ext type 1
+/* Metadata values: bool, int64, float64, string, list of one of them (or empty), or ext type 1
  * (sparse vector: u32 n, n*u32 ascending indices, n*f32 values, little-endian; then optionally
  * MessagePack array of n token strings).  ADD replaces nothing; UPDATE and UPSERT of a present
  * record merge by key, where nil deletes the key.  A nil document, metadata map or uri leaves the

@@ -277,7 +277,7 @@ def test_mistakes_beside_a_ttl_are_told_as_without_one(client: Any) -> None:
         ({"vexfs:Nested": True}, "is 'vexfs:nested' meant"),
         (
             {"vexfs:qqqqqqqqqqqqqqq": 1},
-            "vexfs:ttl, vexfs:ttl_seconds, vexfs:nested are those of vexfs",
+            "vexfs:ttl, vexfs:ttl_seconds, vexfs:nested, vexfs:empty_lists are those of vexfs",
         ),
         ({"vexfs:nested": "no"}, "vexfs:nested must be True or False, got 'no'"),
         ({"vexfs:nested": 1}, "vexfs:nested must be True or False, got 1"),

@@ -149,7 +149,11 @@ class _Sink:
         )
 
     def _storable(self, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
-        kept = {k: v for k, v in (metadata or {}).items() if not isinstance(v, SparseVector)}
+        kept = {
+            key: value
+            for key, value in (metadata or {}).items()
+            if not isinstance(value, SparseVector) and value != []
+        }
         self.incomplete += len(kept) < len(metadata or {})
         return kept or None
 

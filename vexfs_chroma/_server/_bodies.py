@@ -7,13 +7,16 @@ Fields that a struct does not have are ignored, as Chroma does.  Embeddings stay
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from chromadb.base_types import SparseVector
 from msgspec import Meta, Raw, Struct, field
 
 from vexfs_chroma._server._errors import HttpError, invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 UInt32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -321,12 +324,17 @@ def unfit(text: str) -> HttpError:
 
 
 def as_metadatas(
-    metadatas: list[Metadata | None] | None, field: str = "metadatas", *, keep_none: bool = False
+    metadatas: list[Metadata | None] | None,
+    field: str = "metadatas",
+    *,
+    keep_none: bool = False,
+    keep_empty: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, Any] | None] | None:
     """Metadata as the API takes it: sparse vectors are chromadb's, lists hold one type.
 
     An empty list is nothing, and so is metadata without a key, as in Chroma; `keep_none`: None
-    stands for the removal of a key.
+    stands for the removal of a key; `keep_empty`, which is asked only when there is one: an empty
+    list is one.
     """
     if metadatas is None:
         return None
@@ -339,6 +347,8 @@ def as_metadatas(
                 metadata[key] = _one_type(value, f"{field}[{i}].{key}")  # type: ignore[index]
             elif isinstance(value, Sparse):
                 metadata[key] = _as_sparse_vector(value)  # type: ignore[index,assignment]
+            elif kind is list and keep_empty():
+                continue
             elif keep_none:
                 metadata[key] = None  # type: ignore[index]
             elif kind is list:

@@ -58,7 +58,9 @@ def _write(app: App, request: Request, op: str) -> bytes:
     check_rows(len(body.ids), limits)
     vectors = _vectors.rows_of(body.embeddings, limits.dimension)
     _check_lengths(body, 0 if vectors is None else len(vectors))
-    metadatas = as_metadatas(body.metadatas, keep_none=op != "add")
+    metadatas = as_metadatas(
+        body.metadatas, keep_none=op != "add", keep_empty=lambda: app.api.keeps_empty_lists(id)
+    )
     if len(set(body.ids)) == len(body.ids):
         if body.ids:
             app.api.write_columns(op, id, body.ids, vectors, body.documents, metadatas, body.uris)
@@ -87,7 +89,9 @@ def update(app: App, request: Request) -> bytes:
     check_rows(len(body.ids), limits)
     present, vectors = _vectors.some_rows_of(body.embeddings, limits.dimension)
     _check_lengths(body, len(body.ids) if present is None else len(present))
-    metadatas = as_metadatas(body.metadatas, keep_none=True)
+    metadatas = as_metadatas(
+        body.metadatas, keep_none=True, keep_empty=lambda: app.api.keeps_empty_lists(id)
+    )
     place = {row: i for i, row in enumerate(r for r, has in enumerate(present or ()) if has)}
     parts = [
         some
