@@ -13,6 +13,7 @@
 #define NO_BLOCK UINT32_MAX
 /* A window with more blocks of a list than this has about the maximum of the whole list. */
 #define BLOCKS_TO_BOUND 4u
+#define LOOK_UP_COSTS 8 /* a row looked up in a list: so many postings gone through */
 /* Rows are scored one by one when there are so many postings to each. */
 #define POSTINGS_PER_ROW 16u
 
@@ -241,6 +242,13 @@ static void sort_lists(walk *w) {
     }
 }
 
+static void spare_none(walk *w) {
+    for (uint32_t i = 0; i < w->n_lists; i++) {
+        w->lists[i].wanted = true;
+    }
+    w->n_spared = 0;
+}
+
 /* Which lists have to be gone through?  False: no row of the window can come in. */
 static bool plan_window(walk *w, uint32_t from, uint32_t end) {
     float sum = 0;
@@ -256,6 +264,7 @@ static bool plan_window(walk *w, uint32_t from, uint32_t end) {
     }
     sort_lists(w);
     float before = 0;
+    uint64_t n_spared = 0, n_wanted = 0; /* postings */
     w->n_spared = 0;
     for (uint32_t i = 0; i < w->n_lists; i++) {
         vex_rank_list *list = &w->lists[w->order[i]];
@@ -263,6 +272,10 @@ static bool plan_window(walk *w, uint32_t from, uint32_t end) {
         before += list->window_bound;
         list->wanted = !(before + w->slack < w->best->worst);
         w->n_spared += !list->wanted;
+        *(list->wanted ? &n_wanted : &n_spared) += list->n;
+    }
+    if (n_spared < LOOK_UP_COSTS * n_wanted) { /* of queries with many words or indices */
+        spare_none(w);
     }
     return true;
 }
