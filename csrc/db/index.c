@@ -141,7 +141,7 @@ vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes) {
 
 /* ---- steps ---- */
 
-/* Too few rows are left for the graph, or their codes are of another kind by now. */
+/* Too few rows are left for the graph, or it is of others. */
 vex_status vex_index_forget(vex_collection *collection) {
     collection->index.building = false;
     collection->index.dead_at_remap = 0;
@@ -150,10 +150,22 @@ vex_status vex_index_forget(vex_collection *collection) {
     return vex_index_remove_files(collection);
 }
 
+/* The newest graph file is looked for anew. */
+static void let_go(vex_collection *collection) {
+    vex_index *index = &collection->index;
+    index->building = false;
+    index->dead_at_remap = 0;
+    index->unsaved = 0;
+    index->loaded = 0;
+    atomic_store(&index->load_tried, false);
+    atomic_store(&index->queries, 0);
+    vex_index_publish(collection, NULL);
+}
+
 static bool of_its_kind(const vex_index_view *view, const vex_snapshot *snapshot) {
     const vex_graph_params *params = vex_graph_get_params(view->owner->graph);
     return (uint32_t)params->codes.kind == vex_snapshot_code_tag(snapshot) &&
-           params->codes.space == snapshot->space;
+           params->codes.space == snapshot->space && params->codes.dim == snapshot->dimension;
 }
 
 /* Long building is saved now and then, for other processes and for who is killed: when half as much again
@@ -199,7 +211,8 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     }
     bool enough = vex_index_rows(snapshot) >= index->options.rows;
     if (view != NULL && !of_its_kind(view, snapshot)) {
-        return vex_index_forget(collection);
+        let_go(collection); /* another process may have saved one that is */
+        return VEX_OK;
     }
     if (enough && vex_index_next_file(view, snapshot) != NULL) {
         bool wait = false;
@@ -334,13 +347,7 @@ bool vex_index_unload(vex_collection *collection, bool wait) {
     vex_index_view_release(view);
     vex_snapshot_release(snapshot);
     if (stored) {
-        index->building = false;
-        index->dead_at_remap = 0;
-        index->unsaved = 0;
-        index->loaded = 0;
-        atomic_store(&index->load_tried, false);
-        atomic_store(&index->queries, 0);
-        vex_index_publish(collection, NULL);
+        let_go(collection);
         vex_stat_add(VEX_STAT_GRAPHS_UNLOADED, 1);
     }
     pthread_mutex_unlock(&index->mu);

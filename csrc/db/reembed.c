@@ -151,11 +151,22 @@ static vex_status open_next(reembedding *r, vex_snapshot **out) {
     return VEX_OK;
 }
 
+/* Whoever has the log open would go on in it, with vectors of the old kind, if this process were killed
+ * before the head tells of the manifest.  Another log makes everybody look for a newer one first. */
+static vex_status begin_log(reembedding *r) {
+    vex_collection *collection = r->collection;
+    VEX_TRY(vex_collection_rotate_log(collection));
+    r->manifest.wal_first = collection->known.wal_number;
+    r->manifest.lsn = collection->latest->lsn;
+    return vex_publish(collection, collection->latest, &collection->known);
+}
+
 /* Under lease and write_mu: readers see the new vectors from here on. */
 static vex_status commit(reembedding *r) {
     vex_collection *collection = r->collection;
     vex_db *db = collection->db;
     vex_snapshot *next = NULL;
+    VEX_TRY(begin_log(r));
     VEX_TRY(open_next(r, &next));
     vex_status status =
         vex_manifest_write(db->vfs, collection->dir, db->uuid, &r->manifest, vex_db_syncs(db));
@@ -223,7 +234,6 @@ static vex_status reembed(reembedding *r) {
         status = check_room(r);
         status = status == VEX_OK ? write_files(r, &from, codes) : status;
         if (status == VEX_OK) {
-            vex_index_publish(collection, NULL); /* no search that begins now sees the old graph */
             status = end(r);
         }
         if (!atomic_load(&collection->dropped)) {
@@ -250,9 +260,6 @@ vex_status vex_collection_reembed(vex_collection *collection, const vex_reembed_
         }
         if (status == VEX_OK && !r.changed) {
             status = vex_index_forget(collection);
-        } else { /* as it was */
-            atomic_store(&collection->index.load_tried, false);
-            collection->index.loaded = 0;
         }
         pthread_mutex_unlock(&collection->index.mu);
     }

@@ -5,6 +5,7 @@
  * Each process is a child that does what the test asks it for, over a socket: it has a vfs of real
  * files that can be told to end the process instead of writing the head, or to fail every sync.
  */
+#include "base/hash.h"
 #include "db/db.h"
 
 #include "tests/db_kit.h" /* whose type is called like parameters of the engine's headers */
@@ -136,6 +137,47 @@ static const char *outside_graph_later(void) {
     return status == VEX_OK ? text : vex_status_name(status);
 }
 
+static float place_of(uint64_t id, uint32_t d) {
+    return (float)(vex_mix64(id * 64 + d) >> 40);
+}
+
+/* Gives all records, which have numbers as ids from 0 on, vectors of `dimension`. */
+static const char *reembed(uint32_t dimension) {
+    uint32_t changed = 1;
+    vex_collection_info info = {0};
+    vex_status status = vex_collection_get_info(collection, &info);
+    float *vectors = malloc((info.rows * dimension + 1) * sizeof *vectors);
+    for (uint64_t i = 0; i < info.rows * dimension; i++) {
+        vectors[i] = place_of(i / dimension, (uint32_t)(i % dimension));
+    }
+    const vex_reembed_request request = {info.lsn, info.rows, vectors, dimension};
+    status = status == VEX_OK ? vex_collection_reembed(collection, &request, &changed) : status;
+    free(vectors);
+    return status == VEX_OK && changed ? "changed" : vex_status_name(status);
+}
+
+/* How many of some records are found by their vectors. */
+static const char *find(uint32_t dimension) {
+    enum { FOUND_MAX = 200 };
+    static char text[24];
+    static float query[64];
+    uint32_t found = 0;
+    for (uint64_t id = 0; id < FOUND_MAX; id++) {
+        vex_result *result = NULL;
+        for (uint32_t d = 0; d < dimension; d++) {
+            query[d] = place_of(id, d);
+        }
+        vex_status status = vex_query(collection, NULL, query, 1, dimension, 1, NULL, 0, &result);
+        if (status != VEX_OK) {
+            return vex_status_name(status);
+        }
+        found += result->n_rows == 1 && result->distances[0] == 0;
+        vex_result_free(result);
+    }
+    snprintf(text, sizeof text, "%u", (unsigned)found);
+    return text;
+}
+
 static const char *answer(const char *request, const char *directory, int socket) {
     if (strcmp(request, "open") == 0) {
         return open_all(directory, VEX_DURABILITY_FULL);
@@ -163,6 +205,12 @@ static const char *answer(const char *request, const char *directory, int socket
         return get_ids();
     } else if (strncmp(request, "add many ", 9) == 0) {
         return add_many(strtoull(request + 9, NULL, 10));
+    } else if (strncmp(request, "reembed ", 8) == 0) {
+        return reembed((uint32_t)strtoul(request + 8, NULL, 10));
+    } else if (strncmp(request, "find ", 5) == 0) {
+        return find((uint32_t)strtoul(request + 5, NULL, 10));
+    } else if (strcmp(request, "wait for the graph") == 0) {
+        return vex_status_name(vex_collection_wait_index(collection, 20000));
     } else if (strcmp(request, "query, and follow the graph") == 0) {
         return outside_graph_later();
     } else if (strcmp(request, "flush what is due") == 0) {
@@ -395,6 +443,59 @@ TEST(db_processes_a_reader_has_a_graph_of_what_others_write) {
     CHECK_ANSWER(a, "query, and follow the graph", "0");
     end(&a);
     end(&b);
+}
+
+/* ---- other vectors ---- */
+
+/* Its graph, and those that it loads, are of the dimension that the collection has. */
+TEST(db_processes_graphs_follow_other_vectors) {
+    process a = start(), b = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add many 0", "VEX_OK");
+    CHECK_ANSWER(a, "reembed 30", "VEX_OK");
+    CHECK_ANSWER(a, "wait for the graph", "VEX_OK");
+    CHECK_ANSWER(b, "open", "VEX_OK");
+    CHECK_ANSWER(b, "find 30", "200");
+    for (uint32_t dimension = 3; dimension <= 60; dimension += 19) {
+        char reembeds[24], finds[24];
+        snprintf(reembeds, sizeof reembeds, "reembed %u", (unsigned)dimension);
+        snprintf(finds, sizeof finds, "find %u", (unsigned)dimension);
+        CHECK_ANSWER(a, reembeds, "VEX_OK");
+        CHECK_ANSWER(b, finds, "200");
+        CHECK_ANSWER(b, "wait for the graph", "VEX_OK");
+        CHECK_ANSWER(b, finds, "200");
+        CHECK_ANSWER(a, "wait for the graph", "VEX_OK");
+        CHECK_ANSWER(a, finds, "200");
+    }
+    end(&a);
+    end(&b);
+}
+
+/* Killed between its manifest and the head, say: who has the log open does not go on in it with vectors of
+ * the old kind. */
+TEST(db_processes_other_vectors_of_a_killed_process) {
+    bool refused = false;
+    process a = start();
+    CHECK_ANSWER(a, "open", "VEX_OK");
+    CHECK_ANSWER(a, "add a", "VEX_OK");
+    for (int writes = 0; writes < 4 && !refused; writes++) {
+        process b = start();
+        char dies[32], adds[8], ids[32];
+        CHECK_ANSWER(a, "flush", "VEX_OK"); /* its log is empty, and open */
+        CHECK_ANSWER(b, "open", "VEX_OK");
+        snprintf(dies, sizeof dies, "die at head write %d", writes);
+        CHECK_ANSWER(b, dies, "yes");
+        CHECK_ANSWER(b, "reembed 7", "");
+        end(&b);
+        snprintf(adds, sizeof adds, "add %d", writes);
+        const char *answer = ask(&a, adds);
+        refused = strcmp(answer, "VEX_ERR_DIMENSION") == 0;
+        CHECK(refused || strcmp(answer, "VEX_OK") == 0);
+        snprintf(ids, sizeof ids, "%s", ask(&a, "get"));
+        check_from_elsewhere(ids);
+    }
+    CHECK(refused);
+    end(&a);
 }
 
 /* ---- delayed syncs ---- */
