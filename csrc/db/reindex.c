@@ -3,8 +3,8 @@
  *
  * Vectors, norms and code rows are the same in every space: only the manifest says which distance is
  * meant.  So a new space is one commit of a manifest, whatever the number of rows.  The graph, which is of
- * the old distances (or has other parameters than it should), is given up before, and built in the
- * background after it; meanwhile searches read all rows.
+ * the old distances (or has other parameters than it should), is given up, and built in the background;
+ * meanwhile searches read all rows.
  */
 #include "db/catchup.h"
 #include "db/index_internal.h"
@@ -67,22 +67,16 @@ static vex_status check_space(const vex_collection *collection, uint32_t space) 
                : VEX_FAIL(VEX_ERR_INVALID, "a collection of space l1 keeps it"); /* no code rows */
 }
 
-/* Under index.mu: nobody builds, and no search that begins now sees the old graph. */
+/* Under index.mu: nobody builds.  Searches look which space a graph is of. */
 static vex_status reindex(vex_collection *collection, uint32_t space) {
     vex_db *db = collection->db;
     VEX_TRY(vex_maintenance_acquire_soon(db));
-    vex_index_publish(collection, NULL);
     vex_status status = change_space(collection, space);
     if (status == VEX_OK && !vex_db_volatile(db)) {
         vex_collection_remove_leftovers(collection, status);
     }
     vex_maintenance_release(db);
-    if (status != VEX_OK) {
-        atomic_store(&collection->index.load_tried, false); /* as it was */
-        collection->index.loaded = 0;
-        return status;
-    }
-    return vex_index_forget(collection);
+    return status == VEX_OK ? vex_index_forget(collection) : status;
 }
 
 vex_status vex_collection_reindex(vex_collection *collection, uint32_t space) {

@@ -159,6 +159,37 @@ TEST(reembed_is_given_up_when_records_were_written) {
     close_all(db, collection);
 }
 
+static const vex_index_graph *graph_of(vex_collection *collection) {
+    vex_index_view *view = vex_collection_index_view(collection);
+    const vex_index_graph *graph = view != NULL ? view->owner : NULL;
+    vex_index_view_release(view);
+    return graph;
+}
+
+/* It may be half built, and nowhere else. */
+TEST(reembed_that_fails_leaves_the_graph_alone) {
+    uint32_t changed = 0;
+    vex_result *found = NULL;
+    make_centres();
+    vex_db *db = open_indexed(test_directory());
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    CHECK_EQ(indexed(collection), 2000);
+    const vex_index_graph *graph = graph_of(collection);
+    CHECK(graph != NULL);
+    const vex_reembed_request old = {info_of(collection).lsn - 1, 0, NULL, 0};
+    CHECK_OK(vex_collection_reembed(collection, &old, &changed));
+    CHECK_EQ(changed, 1);
+    collection->poisoned = true;
+    CHECK_STATUS(reembed(collection, &changed), VEX_ERR_POISONED);
+    CHECK_STATUS(vex_collection_reindex(collection, VEX_SPACE_IP), VEX_ERR_POISONED);
+    collection->poisoned = false;
+    CHECK_OK(vex_query(collection, NULL, centres[0], 1, DIMENSION, 5, NULL, 0, &found));
+    vex_result_free(found);
+    CHECK(graph_of(collection) == graph);
+    close_all(db, collection);
+}
+
 TEST(reembed_refuses) {
     uint64_t n = 0;
     uint32_t changed = 0;
