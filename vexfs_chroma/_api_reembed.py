@@ -9,6 +9,7 @@ long as reading.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import tempfile
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from chromadb.errors import InternalError, InvalidArgumentError
 
-from vexfs_chroma import _config
+from vexfs_chroma import _config, _engine, _expiry
 from vexfs_chroma._api_reindex import ReindexOperations, change_schema
-from vexfs_chroma._errors import DatabaseLockedError
+from vexfs_chroma._errors import DatabaseLockedError, ReadOnlyError, StorageFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +97,7 @@ class Embedded:
             raise InvalidArgumentError(
                 f"the embedding function gave dimension {made.shape[1]} after {self._dimension}"
             )
-        self._file.write(np.ascontiguousarray(made).data)
+        _write(self._file, made)
 
     @contextlib.contextmanager
     def matrix(self, rows: list[int]) -> Iterator[NDArray[np.float32]]:
@@ -109,18 +110,30 @@ class Embedded:
             if rows != list(range(len(made))):
                 ordered = stack.enter_context(self._new_file())
                 for start in range(0, len(rows), _PAGE):
-                    ordered.write(made[rows[start : start + _PAGE]].data)
+                    _write(ordered, made[rows[start : start + _PAGE]])
                 made = self._mapped(ordered, stack)
             yield made
 
     def _mapped(self, file: BinaryIO, stack: contextlib.ExitStack) -> NDArray[np.float32]:
-        file.flush()
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         stack.callback(_close, mapped)
         return np.frombuffer(mapped, np.float32).reshape(-1, self._dimension)
 
     def _new_file(self) -> BinaryIO:
-        return self._stack.enter_context(tempfile.TemporaryFile(dir=self._directory))
+        return self._stack.enter_context(tempfile.TemporaryFile(buffering=0, dir=self._directory))
+
+
+def _write(file: BinaryIO, rows: NDArray[np.float32]) -> None:
+    left = np.ascontiguousarray(rows).data.cast("B")
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFullError(
+            "no room for new embeddings beside the database: free some space and try again"
+        ) from error
 
 
 def _close(mapped: mmap.mmap) -> None:
@@ -145,6 +158,9 @@ class ReembedOperations(ReindexOperations):
 
         `function` is its form in configurations.
         """
+        _, database = self._opened()
+        if database.read_only:
+            raise ReadOnlyError(database.why_read_only)
         with Embedded(embed, batch_size, self._path) as embedded:
             for _ in range(_ROUNDS):
                 lsn, rows = self._embed_all(id, embedded, progress)
@@ -163,12 +179,15 @@ class ReembedOperations(ReindexOperations):
         rows: list[int] = []
         after: bytes | None = None
         with self._using(id) as collection:
+            if isinstance(collection.engine, _expiry.ExpiringCollection):
+                collection.engine.expire()
             info = collection.engine.info()
         total = info.rows
         while True:
             with self._using(id) as collection:
-                page, after = collection.engine.get_ordered(
-                    key=None, after=after, limit=_PAGE, documents=True
+                # What expires meanwhile is there until it is deleted.
+                page, after = _engine.Collection.get_ordered(
+                    collection.engine, key=None, after=after, limit=_PAGE, documents=True
                 )
             if not page.ids:
                 return info.lsn, rows

@@ -105,6 +105,7 @@ class Reindexing(ChromaCollection):
             InvalidArgumentError: A record without a document; embeddings that are none, or are of
                 several dimensions; another `batch_size`.
             DatabaseLockedError: The collection is written to so often that the end is not reached.
+            ReadOnlyError: The database takes no writes.
             StorageFullError: There is no room; so for every method that writes.
             NotOfferedError: The database is behind a server.
         """

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import io
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from chromadb.errors import InternalError, InvalidArgumentError, NotFoundError
 from chromadb.utils.embedding_functions import register_embedding_function
 
 import vexfs_chroma
-from vexfs_chroma import DatabaseLockedError, ReadOnlyError
+from vexfs_chroma import DatabaseLockedError, ReadOnlyError, StorageFullError, _expiry
 from vexfs_chroma._catalog import Catalog
 
 N = 2500
@@ -157,6 +161,38 @@ def test_written_all_the_time(client: Any) -> None:
     check_all(collection, 8)
 
 
+def test_records_that_expire_meanwhile(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = client.create_collection(
+        "brief", metadata={"vexfs:ttl": "expires_at"}, embedding_function=Digests(8)
+    )
+    start = time.time()
+    clock = [start - 1]
+    monkeypatch.setattr(_expiry, "now", lambda: clock[0])
+    collection.add(ids=["no document"], embeddings=[[0.0] * 8], metadatas=[{"expires_at": start}])
+    ids = [str(i) for i in range(2000)]
+    metadatas = [{"expires_at": start + 100 * (i % 3)} for i in range(2000)]
+    collection.add(ids=ids, documents=ids, metadatas=metadatas)
+    clock[0] = start + 1
+    n = collection.reembed(Calls(13, lambda: clock.__setitem__(0, start + 150)))
+    assert n in (1333, 666)  # they may have been deleted in the background meanwhile
+    assert collection.count() == 666
+    check_all(collection, 13)
+
+
+def test_no_room_for_what_is_embedded(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = fill(client)
+
+    class Full(io.RawIOBase):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+        with pytest.raises(StorageFullError, match="no room for new embeddings"):
+            collection.reembed(Digests(13))
+    check_all(collection, 8)
+
+
 def test_a_failure_changes_nothing(client: Any) -> None:
     collection = fill(client)
 
@@ -239,8 +275,10 @@ def test_it_lasts_and_other_processes_see_it(tmp_path: Path) -> None:
     with vexfs_chroma.PersistentClient(tmp_path, read_only=True) as client:
         collection = client.get_collection("source")
         check_all(collection, 13)
+        fn = Digests(5)
         with pytest.raises(ReadOnlyError):
-            collection.reembed(Digests(5))
+            collection.reembed(fn)
+        assert not fn.texts
     assert vexfs_chroma.check(tmp_path, deep=True).ok
 
 
