@@ -49,9 +49,14 @@ vex_index_view *vex_collection_index_view(vex_collection *collection) {
     return view;
 }
 
+static bool of_such_rows(const vex_index_view *view, const vex_snapshot *snapshot) {
+    const vex_codes *codes = &vex_graph_get_params(view->owner->graph)->codes;
+    return codes->space == snapshot->space && codes->dim == snapshot->dimension;
+}
+
 vex_index_view *vex_index_view_for(vex_collection *collection, const vex_snapshot *snapshot) {
     vex_index_view *view = vex_collection_index_view(collection);
-    if (view != NULL && vex_graph_get_params(view->owner->graph)->codes.space != snapshot->space) {
+    if (view != NULL && !of_such_rows(view, snapshot)) {
         vex_index_view_release(view);
         return NULL;
     }
@@ -165,7 +170,7 @@ static void let_go(vex_collection *collection) {
 static bool of_its_kind(const vex_index_view *view, const vex_snapshot *snapshot) {
     const vex_graph_params *params = vex_graph_get_params(view->owner->graph);
     return (uint32_t)params->codes.kind == vex_snapshot_code_tag(snapshot) &&
-           params->codes.space == snapshot->space && params->codes.dim == snapshot->dimension;
+           of_such_rows(view, snapshot);
 }
 
 /* Long building is saved now and then, for other processes and for who is killed: when half as much again

@@ -2,6 +2,7 @@
  * t_reembed.c - other vectors for all records of a collection, all at once.  (What a crash leaves:
  * t_faults_states.c.)
  */
+#include "db/index_internal.h"
 #include "tests/index_kit.h"
 
 #include <math.h>
@@ -136,6 +137,34 @@ TEST(reembed_leaves_results_alone) {
     CHECK_EQ(snapshot->live_rows, 700);
     vex_snapshot_release(snapshot);
     vex_result_free(before);
+    close_all(db, collection);
+}
+
+/* As for a moment here, or until the next step in another process. */
+TEST(reembed_beside_a_graph_of_old_vectors) {
+    uint32_t changed = 1;
+    make_centres();
+    vex_db *db = open_indexed(test_directory());
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    CHECK_EQ(indexed(collection), 2000);
+    vex_index_view *old = vex_collection_index_view(collection);
+    pthread_mutex_lock(&collection->index.mu);
+    collection->index.options.rows = UINT32_MAX; /* the worker does nothing */
+    pthread_mutex_unlock(&collection->index.mu);
+    CHECK_OK(reembed(collection, &changed));
+    vex_index_publish(collection, old);
+    for (uint64_t id = 0; id < 1000; id += 100) {
+        float query[OTHER_DIMENSION];
+        vex_result *found = NULL;
+        for (uint32_t d = 0; d < OTHER_DIMENSION; d++) {
+            query[d] = value_of(id, d);
+        }
+        CHECK_OK(vex_query(collection, NULL, query, 1, OTHER_DIMENSION, 3, NULL, 0, &found));
+        CHECK_EQ(found->n_rows, 3);
+        CHECK(found->distances[0] == 0);
+        vex_result_free(found);
+    }
     close_all(db, collection);
 }
 
