@@ -39,6 +39,9 @@
 #define PAIR_FORKS                                                                                 \
     "C0 A0,0,2 +A0,2,1 H0 N1,0 L0 +A0,3,1 +A1,4,1 H1 A0,5,1 N2,1 L0 +U1,0,1 +U2,1,1 F0 A2,6,1 "    \
     "D1 +O1 +N1,2 +X2,0,1 A2,7,1 O1 U1,2,1 +A1,8,1"
+#define PAIR_REEMBEDS                                                                              \
+    "C0 A0,0,2 +A0,2,1 H0 E0 L0 +U0,1,1 A0,4,1 +E0 X0,0,1 +A0,5,1 H0 E0 F0 L0 +E0 U0,2,2 +K0 R "   \
+    "+Y0 E0 +A0,8,1"
 
 static bool is_full(void) {
     return getenv("VEXFS_FAULTS") != NULL;
@@ -202,6 +205,9 @@ static void run_pair(const char *name, const char *script, uint32_t first, uint3
 
 TEST(faults_states_of_a_pair) {
     run_pair("a pair", PAIR, VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL);
+}
+TEST(faults_states_of_a_pair_that_reembeds) {
+    run_pair("a pair that reembeds", PAIR_REEMBEDS, VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL);
 }
 TEST(faults_states_of_a_pair_that_forks) {
     run_pair("a pair that forks", PAIR_FORKS, VEX_DURABILITY_FULL, VEX_DURABILITY_NORMAL);
