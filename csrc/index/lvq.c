@@ -127,22 +127,66 @@ static bool encode_integers(const float *x, uint32_t dim, uint8_t *out, vex_code
     return same;
 }
 
+#define LANES 16u /* elements at a time, in loops that compilers make vectors of */
+
+static void widen_range(const float *restrict x, float *restrict low, float *restrict high) {
+    for (uint32_t k = 0; k < LANES; k++) {
+        low[k] = x[k] < low[k] ? x[k] : low[k];
+        high[k] = x[k] > high[k] ? x[k] : high[k];
+    }
+}
+
+static uint32_t encode_lanes(const float *restrict x, float low, float inverse,
+                             uint8_t *restrict out) {
+    float values[LANES];
+    int32_t codes[LANES];
+    uint32_t sum = 0;
+    for (uint32_t k = 0; k < LANES; k++) {
+        values[k] = (x[k] - low) * inverse + 0.5f;
+    }
+    for (uint32_t k = 0; k < LANES; k++) {
+        values[k] = values[k] > 0 ? values[k] : 0; /* NaN too */
+    }
+    for (uint32_t k = 0; k < LANES; k++) {
+        values[k] = values[k] < 255 ? values[k] : 255;
+    }
+    for (uint32_t k = 0; k < LANES; k++) {
+        codes[k] = (int32_t)values[k];
+    }
+    for (uint32_t k = 0; k < LANES; k++) {
+        out[k] = (uint8_t)codes[k];
+        sum += (uint32_t)codes[k];
+    }
+    return sum;
+}
+
 static void encode_range(const float *x, uint32_t dim, uint8_t *out, vex_code_tail *tail) {
-    float low = x[0], high = x[0];
-    for (uint32_t i = 1; i < dim; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
+    const uint32_t whole = dim / LANES * LANES;
+    float lows[LANES], highs[LANES], rest[LANES]; /* of what is left, and its first element again */
+    uint8_t codes[LANES];
+    for (uint32_t k = 0; k < LANES; k++) {
+        lows[k] = highs[k] = x[0];
+        rest[k] = x[whole + k < dim ? whole + k : 0];
+    }
+    for (uint32_t i = 0; i < whole; i += LANES) {
+        widen_range(x + i, lows, highs);
+    }
+    widen_range(rest, lows, highs);
+    float low = lows[0], high = highs[0];
+    for (uint32_t k = 1; k < LANES; k++) {
+        low = lows[k] < low ? lows[k] : low;
+        high = highs[k] > high ? highs[k] : high;
     }
     const float s = (float)(((double)high - (double)low) / 255.0);
     const float inverse = s > 0 ? 1 / s : 0;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i < dim; i++) {
-        float value = (x[i] - low) * inverse + 0.5f;
-        value = value > 0 ? value : 0; /* NaN too */
-        value = value < 255 ? value : 255;
-        const int32_t code = (int32_t)value;
-        out[i] = (uint8_t)code;
-        sum += (uint32_t)code;
+    for (uint32_t i = 0; i < whole; i += LANES) {
+        sum += encode_lanes(x + i, low, inverse, out + i);
+    }
+    encode_lanes(rest, low, inverse, codes);
+    for (uint32_t k = 0; whole + k < dim; k++) {
+        out[whole + k] = codes[k];
+        sum += codes[k];
     }
     tail->s = s;
     tail->lo = low;
