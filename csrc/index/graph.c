@@ -14,7 +14,7 @@
 
 #define IDLE_MAX 64u
 #define SPINS 64
-#define N_TABLES 4
+#define N_TABLES 5
 
 /* ---- making one ---- */
 
@@ -54,6 +54,7 @@ vex_status vex_graph_create(const vex_graph_params *params, vex_graph **out) {
     }
     g->record_bytes = (uint32_t)vex_align_up(sizeof(graph_node) + 8 * (size_t)params->m, 64);
     g->upper_bytes = (uint32_t)sizeof(graph_upper) + 4 * params->m;
+    g->shorts = g->params.codes.short_stride == 0 ? SHORTS_UNFIT : SHORTS_UNKNOWN;
     g->rows_near = vex_cpu()->few_far_requests;
     atomic_init(&g->entry, NO_ENTRY);
     set_phi(g, params->phi);
@@ -136,11 +137,13 @@ vex_status graph_reserve_tables(vex_graph *g, size_t n) {
     t->older = old;
     t->capacity = capacity;
     t->pages = (void *)(t + 1);
-    t->chunks = (void *)(t->pages + capacity);
+    t->shorts = (void *)(t->pages + capacity);
+    t->chunks = (void *)(t->shorts + capacity);
     t->uppers = t->chunks + capacity;
     t->chained = (void *)(t->uppers + capacity);
     if (old != NULL) {
         memcpy(t->pages, old->pages, had * sizeof *t->pages);
+        memcpy(t->shorts, old->shorts, had * sizeof *t->shorts);
         memcpy(t->chunks, old->chunks, had * sizeof *t->chunks);
         memcpy(t->uppers, old->uppers, had * sizeof *t->uppers);
         memcpy(t->chained, old->chained, had * sizeof *t->chained);

@@ -72,7 +72,8 @@ vex_status vex_graph_add_source(vex_graph *graph, uint64_t file_no, const void *
 /* One thread: not beside vex_graph_add_source. */
 uint32_t vex_graph_sources(const vex_graph *graph, const vex_graph_source **out);
 /* Copy the rows of sources that were not offered before to large pages, which walks read up to twice
- * as fast: of those with 2 MiB or more, and at most `most` bytes in all.  One thread, beside anything
+ * as fast: of those with 2 MiB or more, and at most `most` bytes in all.  Of all sources make short rows
+ * (lvq.h) for searches to walk by, where they serve and `most` allows it.  One thread, beside anything
  * but adding sources.  VEX_ERR_NO_MEMORY: the rest stays where it is. */
 vex_status vex_graph_hold_rows(vex_graph *graph, uint64_t most);
 /* Were all sources offered? */
@@ -111,7 +112,7 @@ vex_status vex_graph_insert(vex_graph *graph, uint32_t first, uint32_t n, uint32
 /* ---- searching ---- */
 
 typedef struct vex_graph_hit {
-    float distance; /* by code rows                                                     */
+    float distance; /* by code rows, or by short rows                                   */
     uint32_t id;
 } vex_graph_hit;
 

@@ -63,6 +63,7 @@ typedef struct graph_tables {
     struct graph_tables *older;
     size_t capacity; /* of each array */
     _Atomic(const uint8_t *) *pages;
+    const uint8_t **shorts; /* short rows of each page; ids below n_short have them */
     uint8_t **chunks;
     uint8_t **uppers;
     graph_chunk **chained; /* by chunk */
@@ -74,12 +75,15 @@ typedef struct graph_list {
     _Atomic uint32_t *ids;
 } graph_list;
 
+/* Are searches to walk by short rows? */
+typedef enum graph_shorts { SHORTS_UNKNOWN, SHORTS_FIT, SHORTS_UNFIT } graph_shorts;
+
 struct vex_graph {
     vex_graph_params params;
     uint32_t record_bytes, upper_bytes;
     bool rows_near; /* how rows are asked for: prefetch_row */
     _Atomic(graph_tables *) tables;
-    _Atomic uint32_t n_ids, n_linked, n_duplicates;
+    _Atomic uint32_t n_ids, n_linked, n_duplicates, n_short;
     _Atomic uint64_t entry; /* level << 32 | id, or NO_ENTRY */
     _Atomic uint32_t phi;   /* bits of the float */
 
@@ -87,6 +91,7 @@ struct vex_graph {
     vex_graph_source *sources;
     size_t sources_capacity;
     uint32_t n_sources, n_held; /* n_held: the first ones, see graph_hold.c */
+    graph_shorts shorts;
     uint64_t held_bytes;
     vex_bulk *memory; /* chunks of both kinds */
     size_t n_memory, memory_capacity;
@@ -136,6 +141,7 @@ typedef struct graph_walk {
     const graph_tables *tables;
     vex_graph_scratch *scratch;
     uint32_t end; /* ids from here on are not looked at */
+    bool by_short; /* by short rows */
     uint64_t distances, hops;
 } graph_walk;
 
@@ -166,6 +172,10 @@ static inline float key_distance(uint64_t key) {
 static inline const uint8_t *row_at(const vex_graph *g, const graph_tables *t, uint32_t id) {
     return atomic_load_explicit(&t->pages[id >> PAGE_SHIFT], memory_order_acquire) +
            (size_t)(id & (VEX_GRAPH_PAGE - 1)) * g->params.codes.stride;
+}
+static inline const uint8_t *short_at(const vex_graph *g, const graph_tables *t, uint32_t id) {
+    return t->shorts[id >> PAGE_SHIFT] +
+           (size_t)(id & (VEX_GRAPH_PAGE - 1)) * g->params.codes.short_stride;
 }
 static inline graph_chunk *chunk_at(const graph_tables *t, uint32_t id) {
     return t->chained[id >> CHUNK_SHIFT];
@@ -239,11 +249,11 @@ static inline void prefetch_far(const void *p, size_t bytes) {
         __asm__ volatile("" ::: "memory");
     }
 }
-static inline void prefetch_row(const vex_graph *g, const uint8_t *row) {
+static inline void prefetch_row(const vex_graph *g, const uint8_t *row, uint32_t bytes) {
     if (g->rows_near) {
-        prefetch_near(row, g->params.codes.stride);
+        prefetch_near(row, bytes);
     } else {
-        prefetch_far(row, g->params.codes.stride);
+        prefetch_far(row, bytes);
     }
 }
 
@@ -252,6 +262,9 @@ static inline void prefetch_row(const vex_graph *g, const uint8_t *row) {
 /* Begin a walk; *entry is NO_ENTRY when the graph is empty.  Makes room for marks. */
 vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_scratch *scratch,
                             uint64_t *entry);
+/* The same for searches: by short rows, where all have one. */
+vex_status graph_walk_begin_short(graph_walk *walk, const vex_graph *graph,
+                                  vex_graph_scratch *scratch, uint64_t *entry);
 /* Forget what was visited. */
 void graph_walk_forget(graph_walk *walk);
 /* Mark `id`; was it marked? */

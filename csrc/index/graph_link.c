@@ -78,7 +78,7 @@ void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n) 
     vex_graph_scratch *s = walk->scratch;
     for (uint32_t i = 0; i < n; i++) {
         s->rows[i] = row_at(walk->graph, walk->tables, ids[i]);
-        prefetch_row(walk->graph, s->rows[i]);
+        prefetch_row(walk->graph, s->rows[i], walk->graph->params.codes.stride);
     }
     vex_code_query_row(&s->pivot, row_at(walk->graph, walk->tables, to), phi_of(walk->graph));
     vex_code_distances(&s->pivot, s->rows, n, s->distances);

@@ -318,7 +318,7 @@ vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
     if (args->ef == 0) {
         return VEX_FAIL(VEX_ERR_INVALID, "graph: ef is 0");
     }
-    VEX_TRY(graph_walk_begin(&f.walk, graph, scratch, &entry));
+    VEX_TRY(graph_walk_begin_short(&f.walk, graph, scratch, &entry));
     if (entry != NO_ENTRY && (args->allowed == NULL || args->n_allowed > 0)) {
         const uint32_t start = (uint32_t)entry;
         f.chains = atomic_load_explicit(&graph->n_duplicates, memory_order_acquire) > 0;

@@ -55,6 +55,15 @@ vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_
     return VEX_OK;
 }
 
+vex_status graph_walk_begin_short(graph_walk *walk, const vex_graph *graph,
+                                  vex_graph_scratch *scratch, uint64_t *entry) {
+    /* Before the tables are: these then have what is counted here. */
+    const uint32_t n_short = atomic_load_explicit(&graph->n_short, memory_order_acquire);
+    VEX_TRY(graph_walk_begin(walk, graph, scratch, entry));
+    walk->by_short = n_short >= walk->end;
+    return VEX_OK;
+}
+
 bool graph_walk_mark(graph_walk *walk, uint32_t id) {
     vex_graph_scratch *s = walk->scratch;
     const bool marked = s->visited[id] == s->epoch;
@@ -62,12 +71,38 @@ bool graph_walk_mark(graph_walk *walk, uint32_t id) {
     return marked;
 }
 
+/* ---- distances ---- */
+
+/* Ask for the rows of scratch->ids[0..m). */
+static void ask(const graph_walk *walk, uint32_t m) {
+    const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    if (walk->by_short) {
+        for (uint32_t i = 0; i < m; i++) {
+            s->rows[i] = short_at(g, walk->tables, s->ids[i]);
+            prefetch_row(g, s->rows[i], g->params.codes.short_stride);
+        }
+    } else {
+        for (uint32_t i = 0; i < m; i++) {
+            s->rows[i] = row_at(g, walk->tables, s->ids[i]);
+            prefetch_row(g, s->rows[i], g->params.codes.stride);
+        }
+    }
+}
+
+/* Their distances. */
+static void measure(graph_walk *walk, uint32_t m) {
+    vex_graph_scratch *s = walk->scratch;
+    (walk->by_short ? vex_short_distances : vex_code_distances)(&s->query, s->rows, m,
+                                                                s->distances);
+    walk->distances += m;
+}
+
 float graph_walk_distance(graph_walk *walk, uint32_t id) {
-    const uint8_t *row = row_at(walk->graph, walk->tables, id);
-    float distance;
-    vex_code_distances(&walk->scratch->query, &row, 1, &distance);
-    walk->distances++;
-    return distance;
+    walk->scratch->ids[0] = id;
+    ask(walk, 1);
+    measure(walk, 1);
+    return walk->scratch->distances[0];
 }
 
 /* ---- one hop ---- */
@@ -81,17 +116,11 @@ static inline void prefetch_list(const graph_walk *walk, uint32_t id, uint32_t l
 
 /* Ask for the rows of scratch->ids[0..m), then compute their distances. */
 static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead) {
-    const vex_graph *g = walk->graph;
-    vex_graph_scratch *s = walk->scratch;
-    for (uint32_t i = 0; i < m; i++) {
-        s->rows[i] = row_at(g, walk->tables, s->ids[i]);
-        prefetch_row(g, s->rows[i]);
-    }
+    ask(walk, m);
     if (ahead != VEX_GRAPH_NONE) {
         prefetch_list(walk, ahead, level);
     }
-    vex_code_distances(&s->query, s->rows, m, s->distances);
-    walk->distances += m;
+    measure(walk, m);
 }
 
 /* Unvisited ids of a list, marked, to ids[].  Which they are cannot be predicted: no branch depends
@@ -207,7 +236,10 @@ void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
             n += n < ef;
             memmove(pool + place + 1, pool + place, (n - 1 - place) * sizeof *pool);
             pool[place] = key;
-            at = place < at ? place : at;
+            if (place < at) {
+                prefetch_list(walk, s->ids[i], level);
+                at = place;
+            }
         }
         at = next_open(pool, at, n);
     }

@@ -25,20 +25,24 @@ uint32_t vex_lvq_levels(vex_lvq_level out[4]) {
     uint32_t n = 0;
 #if defined(__x86_64__)
     if (vex_cpu()->avx512_vnni) {
-        out[n++] = (vex_lvq_level){"vnni", vex_lvq_sums_vnni, vex_lvq_finish_avx512};
+        out[n++] =
+            (vex_lvq_level){"vnni", vex_lvq_sums_vnni, vex_short_sums_vnni, vex_lvq_finish_avx512};
     }
     if (vex_cpu()->avx2_fma) {
-        out[n++] = (vex_lvq_level){"avx2", vex_lvq_sums_avx2, vex_lvq_finish_avx2};
+        out[n++] =
+            (vex_lvq_level){"avx2", vex_lvq_sums_avx2, vex_short_sums_avx2, vex_lvq_finish_avx2};
     }
 #elif defined(__aarch64__)
     if (vex_cpu()->arm_dotprod) {
-        out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod, vex_lvq_finish};
+        out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod, vex_short_sums_dotprod,
+                                   vex_lvq_finish};
     }
     if (vex_cpu()->neon) {
-        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon, vex_lvq_finish};
+        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon, vex_short_sums_neon, vex_lvq_finish};
     }
 #endif
-    out[n++] = (vex_lvq_level){"scalar", vex_lvq_sums_scalar, vex_lvq_finish};
+    out[n++] =
+        (vex_lvq_level){"scalar", vex_lvq_sums_scalar, vex_short_sums_scalar, vex_lvq_finish};
     return n;
 }
 
@@ -80,6 +84,11 @@ void vex_lvq_finish(const vex_code_query *query, const vex_lvq_group *group, uin
 
 /* ---- rows ---- */
 
+/* Lines of 128 codes; the last has none in the place of the tail. */
+static uint32_t short_stride(uint32_t dim) {
+    return (dim + 128 - (64 - VEX_CODE_TAIL_BYTES) + 127) / 128 * 64;
+}
+
 vex_status vex_codes_init(vex_codes *codes, vex_code_kind kind, uint32_t space, uint32_t dim) {
     if (kind < VEX_CODE_LVQ8 || kind > VEX_CODE_F32) {
         return VEX_FAIL(VEX_ERR_INVALID, "code rows: unknown kind %d", (int)kind);
@@ -95,7 +104,8 @@ vex_status vex_codes_init(vex_codes *codes, vex_code_kind kind, uint32_t space, 
     *codes = (vex_codes){.kind = kind,
                          .space = space,
                          .dim = dim,
-                         .stride = (uint32_t)vex_align_up(dim * bytes + VEX_CODE_TAIL_BYTES, 64)};
+                         .stride = (uint32_t)vex_align_up(dim * bytes + VEX_CODE_TAIL_BYTES, 64),
+                         .short_stride = kind == VEX_CODE_LVQ8 ? short_stride(dim) : 0};
     return VEX_OK;
 }
 
@@ -240,10 +250,15 @@ void vex_codes_decode(const vex_codes *codes, const void *row, float *x) {
 
 /* ---- queries ---- */
 
+/* Bytes of a query that kernels read. */
+static uint32_t read_by_kernels(const vex_codes *codes) {
+    return codes->stride > 2 * codes->short_stride ? codes->stride : 2 * codes->short_stride;
+}
+
 vex_status vex_code_query_create(vex_code_query *query, const vex_codes *codes) {
     *query = (vex_code_query){.codes = codes};
     if (codes->kind == VEX_CODE_LVQ8) {
-        query->bytes = vex_calloc(codes->stride, 1);
+        query->bytes = vex_calloc(read_by_kernels(codes), 1);
     } else {
         query->own = vex_calloc(codes->dim, sizeof *query->own);
     }
@@ -268,7 +283,7 @@ static void set_lvq8(vex_code_query *query, const vex_code_tail *tail) {
         word ^= 0x8080808080808080u;
         memcpy(query->bytes + i, &word, sizeof word);
     }
-    memset(query->bytes + dim, 0, query->codes->stride - dim);
+    memset(query->bytes + dim, 0, read_by_kernels(query->codes) - dim);
     const double s = (double)tail->s, low = (double)tail->lo;
     query->a = dim * low + s * tail->sum;
     query->b = low + 128 * s;
@@ -345,6 +360,17 @@ void vex_code_distances(const vex_code_query *query, const uint8_t *const *rows,
         kernel(rows[i], codes->stride, 1, query->vector, codes->dim, &sum);
         out[i] = l2 ? lvq_bounded((double)sum)
                     : lvq_distance(query, (double)sum, vex_codes_tail(codes, rows[i]).norm2);
+    }
+}
+
+void vex_short_distances(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                         float *out) {
+    int32_t sums[VEX_LVQ_GROUP];
+    pthread_once(&chosen, choose);
+    for (uint32_t i = 0; i < n; i += VEX_LVQ_GROUP) {
+        const uint32_t m = n - i < VEX_LVQ_GROUP ? n - i : VEX_LVQ_GROUP;
+        in_use.short_sums(query->bytes, rows + i, m, query->codes->short_stride, sums);
+        vex_short_finish(query, rows + i, m, sums, out + i);
     }
 }
 

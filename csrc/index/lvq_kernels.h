@@ -8,6 +8,11 @@
 
 void vex_lvq_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                          int32_t *out);
+/* From the sums of n <= VEX_LVQ_GROUP short rows to their distances. */
+void vex_short_finish(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                      const int32_t *restrict sums, float *restrict out);
+void vex_short_sums_scalar(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                           size_t bytes, int32_t *out);
 void vex_lvq_finish(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
                     float *out);
 #if defined(__x86_64__)
@@ -19,11 +24,19 @@ void vex_lvq_sums_avx2(const int8_t *query, const uint8_t *const *rows, uint32_t
                        int32_t *out);
 void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                        int32_t *out);
+void vex_short_sums_avx2(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out);
+void vex_short_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out);
 #elif defined(__aarch64__)
 void vex_lvq_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                        int32_t *out);
 void vex_lvq_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
                           int32_t *out);
+void vex_short_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out);
+void vex_short_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                            size_t bytes, int32_t *out);
 #endif
 
 #endif

@@ -34,6 +34,26 @@ void vex_lvq_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t
     }
 }
 
+void vex_short_sums_neon(const int8_t *query, const uint8_t *const *rows, uint32_t n, size_t bytes,
+                         int32_t *out) {
+    for (uint32_t i = 0; i < n; i++) {
+        int32x4_t sum = vdupq_n_s32(0);
+        for (size_t k = 0; k < bytes; k += 16) {
+            const int8_t *q = query + k / 64 * 128 + k % 64;
+            const uint8x16_t codes = vld1q_u8(rows[i] + k);
+            const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15)));
+            const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(codes, 4));
+            const int8x16_t ql = vld1q_s8(q), qh = vld1q_s8(q + 64);
+            int16x8_t words =
+                vmull_s8(vget_low_s8(low), vget_low_s8(ql)); /* 4 * 15 * 128 at most */
+            words = vmlal_high_s8(words, low, ql);
+            words = vmlal_s8(words, vget_low_s8(high), vget_low_s8(qh));
+            sum = vpadalq_s16(sum, vmlal_high_s8(words, high, qh));
+        }
+        out[i] = vaddvq_s32(sum);
+    }
+}
+
 #define DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
 #define DOTPROD_INLINE                                                                             \
     static inline __attribute__((always_inline, target("arch=armv8.2-a+dotprod")))
@@ -70,6 +90,20 @@ DOTPROD void vex_lvq_sums_dotprod(const int8_t *query, const uint8_t *const *row
             a = fold_row(a, rows[i] + k, vld1q_s8(query + k));
         }
         out[i] = (int32_t)((uint32_t)vaddvq_s32(a) + moved);
+    }
+}
+
+DOTPROD void vex_short_sums_dotprod(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                                    size_t bytes, int32_t *out) {
+    for (uint32_t i = 0; i < n; i++) {
+        int32x4_t low = vdupq_n_s32(0), high = low;
+        for (size_t k = 0; k < bytes; k += 16) {
+            const int8_t *q = query + k / 64 * 128 + k % 64;
+            const uint8x16_t codes = vld1q_u8(rows[i] + k);
+            low = vdotq_s32(low, vreinterpretq_s8_u8(vandq_u8(codes, vdupq_n_u8(15))), vld1q_s8(q));
+            high = vdotq_s32(high, vreinterpretq_s8_u8(vshrq_n_u8(codes, 4)), vld1q_s8(q + 64));
+        }
+        out[i] = vaddvq_s32(vaddq_s32(low, high));
     }
 }
 

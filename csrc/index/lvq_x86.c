@@ -68,6 +68,32 @@ AVX2 void vex_lvq_sums_avx2(const int8_t *query, const uint8_t *const *rows, uin
     }
 }
 
+/* 16-bit sums of two products: 2 * 15 * 128 at most; to be added up for two of them. */
+AVX2_INLINE __m256i short_words(const uint8_t *row, __m256i low, __m256i high) {
+    const __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)row);
+    const __m256i mask = _mm256_set1_epi8(15);
+    return _mm256_add_epi16(
+        _mm256_maddubs_epi16(_mm256_and_si256(codes, mask), low),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), mask), high));
+}
+
+AVX2 void vex_short_sums_avx2(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                              size_t bytes, int32_t *out) {
+    const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
+    for (uint32_t i = 0; i < n; i++) {
+        __m256i a = zero;
+        for (size_t k = 0; k < bytes; k += 32) {
+            const int8_t *q = query + k / 64 * 128 + k % 64;
+            const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)q);
+            const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(q + 64));
+            a = _mm256_add_epi32(a, _mm256_madd_epi16(short_words(rows[i] + k, low, high), ones));
+        }
+        int32_t sums[4];
+        store4(sums, a, zero, zero, zero);
+        out[i] = sums[0];
+    }
+}
+
 AVX2 void vex_lvq_finish_avx2(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
                               float *out) {
     lvq_finish(query, group, n, out);
@@ -118,6 +144,38 @@ VNNI void vex_lvq_sums_vnni(const int8_t *query, const uint8_t *const *rows, uin
             a = fold(a, rows[i] + k, _mm512_loadu_si512(query + k));
         }
         out[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+    }
+}
+
+VNNI_INLINE __m512i fold_short(__m512i sum, const uint8_t *row, __m512i low, __m512i high) {
+    const __m512i codes = _mm512_loadu_si512(row), mask = _mm512_set1_epi8(15);
+    sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(codes, mask), low);
+    return _mm512_dpbusd_epi32(sum, _mm512_and_si512(_mm512_srli_epi16(codes, 4), mask), high);
+}
+
+VNNI void vex_short_sums_vnni(const int8_t *query, const uint8_t *const *rows, uint32_t n,
+                              size_t bytes, int32_t *out) {
+    uint32_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const uint8_t *const *r = rows + i;
+        __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+        for (size_t k = 0; k < bytes; k += 64) {
+            const __m512i low = _mm512_loadu_si512(query + 2 * k);
+            const __m512i high = _mm512_loadu_si512(query + 2 * k + 64);
+            a = fold_short(a, r[0] + k, low, high);
+            b = fold_short(b, r[1] + k, low, high);
+            c = fold_short(c, r[2] + k, low, high);
+            d = fold_short(d, r[3] + k, low, high);
+        }
+        store4_wide(out + i, a, b, c, d);
+    }
+    for (; i < n; i++) {
+        __m512i a = _mm512_setzero_si512();
+        for (size_t k = 0; k < bytes; k += 64) {
+            a = fold_short(a, rows[i] + k, _mm512_loadu_si512(query + 2 * k),
+                           _mm512_loadu_si512(query + 2 * k + 64));
+        }
+        out[i] = _mm512_reduce_add_epi32(a);
     }
 }
 

@@ -1,15 +1,14 @@
 /*
  * bench_graph_driver.c - building and searching a graph over given vectors.
  *
- *   F="csrc/tests/bench_graph_driver.c $(ls csrc/{index,base,io,codec,wal}/?*.c)"
- *   F="$F $(ls csrc/store/container_?*.c csrc/store/{section,manifest}.c)"
+ *   F="csrc/tests/bench_graph_driver.c $(find csrc -name '*.c' ! -path '*tests*')"
  *   cc -std=gnu11 -O3 -fno-math-errno -ffp-contract=off -Icsrc $F -o bench_graph -pthread -lm
  *   ./bench_graph base.f32 N DIM queries.f32 Q SPACE [M [EF_CONSTRUCTION [THREADS [KIND]]]]
  *
  * Files are raw float32, SPACE is l2, ip or cosine, KIND is lvq8, f16, f32 or auto.  Prints rows/s
  * of building with each number of threads up to THREADS, then per ef: recall@10 against exact
  * search, queries/s of one thread with exact distances for the results, and distances and hops
- * per query.
+ * per query; then the same with what walks read in large pages, and by short rows if they serve.
  */
 #include "index/graph.h"
 
@@ -250,8 +249,16 @@ int main(int argc, char **argv) {
         graph = build(&b, m, ef, t);
     }
     const uint32_t efs[] = {10, 20, 40, 70, 100, 150, 200};
-    for (size_t i = 0; i < sizeof efs / sizeof *efs; i++) {
-        search(&b, graph, efs[i]);
+    for (int held = 0; held < 2; held++) {
+        for (size_t i = 0; i < sizeof efs / sizeof *efs; i++) {
+            search(&b, graph, efs[i]);
+        }
+        if (held == 0 && vex_graph_hold_rows(graph, UINT64_MAX) != VEX_OK) {
+            fail("holding rows");
+        }
+        if (held == 0) {
+            printf("held %.1f MB\n", (double)vex_graph_held_bytes(graph) / 1e6);
+        }
     }
     vex_graph_destroy(graph);
     return 0;

@@ -20,19 +20,33 @@
 typedef struct stage {
     graph_kit kit;
     float *queries;
+    const float *query; /* the one being searched */
     vex_graph_hit hits[QUERIES][K];
     _Atomic bool done;
     _Atomic int differences;
 } stage;
 
-static void find(const stage *s, uint32_t query, vex_graph_hit *out) {
+static vex_status exact(void *context, const uint32_t *ids, uint32_t n, float *out) {
+    const stage *s = context;
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = vex_distance(VEX_SPACE_L2, s->kit.vectors + (size_t)ids[i] * DIM, s->query, DIM);
+    }
+    return VEX_OK;
+}
+
+/* Walks by code rows and by short rows see distances that differ: exact ones do not. */
+static void find(const stage *whole, uint32_t query, vex_graph_hit *out) {
+    stage own = *whole, *s = &own;
     vex_graph_scratch *scratch;
     vex_graph_found found;
+    uint32_t n;
+    s->query = s->queries + (size_t)query * DIM;
     const vex_graph_search_args args = {.query = s->queries + (size_t)query * DIM, .ef = 20};
     CHECK_OK(vex_graph_scratch_acquire(s->kit.graph, &scratch));
     CHECK_OK(vex_graph_search(s->kit.graph, scratch, &args, &found));
     CHECK(found.n >= K);
-    memcpy(out, found.hits, K * sizeof *out);
+    CHECK_OK(vex_rerank(found.hits, found.n, K, exact, s, out, &n, NULL));
+    CHECK_EQ(n, K);
     vex_graph_scratch_release(s->kit.graph, scratch);
 }
 
@@ -80,7 +94,8 @@ TEST(graph_holds_rows_while_others_search) {
     pthread_t searchers[SEARCHERS];
     const void *row = vex_graph_row(s->kit.graph, s->kit.first + ROWS - 1);
     CHECK_EQ(vex_graph_held_bytes(s->kit.graph), 0);
-    const uint64_t rows_bytes = (uint64_t)ROWS * s->kit.codes.stride;
+    const vex_codes *codes = &s->kit.codes;
+    const uint64_t bytes = (uint64_t)ROWS * (codes->stride + codes->short_stride);
     CHECK(!vex_graph_holds_rows(s->kit.graph));
     for (int i = 0; i < SEARCHERS; i++) {
         CHECK_EQ(pthread_create(&searchers[i], NULL, search, s), 0);
@@ -96,9 +111,9 @@ TEST(graph_holds_rows_while_others_search) {
     const void *held = vex_graph_row(s->kit.graph, s->kit.first + ROWS - 1);
     CHECK(held != row);
     CHECK(memcmp(held, row, s->kit.codes.stride) == 0);
-    CHECK_EQ(vex_graph_held_bytes(s->kit.graph), rows_bytes);
+    CHECK_EQ(vex_graph_held_bytes(s->kit.graph), bytes);
     CHECK_OK(vex_graph_hold_rows(s->kit.graph, UINT64_MAX)); /* nothing is left to hold */
-    CHECK_EQ(vex_graph_held_bytes(s->kit.graph), rows_bytes);
+    CHECK_EQ(vex_graph_held_bytes(s->kit.graph), bytes);
     end(s);
 }
 
@@ -117,4 +132,112 @@ TEST(graph_holds_no_more_rows_than_it_may) {
     compare(s);
     CHECK_EQ(atomic_load(&s->differences), 0);
     end(s);
+}
+
+/* ---- short rows ---- */
+
+/* Rows of ten degrees of freedom, which short rows tell apart. */
+static graph_kit walkable(uint32_t dim, uint32_t n) {
+    enum { DEGREES = 10 };
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_COSINE, dim, n);
+    float *direction = malloc(DEGREES * dim * sizeof *direction);
+    uint64_t state = 5;
+    for (uint32_t i = 0; i < DEGREES * dim; i++) {
+        direction[i] = graph_kit_float(&state);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        float *x = memset(kit.vectors + (size_t)i * dim, 0, dim * sizeof *x);
+        for (uint32_t j = 0; j < DEGREES; j++) {
+            const float far = graph_kit_float(&state);
+            for (uint32_t k = 0; k < dim; k++) {
+                x[k] += far * direction[j * dim + k];
+            }
+        }
+    }
+    graph_kit_encode(&kit);
+    free(direction);
+    return kit;
+}
+
+static uint64_t short_bytes(const graph_kit *kit) {
+    return (uint64_t)kit->n * kit->codes.short_stride;
+}
+
+TEST(graph_walks_by_short_rows_find_as_much) {
+    graph_kit kit = walkable(200, 4000);
+    graph_kit_build(&kit, 8, 40, 1);
+    uint64_t *few = calloc(vex_bit_words(kit.n) + 1, sizeof *few);
+    for (uint32_t i = 0; i < kit.n; i += 3) {
+        vex_bit_set(few, i);
+    }
+    const double all = graph_kit_recall(&kit, 200, 10, 20, NULL);
+    const double third = graph_kit_recall(&kit, 200, 10, 20, few);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    CHECK_EQ(vex_graph_held_bytes(kit.graph), short_bytes(&kit)); /* rows: below 2 MiB */
+    CHECK(graph_kit_recall(&kit, 200, 10, 20, NULL) >= all - 0.01);
+    CHECK(graph_kit_recall(&kit, 200, 10, 20, few) >= third - 0.01);
+    free(few);
+    graph_kit_destroy(&kit);
+}
+
+/* All values lie within a 16th of the range of their row: a short row says next to nothing of them. */
+TEST(graph_walks_by_code_rows_where_short_rows_would_mislead) {
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_L2, 64, 3000);
+    graph_kit_fill_clusters(&kit, 1, 1.0f, 5);
+    for (size_t i = 0; i < (size_t)kit.n * kit.dim; i++) {
+        kit.vectors[i] = i % kit.dim == 0 ? 40.0f : kit.vectors[i];
+    }
+    graph_kit_encode(&kit);
+    graph_kit_build(&kit, 8, 40, 1);
+    const double before = graph_kit_recall(&kit, 100, 10, 20, NULL);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    CHECK_EQ(vex_graph_held_bytes(kit.graph), 0);
+    CHECK(graph_kit_recall(&kit, 100, 10, 20, NULL) == before);
+    graph_kit_destroy(&kit);
+}
+
+/* What has too few rows to tell waits for more; and whoever adds rows that have no short ones yet finds
+ * them all the same. */
+TEST(graph_short_rows_of_a_few_rows_wait_for_more) {
+    graph_kit kit = walkable(200, 3500);
+    const vex_graph_params params = {.codes = kit.codes, .m = 8, .ef_construction = 40, .seed = 1};
+    uint32_t first;
+    CHECK_OK(vex_graph_create(&params, &kit.graph));
+    const uint32_t ends[] = {100, 3000, 3500};
+    for (uint32_t from = 0, i = 0; i < 3; from = ends[i++]) {
+        const uint8_t *rows = kit.rows + (size_t)from * kit.codes.stride;
+        CHECK_OK(vex_graph_add_source(kit.graph, i + 1, rows, ends[i] - from, &first));
+        CHECK_OK(vex_graph_insert(kit.graph, first, ends[i] - from, 1));
+        const uint32_t last = ends[i] - 1 - from + first;
+        const float *x = kit.vectors + (size_t)(ends[i] - 1) * kit.dim;
+        for (int held = 0; held < 2; held++) {
+            vex_graph_scratch *scratch;
+            vex_graph_found found;
+            const vex_graph_search_args args = {.query = x, .ef = 20};
+            CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+            CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+            CHECK(found.n > 0 && found.hits[0].id == last);
+            vex_graph_scratch_release(kit.graph, scratch);
+            CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+            CHECK_EQ(vex_graph_held_bytes(kit.graph), (uint64_t)ends[i] * kit.codes.short_stride);
+        }
+    }
+    graph_kit_destroy(&kit);
+}
+
+TEST(graph_without_memory_for_short_rows_walks_by_code_rows) {
+    bool failed = true;
+    for (uint64_t nth = 1; failed; nth++) {
+        graph_kit kit = walkable(40, 2500);
+        graph_kit_build(&kit, 8, 40, 1);
+        const double before = graph_kit_recall(&kit, 20, 10, 20, NULL);
+        vex_mem_fail_at(nth, false);
+        const vex_status status = vex_graph_hold_rows(kit.graph, UINT64_MAX);
+        failed = vex_mem_fail_left() == 0;
+        vex_mem_fail_at(0, false);
+        CHECK_EQ(status, failed ? VEX_ERR_NO_MEMORY : VEX_OK);
+        CHECK(!failed || vex_graph_held_bytes(kit.graph) == 0);
+        CHECK(graph_kit_recall(&kit, 20, 10, 20, NULL) >= before - 0.03);
+        graph_kit_destroy(&kit);
+    }
 }

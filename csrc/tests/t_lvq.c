@@ -63,13 +63,54 @@ static void check_levels(size_t dim, fill how) {
     free(query);
 }
 
+/* The same of short rows: any bytes are codes. */
+static void check_short_levels(uint32_t dim, fill how) {
+    vex_lvq_level levels[4];
+    vex_codes codes;
+    const uint32_t n_levels = vex_lvq_levels(levels), n = 1 + test_random_below(9);
+    CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, dim));
+    const size_t bytes = codes.short_stride;
+    uint8_t *memory = malloc(n * (bytes + 3) + 64);
+    int8_t *query = calloc(2 * bytes + 5, 1);
+    int8_t *q = query + dim % 5;
+    const uint8_t *rows[9];
+    int32_t out[9];
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *row = memory + i * (bytes + 3) + dim % 7;
+        fill_pair(how, row, q, bytes);
+        rows[i] = row;
+    }
+    memset(q, 0, 2 * bytes);
+    for (uint32_t k = 0; k < dim; k++) {
+        uint8_t unused;
+        fill_pair(how, &unused, q + k, 1);
+    }
+    for (uint32_t level = 0; level < n_levels; level++) {
+        memset(out, 0x5A, sizeof out);
+        levels[level].short_sums(q, rows, n, bytes, out);
+        for (uint32_t i = 0; i < n; i++) {
+            int64_t sum = 0;
+            for (uint32_t k = 0; k < dim; k++) {
+                const uint8_t both = rows[i][k / 128 * 64 + k % 64];
+                sum += (k / 64 % 2 == 0 ? both & 15 : both >> 4) * q[k];
+            }
+            CHECK_EQ(out[i], sum);
+        }
+    }
+    free(memory);
+    free(query);
+}
+
 TEST(lvq_levels_agree_on_all_dimensions) {
     for (size_t dim = 1; dim <= 2048; dim++) {
         check_levels(dim, (fill)(dim % FILLS));
         check_levels(dim, RANDOM);
+        check_short_levels((uint32_t)dim, (fill)(dim % FILLS));
+        check_short_levels((uint32_t)dim, RANDOM);
     }
     for (int how = 0; how < FILLS; how++) {
         check_levels(65536, (fill)how);
+        check_short_levels(65536, (fill)how);
     }
 }
 
@@ -224,6 +265,109 @@ TEST(lvq_error_is_within_its_bound) {
         CHECK(fabs((double)p.distance - p.exact) <= bound + rounding);
         free_pair(&p);
     }
+}
+
+/* The codes of a row have a range of `width`: a part of it is off by width / 32 + 1/2 at most. */
+static double short_bound(const pair *p) {
+    const vex_code_tail tail = vex_codes_tail(&p->codes, p->row);
+    uint32_t low = 255, high = 0;
+    double norm1 = 0;
+    for (uint32_t i = 0; i < p->codes.dim; i++) {
+        low = p->row[i] < low ? p->row[i] : low;
+        high = p->row[i] > high ? p->row[i] : high;
+        norm1 += fabs((double)p->q[i]);
+    }
+    double bound = (double)tail.s * ((high - low + 1) / 32.0 + 0.5) * norm1;
+    if (p->codes.space == VEX_SPACE_L2) {
+        bound *= 2;
+    } else if (p->codes.space == VEX_SPACE_COSINE) {
+        bound /= sqrt((double)tail.norm2 * (double)vex_norm2(p->q, p->codes.dim));
+    }
+    return bound;
+}
+
+static float short_distance(const pair *p) {
+    uint8_t *row = malloc(p->codes.short_stride);
+    const uint8_t *rows[1] = {row};
+    vex_code_query query;
+    float distance;
+    CHECK_EQ(p->codes.short_stride % 64, 0);
+    CHECK_OK(vex_code_query_create(&query, &p->codes));
+    vex_codes_shorten(&p->codes, p->row, row);
+    vex_code_query_vector(&query, p->q);
+    vex_short_distances(&query, rows, 1, &distance);
+    vex_code_query_destroy(&query);
+    free(row);
+    return distance;
+}
+
+TEST(lvq_short_rows_err_within_their_bound) {
+    for (int round = 0; round < 3000; round++) {
+        const uint32_t dim = 1 + test_random_below(round % 20 == 0 ? 1600 : 300);
+        pair p = make_pair(VEX_CODE_LVQ8, test_random_below(3), dim);
+        const bool whole = round % 3 == 0; /* values 0..9: nothing is lost */
+        double scale = 1;
+        for (uint32_t i = 0; i < dim; i++) {
+            p.x[i] = whole ? (float)test_random_below(10) : test_random_float() + 0.2f;
+            p.q[i] = whole ? (float)test_random_below(256) : test_random_float() - 0.1f;
+            scale += fabs((double)p.x[i] * (double)p.q[i]) + (double)p.x[i] * (double)p.x[i] +
+                     (double)p.q[i] * (double)p.q[i];
+        }
+        compute(&p);
+        const double bound = whole ? 0 : short_bound(&p);
+        CHECK(fabs((double)short_distance(&p) - (double)p.distance) <= bound + 1e-5 * scale);
+        free_pair(&p);
+    }
+}
+
+TEST(lvq_short_distances_are_finite) {
+    for (int round = 0; round < 3000; round++) {
+        pair p = make_pair(VEX_CODE_LVQ8, (uint32_t)round % 3, 1 + test_random_below(200));
+        for (uint32_t i = 0; i < p.codes.dim; i++) {
+            p.x[i] = any_float();
+            p.x[i] = isfinite(p.x[i]) && round % 5 > 0 ? p.x[i] : 0;
+            p.q[i] = round % 7 > 0 ? any_float() : 0;
+        }
+        compute(&p);
+        const float distance = short_distance(&p);
+        CHECK(isfinite(distance));
+        if (p.codes.space == VEX_SPACE_COSINE && (round % 5 == 0 || round % 7 == 0)) {
+            CHECK(distance == 1.0f);
+        }
+        free_pair(&p);
+    }
+}
+
+/* Rows of eight degrees of freedom, and such whose differences are less than what a code can tell. */
+TEST(lvq_short_rows_serve_where_they_tell_rows_apart) {
+    enum { DIM = 96, ROWS = 3000 };
+    vex_codes codes;
+    bool serves;
+    float x[DIM], direction[8][DIM];
+    for (uint32_t k = 0; k < 8 * DIM; k++) {
+        direction[k / DIM][k % DIM] = test_random_float();
+    }
+    CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, DIM));
+    uint8_t *rows = malloc((size_t)ROWS * codes.stride);
+    for (int fine = 0; fine < 2; fine++) {
+        for (uint32_t i = 0; i < ROWS; i++) {
+            for (uint32_t k = 0; k < DIM; k++) {
+                x[k] = fine ? (float)k : 0;
+            }
+            for (uint32_t j = 0; j < 8; j++) {
+                const float far = test_random_float();
+                for (uint32_t k = 0; k < DIM; k++) {
+                    x[k] += far * direction[j][k];
+                }
+            }
+            vex_codes_encode(&codes, x, vex_norm2(x, DIM), rows + (size_t)i * codes.stride);
+        }
+        CHECK_OK(vex_short_serves(&codes, rows, ROWS, &serves));
+        CHECK_EQ(serves, !fine);
+        CHECK_OK(vex_short_serves(&codes, rows, VEX_SHORT_LEAST - 1, &serves));
+        CHECK(!serves);
+    }
+    free(rows);
 }
 
 TEST(lvq_of_small_integers_is_exact) {
