@@ -55,6 +55,7 @@ vex_status vex_graph_create(const vex_graph_params *params, vex_graph **out) {
     g->record_bytes = (uint32_t)vex_align_up(sizeof(graph_node) + 8 * (size_t)params->m, 64);
     g->upper_bytes = (uint32_t)sizeof(graph_upper) + 4 * params->m;
     g->shorts = g->params.codes.short_stride == 0 ? SHORTS_UNFIT : SHORTS_UNKNOWN;
+    g->take = graph_pool_best_taker();
     g->rows_near = vex_cpu()->few_far_requests;
     atomic_init(&g->entry, NO_ENTRY);
     set_phi(g, params->phi);

@@ -75,12 +75,16 @@ typedef struct graph_list {
     _Atomic uint32_t *ids;
 } graph_list;
 
+typedef uint32_t (*graph_pool_taker)(uint64_t *pool, uint32_t *held, uint32_t ef,
+                                     const uint64_t *keys, uint32_t n_keys);
+
 /* Are searches to walk by short rows? */
 typedef enum graph_shorts { SHORTS_UNKNOWN, SHORTS_FIT, SHORTS_UNFIT } graph_shorts;
 
 struct vex_graph {
     vex_graph_params params;
     uint32_t record_bytes, upper_bytes;
+    graph_pool_taker take;
     bool rows_near; /* how rows are asked for: prefetch_row */
     _Atomic(graph_tables *) tables;
     _Atomic uint32_t n_ids, n_linked, n_duplicates, n_short;
@@ -279,10 +283,22 @@ uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32
 uint32_t graph_walk_near(graph_walk *walk, uint32_t m, uint64_t limit);
 /* Grow scratch->pool from what is in it (unmarked keys, ascending; visited) to the ef nearest. */
 void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef);
+
+/* ---- keys in ascending order (graph_pool.c) ---- */
+
 /* Room for `n` keys in the pool. */
 vex_status graph_pool_reserve(vex_graph_scratch *scratch, size_t n);
 /* Index of the first key above `key`. */
 uint32_t graph_pool_place(const uint64_t *pool, uint32_t n, uint64_t key);
+/* Put keys that are not in it into a pool of the ef least, *held of them there already; returns the
+ * first place that changed, or ef.  The pool has room for ef. */
+graph_pool_taker graph_pool_best_taker(void);
+uint32_t graph_pool_take_plain(uint64_t *pool, uint32_t *held, uint32_t ef, const uint64_t *keys,
+                               uint32_t n_keys);
+#if defined(__x86_64__)
+uint32_t graph_pool_take_avx512(uint64_t *pool, uint32_t *held, uint32_t ef, const uint64_t *keys,
+                                uint32_t n_keys);
+#endif
 
 /* ---- linking (graph_build.c, graph_link.c) ---- */
 

@@ -192,21 +192,15 @@ void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64
 
 /* ---- the beam ---- */
 
-vex_status graph_pool_reserve(vex_graph_scratch *s, size_t n) {
-    void *pool = s->pool;
-    VEX_TRY(vex_grow(&pool, &s->pool_capacity, n, sizeof *s->pool));
-    s->pool = pool;
-    return VEX_OK;
-}
-
-uint32_t graph_pool_place(const uint64_t *pool, uint32_t n, uint64_t key) {
-    const uint64_t *base = pool;
-    while (n > 0) { /* no branch depends on the keys: a mask, for compilers take ?: as one */
-        const uint32_t half = n / 2;
-        base += (n - half) & (0 - (uint32_t)(base[half] < key));
-        n = half;
+/* Of the m expanded, keys that are not above a limit: to scratch->keys.  No branch depends on them. */
+static uint32_t near_keys(const vex_graph_scratch *s, uint32_t m, uint64_t limit) {
+    uint64_t *restrict const keys = s->keys;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < m; i++) {
+        keys[n] = key_make(s->distances[i], s->ids[i]);
+        n += keys[n] <= limit;
     }
-    return (uint32_t)(base - pool);
+    return n;
 }
 
 static inline uint32_t next_open(const uint64_t *pool, uint32_t at, uint32_t n) {
@@ -219,29 +213,19 @@ static inline uint32_t next_open(const uint64_t *pool, uint32_t at, uint32_t n) 
 void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
     vex_graph_scratch *s = walk->scratch;
     uint64_t *pool = s->pool;
-    uint32_t n = s->n_pool, at = 0;
-    while (at < n) {
+    uint32_t at = 0;
+    while (at < s->n_pool) {
         const uint32_t id = key_id(pool[at]);
         pool[at] |= KEY_DONE;
-        at = next_open(pool, at + 1, n);
-        const uint32_t ahead = at < n ? key_id(pool[at]) : VEX_GRAPH_NONE;
-        uint32_t m = graph_walk_expand(walk, id, level, ahead);
-        m = n == ef ? graph_walk_near(walk, m, pool[n - 1]) : m;
-        for (uint32_t i = 0; i < m; i++) {
-            const uint64_t key = key_make(s->distances[i], s->ids[i]);
-            if (n == ef && key > pool[n - 1]) {
-                continue;
-            }
-            const uint32_t place = graph_pool_place(pool, n, key);
-            n += n < ef;
-            memmove(pool + place + 1, pool + place, (n - 1 - place) * sizeof *pool);
-            pool[place] = key;
-            if (place < at) {
-                prefetch_list(walk, s->ids[i], level);
-                at = place;
-            }
+        at = next_open(pool, at + 1, s->n_pool);
+        const uint32_t ahead = at < s->n_pool ? key_id(pool[at]) : VEX_GRAPH_NONE;
+        const uint32_t m = graph_walk_expand(walk, id, level, ahead);
+        const uint64_t limit = s->n_pool == ef ? pool[ef - 1] : UINT64_MAX;
+        const uint32_t place =
+            walk->graph->take(pool, &s->n_pool, ef, s->keys, near_keys(s, m, limit));
+        if (place < at) { /* it is the next one */
+            prefetch_list(walk, key_id(pool[place]), level);
         }
-        at = next_open(pool, at, n);
+        at = next_open(pool, place < at ? place : at, s->n_pool);
     }
-    s->n_pool = n;
 }
