@@ -180,9 +180,12 @@ static vex_status exact_distances(void *context, const uint32_t *nodes, uint32_t
     uint32_t space = scan->snapshot->space;
     for (uint32_t i = 0; i < n; i++) {
         const vex_index_source *source = &w->view->sources[source_of(w->view, nodes[i])];
-        const uint8_t *row =
-            source->file->vectors + (size_t)(nodes[i] - source->first) * source->file->stride;
-        for (uint32_t at = 0; at < source->file->stride; at += 64) {
+        const vex_vecfile *file = source->file;
+        const uint32_t number = nodes[i] - source->first;
+        const uint8_t *row = file->vectors + (size_t)number * file->stride;
+        __builtin_prefetch(&file->norms[number], 0, 3);
+        __builtin_prefetch(&file->seqs[number], 0, 3); /* wanted where it is among the best */
+        for (uint32_t at = 0; at < file->stride; at += 64) {
             __builtin_prefetch(row + at, 0, 2);
         }
     }
