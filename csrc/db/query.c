@@ -22,6 +22,24 @@ static uint64_t lap(query_run *run) {
     return took;
 }
 
+#define HITS_TOGETHER 16u
+
+/* Records lie anywhere: all are looked for before the first is read, so that they are waited for
+ * together. */
+static vex_status add_hits(const vex_nearest *nearest, const vex_hit *hits, uint32_t n,
+                           vex_result_builder *builder) {
+    vex_row_ref payloads[HITS_TOGETHER];
+    for (uint32_t i = 0; i < n; i++) {
+        VEX_TRY(vex_nearest_payload(nearest, &hits[i], &payloads[i]));
+        vex_snapshot_expect_payload(nearest->snapshot, &payloads[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        const vex_row_ref vector = vex_nearest_vector(nearest, &hits[i]);
+        VEX_TRY(vex_result_builder_add(builder, &payloads[i], &vector, hits[i].distance));
+    }
+    return VEX_OK;
+}
+
 static vex_status build_hits(const query_run *run, uint32_t include, vex_result **out) {
     const vex_nearest *nearest = &run->nearest;
     vex_result_builder builder = {0};
@@ -36,14 +54,10 @@ static vex_status build_hits(const query_run *run, uint32_t include, vex_result 
         status = vex_result_builder_init(&builder, run->snapshot, include, rows, true);
     }
     for (uint32_t q = 0; q < nearest->n && status == VEX_OK; q++) {
-        for (uint32_t i = 0; i < counts[q] && status == VEX_OK; i++) {
-            const vex_hit *hit = &nearest->top[q].hits[i];
-            const vex_row_ref vector = vex_nearest_vector(nearest, hit);
-            vex_row_ref payload;
-            status = vex_nearest_payload(nearest, hit, &payload);
-            if (status == VEX_OK) {
-                status = vex_result_builder_add(&builder, &payload, &vector, hit->distance);
-            }
+        for (uint32_t i = 0; i < counts[q] && status == VEX_OK; i += HITS_TOGETHER) {
+            const uint32_t left = counts[q] - i;
+            status = add_hits(nearest, nearest->top[q].hits + i,
+                              left < HITS_TOGETHER ? left : HITS_TOGETHER, &builder);
         }
     }
     if (status == VEX_OK) {

@@ -116,6 +116,8 @@ vex_status vex_snapshot_reader_create(const vex_snapshot *snapshot, vex_snapshot
 /* Rows are read here and there: see vex_block_reader_share. */
 void vex_snapshot_reader_share(vex_snapshot_reader *reader);
 void vex_snapshot_reader_destroy(vex_snapshot_reader *reader);
+/* The payload will be read soon: have the place of its id fetched. */
+void vex_snapshot_expect_payload(const vex_snapshot *snapshot, const vex_row_ref *ref);
 /* seq and id, and at least `parts` (VEX_PAYLOAD_*); pointers are valid until the next call. */
 vex_status vex_snapshot_read_payload(vex_snapshot_reader *reader, const vex_row_ref *ref,
                                      uint32_t parts, vex_payload *out);

@@ -112,6 +112,12 @@ void vex_snapshot_reader_destroy(vex_snapshot_reader *reader) {
     vex_free(reader);
 }
 
+void vex_snapshot_expect_payload(const vex_snapshot *snapshot, const vex_row_ref *ref) {
+    if (!ref->in_memory) {
+        __builtin_prefetch(&snapshot->pays[ref->source].file->id_offsets[ref->row], 0, 3);
+    }
+}
+
 vex_status vex_snapshot_read_payload(vex_snapshot_reader *reader, const vex_row_ref *ref,
                                      uint32_t parts, vex_payload *out) {
     const vex_snapshot *snapshot = reader->snapshot;
