@@ -109,32 +109,26 @@ static const char *add_many(uint64_t first) {
     return vex_status_name(vex_batch_insert_simple(collection, &request));
 }
 
-/* Rows that are in memory after a while; nothing but time has them flushed. */
-static const char *in_memory_later(void) {
+/* Rows that are in memory, or out of the graph, after a while in which nothing is asked for. */
+static const char *left_later(bool in_memory) {
     static char text[24];
-    vex_collection_info info = {.memtable_rows = 1};
-    for (int ms = 0; ms < 20000 && info.memtable_rows > 0; ms += 20) {
+    uint64_t left = 1;
+    for (int ms = 0; ms < 20000 && left > 0; ms += 20) {
+        vex_collection_info info = {0};
         watched.sleep_ms(&watched, 20);
         (void)vex_collection_get_info(collection, &info);
+        left = in_memory ? info.memtable_rows : info.unindexed_rows;
     }
-    snprintf(text, sizeof text, "%llu", (unsigned long long)info.memtable_rows);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)left);
     return text;
 }
 
-/* Rows that a query reads one by one, a while after one query. */
-static const char *outside_graph_later(void) {
-    static char text[24];
+static const char *query_and_follow(void) {
     const float query[2] = {1, 2};
     vex_result *result = NULL;
-    vex_collection_info info = {.unindexed_rows = 1};
     vex_status status = vex_query(collection, NULL, query, 1, 2, 5, NULL, 0, &result);
     vex_result_free(result);
-    for (int ms = 0; ms < 20000 && status == VEX_OK && info.unindexed_rows > 0; ms += 20) {
-        watched.sleep_ms(&watched, 20);
-        status = vex_collection_get_info(collection, &info);
-    }
-    snprintf(text, sizeof text, "%llu", (unsigned long long)info.unindexed_rows);
-    return status == VEX_OK ? text : vex_status_name(status);
+    return status == VEX_OK ? left_later(false) : vex_status_name(status);
 }
 
 static float place_of(uint64_t id, uint32_t d) {
@@ -212,9 +206,9 @@ static const char *answer(const char *request, const char *directory, int socket
     } else if (strcmp(request, "wait for the graph") == 0) {
         return vex_status_name(vex_collection_wait_index(collection, 20000));
     } else if (strcmp(request, "query, and follow the graph") == 0) {
-        return outside_graph_later();
+        return query_and_follow();
     } else if (strcmp(request, "flush what is due") == 0) {
-        return in_memory_later();
+        return left_later(true);
     } else if (sscanf(request, "die at head write %d", &head_writes_left) == 1) {
         return "yes";
     } else if (strcmp(request, "pause flushes") == 0) {
