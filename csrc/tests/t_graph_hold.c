@@ -20,32 +20,34 @@
 typedef struct stage {
     graph_kit kit;
     float *queries;
-    const float *query; /* the one being searched */
     vex_graph_hit hits[QUERIES][K];
     _Atomic bool done;
     _Atomic int differences;
 } stage;
 
+typedef struct target {
+    const float *vectors, *query;
+} target;
+
 static vex_status exact(void *context, const uint32_t *ids, uint32_t n, float *out) {
-    const stage *s = context;
+    const target *t = context;
     for (uint32_t i = 0; i < n; i++) {
-        out[i] = vex_distance(VEX_SPACE_L2, s->kit.vectors + (size_t)ids[i] * DIM, s->query, DIM);
+        out[i] = vex_distance(VEX_SPACE_L2, t->vectors + (size_t)ids[i] * DIM, t->query, DIM);
     }
     return VEX_OK;
 }
 
 /* Walks by code rows and by short rows see distances that differ: exact ones do not. */
-static void find(const stage *whole, uint32_t query, vex_graph_hit *out) {
-    stage own = *whole, *s = &own;
+static void find(const stage *s, uint32_t query, vex_graph_hit *out) {
     vex_graph_scratch *scratch;
     vex_graph_found found;
     uint32_t n;
-    s->query = s->queries + (size_t)query * DIM;
-    const vex_graph_search_args args = {.query = s->queries + (size_t)query * DIM, .ef = 20};
+    target t = {.vectors = s->kit.vectors, .query = s->queries + (size_t)query * DIM};
+    const vex_graph_search_args args = {.query = t.query, .ef = 20};
     CHECK_OK(vex_graph_scratch_acquire(s->kit.graph, &scratch));
     CHECK_OK(vex_graph_search(s->kit.graph, scratch, &args, &found));
     CHECK(found.n >= K);
-    CHECK_OK(vex_rerank(found.hits, found.n, K, exact, s, out, &n, NULL));
+    CHECK_OK(vex_rerank(found.hits, found.n, K, exact, &t, out, &n, NULL));
     CHECK_EQ(n, K);
     vex_graph_scratch_release(s->kit.graph, scratch);
 }
