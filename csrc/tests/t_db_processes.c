@@ -474,7 +474,7 @@ TEST(db_processes_other_vectors_of_a_killed_process) {
     CHECK_ANSWER(a, "add a", "VEX_OK");
     for (int writes = 0; writes < 4 && !refused; writes++) {
         process b = start();
-        char dies[32], adds[8], ids[32];
+        char dies[32], adds[20], ids[32];
         CHECK_ANSWER(a, "flush", "VEX_OK"); /* its log is empty, and open */
         CHECK_ANSWER(b, "open", "VEX_OK");
         snprintf(dies, sizeof dies, "die at head write %d", writes);
