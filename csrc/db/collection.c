@@ -131,6 +131,7 @@ void vex_collection_free(vex_collection *collection) {
     vex_snapshot_release(collection->latest);
     vex_manifest_clear(&collection->manifest);
     vex_key_set_clear(&collection->keys);
+    vex_index_drop_turn(collection);
     vex_index_clear(&collection->index);
     pthread_cond_destroy(&collection->syncs_done);
     pthread_mutex_destroy(&collection->publish_mu);

@@ -335,6 +335,8 @@ void vex_collection_compact_step(vex_collection *collection);
 /* ---- index.c ---- */
 void vex_index_init(vex_index *index, uint32_t rows);
 void vex_index_clear(vex_index *index);
+/* Without unlocking it, as a forked process may have it open, too. */
+void vex_index_drop_turn(vex_collection *collection);
 /* One slice of work; *more says whether there is more to do. */
 vex_status vex_index_step(vex_collection *collection, bool *more);
 /* Closing: save what is complete; a failure costs building it again. */

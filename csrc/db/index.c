@@ -283,6 +283,7 @@ vex_status vex_index_step(vex_collection *collection, bool *more) {
         vex_index_keep_turn(collection);
     } else {
         vex_index_end_turn(collection);
+        index->patience_ends_ms = 0;
     }
     atomic_store(&index->waiting_bytes, waiting); /* nobody waits for a builder that fails */
     vex_index_view_release(view);
@@ -438,6 +439,7 @@ void vex_index_init(vex_index *index, uint32_t rows) {
     atomic_init(&index->ef, index->options.ef);
     atomic_init(&index->load_tried, false);
     index->wait_bytes = VEX_WAIT_BYTES;
+    index->patience_ms = VEX_WAIT_MS;
 }
 
 void vex_index_clear(vex_index *index) {

@@ -59,6 +59,7 @@ void vex_index_view_release(vex_index_view *view);            /* NULL is fine */
 #define VEX_TAIL_ROWS ((uint32_t)VEX_INDEX_TAIL_ROWS)
 #define VEX_TAIL_BYTES ((uint64_t)128 << 20)
 #define VEX_WAIT_BYTES ((uint64_t)16 << 20) /* read in a millisecond or two */
+#define VEX_WAIT_MS 60000u /* in which as many are inserted, about */
 
 typedef struct vex_index {
     pthread_mutex_t mu; /* the builder's state: everything but `view` and atomics           */
@@ -78,9 +79,12 @@ typedef struct vex_index {
     vex_index_view *view;  /* guarded by the collection's publish_mu; NULL: no graph           */
     vex_graph_batch batch; /* of the file after those in the view, when building               */
     bool building;
-    bool has_turn; /* other processes wait for what this one inserts (index_turn.c)... */
+    vex_file *turn; /* `head`, locked; NULL: no turn, or nothing can be locked */
+    bool has_turn;  /* other processes wait for what this one inserts (index_turn.c)... */
     atomic_uint_least64_t turn_ends_ms; /* ... even if that is nothing, until then; 0: no turn */
-    uint64_t wait_bytes; /* they do while their graphs lack no more code rows than these     */
+    uint64_t wait_bytes;  /* they do while their graphs lack no more code rows than these ... */
+    uint64_t patience_ms; /* ... and so long at most, that is, ...                            */
+    uint64_t patience_ends_ms; /* ... until then; 0: they do not wait */
     atomic_uint_least64_t seen; /* generation of the newest files that a step has looked at      */
     uint32_t dead_at_remap; /* dead rows that the last remap could not shed                     */
     uint64_t unsaved;       /* rows inserted or swept since it was saved                        */

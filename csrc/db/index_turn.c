@@ -9,8 +9,9 @@
  * The turn outlasts the work by TURN_MS, so that a steady stream of writes is one process' work, whoever
  * writes: to go on where another has stopped its graph has to be loaded, and copied.
  *
- * The turn is a flock on `head`, which the kernel frees when its holder dies.  Nothing but work depends
- * on it.
+ * The turn is a flock on `head`, which the kernel frees when its holder dies.  It is opened for that, as a
+ * forked process closes its copy, which would hold the lock, too.  A holder that is stopped, or hangs, is
+ * not waited for beyond PATIENCE.  Nothing but work depends on any of it.
  */
 #include "db/index_internal.h"
 
@@ -34,16 +35,36 @@ vex_index_lack vex_index_lack_of(const vex_index_view *view, const vex_snapshot 
 }
 
 /* Where locks do not work every process does its own work. */
-static bool take_turn(vex_collection *collection) {
+static void take_turn(vex_collection *collection) {
     vex_index *index = &collection->index;
     vex_vfs *vfs = collection->db->vfs;
-    vex_file *head = collection->head_file;
-    if (!index->has_turn) {
-        bool locked = true;
-        index->has_turn =
-            head == NULL || vfs->file_try_lock(vfs, head, &locked) != VEX_OK || locked;
+    char path[VEX_PATH_MAX];
+    vex_file *file = NULL;
+    bool locked = true;
+    vex_status status = vex_path_join(path, collection->dir, "head");
+    if (status == VEX_OK) {
+        status = vfs->file_open(vfs, path, VEX_FILE_WRITE, &file);
     }
-    return index->has_turn;
+    if (status == VEX_OK) {
+        status = vfs->file_try_lock(vfs, file, &locked);
+    }
+    index->has_turn = status != VEX_OK || locked;
+    if (index->has_turn) {
+        index->turn = file;
+    } else {
+        vfs->file_close(vfs, file);
+    }
+}
+
+void vex_index_drop_turn(vex_collection *collection) {
+    vex_index *index = &collection->index;
+    vex_vfs *vfs = collection->db->vfs;
+    if (index->turn != NULL) {
+        vfs->file_close(vfs, index->turn);
+    }
+    index->turn = NULL;
+    index->has_turn = false;
+    atomic_store(&index->turn_ends_ms, 0);
 }
 
 void vex_index_keep_turn(vex_collection *collection) {
@@ -59,11 +80,21 @@ void vex_index_end_turn(vex_collection *collection) {
     if (!index->has_turn || (ends != 0 && vfs->clock_ms(vfs) < ends)) {
         return;
     }
-    if (collection->head_file != NULL) {
-        vfs->file_unlock(vfs, collection->head_file);
+    if (index->turn != NULL) {
+        vfs->file_unlock(vfs, index->turn);
     }
-    index->has_turn = false;
-    atomic_store(&index->turn_ends_ms, 0);
+    vex_index_drop_turn(collection);
+}
+
+/* Others have the turn: may the rows wait? */
+static bool is_patient(vex_collection *collection, vex_index_lack lack) {
+    vex_index *index = &collection->index;
+    vex_vfs *vfs = collection->db->vfs;
+    const uint64_t now = vfs->clock_ms(vfs);
+    if (index->patience_ends_ms == 0) {
+        index->patience_ends_ms = now + index->patience_ms;
+    }
+    return lack.bytes <= index->wait_bytes && now < index->patience_ends_ms;
 }
 
 vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view *view,
@@ -75,9 +106,11 @@ vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view
     if (index->has_turn || few || vex_db_volatile(collection->db)) {
         return VEX_OK;
     }
-    const bool ours = take_turn(collection);
+    take_turn(collection);
     VEX_TRY(vex_index_load_more(collection, snapshot, wait));
-    if (!ours && !*wait && lack.bytes <= index->wait_bytes) {
+    if (*wait) {
+        index->patience_ends_ms = 0;
+    } else if (!index->has_turn && is_patient(collection, lack)) {
         vex_vfs *vfs = collection->db->vfs;
         atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + LOOK_EVERY_MS);
         *wait = true;

@@ -118,8 +118,7 @@ void vex_fork_child(void) {
             atomic_store(&c->sync_wanted, false);
             c->sync_round = 0;
             atomic_store(&c->index_wanted, false);
-            c->index.has_turn = false; /* the parent's */
-            atomic_store(&c->index.turn_ends_ms, 0);
+            vex_index_drop_turn(c); /* the parent's */
         }
         db->epoch = atomic_load(&fork_epoch);
     }

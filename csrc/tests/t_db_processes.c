@@ -28,8 +28,7 @@ static bool syncs_fail;
 static atomic_bool syncs_stall;
 static atomic_bool is_stalled; /* until there is a file `go` in the directory */
 static char go_path[VEX_PATH_MAX];
-static int paused_at =
-    -1; /* the socket of the test, when flushes are to stop before their first file */
+static int paused_at = -1; /* the test's socket; flushes stop before their first file */
 
 static vex_status watched_open(vex_vfs *vfs, const char *path, vex_file_mode mode, vex_file **out) {
     if (paused_at >= 0 && mode == VEX_FILE_CREATE && strstr(path, "/vec-") != NULL) {
@@ -465,8 +464,7 @@ TEST(db_processes_graphs_follow_other_vectors) {
     end(&b);
 }
 
-/* Killed between its manifest and the head, say: who has the log open does not go on in it with vectors of
- * the old kind. */
+/* Between manifest and head, say: who has the log open does not add vectors of the old kind. */
 TEST(db_processes_other_vectors_of_a_killed_process) {
     bool refused = false;
     process a = start();
@@ -475,9 +473,9 @@ TEST(db_processes_other_vectors_of_a_killed_process) {
     for (int writes = 0; writes < 4 && !refused; writes++) {
         process b = start();
         char dies[32], adds[20], ids[32];
+        snprintf(dies, sizeof dies, "die at head write %d", writes);
         CHECK_ANSWER(a, "flush", "VEX_OK"); /* its log is empty, and open */
         CHECK_ANSWER(b, "open", "VEX_OK");
-        snprintf(dies, sizeof dies, "die at head write %d", writes);
         CHECK_ANSWER(b, dies, "yes");
         CHECK_ANSWER(b, "reembed 7", "");
         end(&b);

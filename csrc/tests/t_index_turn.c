@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { LOOK_MS = 500 };
@@ -83,6 +84,50 @@ TEST(index_turn_is_not_waited_for_with_many_rows) {
     check_all(collection, 3000);
     close(turn);
     close_all(db, collection);
+}
+
+/* Whoever has it may be stopped. */
+TEST(index_turn_is_not_waited_for_for_ever) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    collection->index.patience_ms = 300;
+    int turn = hold_turn(path);
+    insert(collection, 2000, 1000, VEX_WRITE_ADD);
+    check_all(collection, 3000);
+    close(turn);
+    close_all(db, collection);
+}
+
+/* Its forks do not keep it. */
+TEST(index_turn_is_of_one_process) {
+    const char *path = test_directory();
+    int ends[2];
+    char end_of_parent;
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    CHECK_EQ(pipe(ends), 0);
+    vex_fork_prepare();
+    const pid_t child = fork();
+    if (child == 0) {
+        vex_fork_child();
+        close(ends[1]);
+        _exit((int)read(ends[0], &end_of_parent, 1));
+    }
+    vex_fork_parent();
+    close_all(db, collection);
+    close(hold_turn(path));
+    close(ends[0]);
+    close(ends[1]);
+    int status = 1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
 }
 
 /* The first graph file is put back, as if another process had saved the second just now. */
