@@ -7,6 +7,7 @@ A library with failing calls is compiled and preloaded into processes of their o
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,13 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if sys.platform != "linux" or compiler is None:
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if sys.platform != "linux" or shutil.which(compiler[0]) is None:
         pytest.skip("needs Linux and a C compiler, to make system calls fail")
     library = tmp_path_factory.mktemp("shim") / "failing_calls.so"
     source = str(HERE / "failing_calls.c")
     flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, source, "-o", str(library), "-ldl"], check=True)
+    subprocess.run([*compiler, *flags, source, "-o", str(library), "-ldl"], check=True)
     return library
 
 
