@@ -368,7 +368,7 @@ typedef struct vex_reembed_request {
 
 /* Put them in the place of the old ones, all at once: readers, and other processes, see only old vectors or
  * only new ones, as does whoever opens the collection after a crash.  *changed: the collection was written
- * after `lsn`, and nothing was done.  Needs room on the disk for new vectors beside the old ones, and 48 bytes
+ * after `lsn`, and nothing was done.  Needs room on the disk for new vectors beside the old ones, and 32 bytes
  * of memory per record.  INVALID: another number of vectors, or an element that is not finite. */
 vex_status vex_collection_reembed(vex_collection *collection, const vex_reembed_request *request,
                                   uint32_t *changed);

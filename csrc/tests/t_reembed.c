@@ -140,7 +140,8 @@ TEST(reembed_leaves_results_alone) {
     close_all(db, collection);
 }
 
-/* As for a moment here, or until the next step in another process. */
+/* As for a moment here, or until the next step in another process: files that are gone have no rows that a
+ * walk may give, and the dimension is looked at before. */
 TEST(reembed_beside_a_graph_of_old_vectors) {
     uint32_t changed = 1;
     make_centres();
