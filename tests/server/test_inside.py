@@ -30,7 +30,7 @@ from server_kit import (
     workers_of,
 )
 
-from vexfs_chroma._server._app import App, _Threads
+from vexfs_chroma._server._app import App, _likeness, _Threads
 from vexfs_chroma._server._auth import new_token
 from vexfs_chroma._server._config import load
 from vexfs_chroma._server._request import Request, Response
@@ -341,6 +341,11 @@ def test_a_request_that_ends_when_the_server_has(monkeypatch: pytest.MonkeyPatch
             {"where": {"#document": {"$regex": "a+b"}}},
         ),
         (
+            "get",
+            {"where": {"text": {"$eq": "$regex, where a value says so"}}},
+            {"where": {"$or": [{"n": 1}, {"$and": [{"n": 2}, {"text": {"$regex": "a+b"}}]}]}},
+        ),
+        (
             "search",
             {"searches": [{"filter": {"n": {"$gt": 10**12}}}]},
             {"searches": [{"filter": {"#document": {"$regex": "a"}}}]},
@@ -374,3 +379,28 @@ def test_patterns_are_looked_for_in_threads(
         assert not threads[-1].startswith("vexfs-server")
         assert server.call("POST", path, pattern).status == 200
     assert threads[-1].startswith("vexfs-server")
+
+
+def test_one_slow_request_sends_none_of_those_like_it_to_a_thread() -> None:
+    """The clock runs on while another process has the CPU; many in a row do."""
+    request = Request("POST", "/", "", {})
+    request.route = next(route for route in ROUTES if route.name == "get")
+    request.payload = SimpleNamespace(where=None)
+    seconds = [0.0]
+    app = App(SimpleNamespace(), load(environment={}))  # type: ignore[arg-type]
+    app._handle = lambda _: time.sleep(seconds[0]) or Response(200)  # type: ignore[method-assign,func-returns-value]
+    app._expected[_likeness(request)] = 0.0
+    loop = asyncio.new_event_loop()
+    request.route = request.route._replace(decoder=None)
+
+    def is_answered_at_once() -> bool:
+        return isinstance(app.answer(request, loop), Response)
+
+    seconds[0] = 0.05
+    assert is_answered_at_once()
+    seconds[0] = 0.0
+    assert is_answered_at_once()
+    seconds[0] = 0.05
+    assert not all(is_answered_at_once() for _ in range(5))
+    app.close()
+    loop.close()

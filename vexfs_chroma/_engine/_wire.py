@@ -208,6 +208,13 @@ def as_index(value: object, name: str, largest: int = _INT64_MAX) -> int:
 
 def as_matrix(vectors: object) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Rows of float32 in C order; the argument itself when it has that form already."""
+    if (
+        type(vectors) is np.ndarray
+        and vectors.dtype == np.float32
+        and vectors.ndim == 2
+        and vectors.flags.c_contiguous
+    ):
+        return vectors
     try:
         with np.errstate(over="ignore"):  # the engine refuses the infinity
             matrix = np.ascontiguousarray(vectors, dtype=np.float32)
