@@ -22,6 +22,8 @@
 /* A walk by codes of 8 bits keeps one candidate in so many more: their order is a little less sharp than
  * that of vectors, and recall at a given ef_search must not be below that of Chroma's floats. */
 #define EF_MORE_SHARE 8u
+/* So many hits more than the least are looked up before code rows tell which are worth it. */
+#define SHORT_FURTHER 16u
 
 /* One run by the graph: what all its queries share. */
 typedef struct walk {
@@ -238,10 +240,18 @@ static vex_status walk_query(walk *w, vex_topk *top, bool *enough) {
     uint32_t n = 0;
     VEX_TRY(vex_graph_search(w->view->owner->graph, w->scratch, &args, &found));
     uint32_t pooled = keep_covered(w, &found);
-    VEX_TRY(vex_rerank(w->pool, pooled, search->k, exact_distances, w, best, &n, &reranked));
+    VEX_TRY(vex_rerank(w->pool, pooled, search->k, found.by_short ? SHORT_FURTHER : UINT32_MAX,
+                       exact_distances, w, best, &n, &reranked));
     search->plan->walk_distances += found.distances;
     search->plan->walk_hops += found.hops;
     search->plan->exact_distances += reranked.exact;
+    if (!reranked.settled) {
+        VEX_TRY(vex_graph_sharpen(w->view->owner->graph, w->scratch, w->pool, pooled));
+        VEX_TRY(vex_rerank(w->pool, pooled, search->k, UINT32_MAX, exact_distances, w, best, &n,
+                           &reranked));
+        search->plan->walk_distances += pooled;
+        search->plan->exact_distances += reranked.exact;
+    }
     *enough = !found.exhausted && (found.n >= search->k || found.n >= w->rows);
     for (uint32_t i = 0; i < n && *enough; i++) {
         uint32_t source = source_of(w->view, best[i].id);

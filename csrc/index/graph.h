@@ -133,6 +133,7 @@ typedef struct vex_graph_found {
     uint32_t n;
     uint64_t distances, hops;
     bool exhausted; /* the budget ended the walk: search exactly instead               */
+    bool by_short;  /* distances are those of short rows: vex_graph_sharpen            */
 } vex_graph_found;
 
 /* Scratches are kept by the graph and given out again, so repeated searches do not allocate. */
@@ -145,6 +146,12 @@ void vex_graph_scratch_release(vex_graph *graph, vex_graph_scratch *scratch); /*
 vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
                             const vex_graph_search_args *args, vex_graph_found *out);
 
+/* The distances of n hits of the scratch's last search by code rows, and their order by these, to
+ * hits[].  Code rows are much nearer to the vectors than short rows, whose errors may be larger than
+ * what lies between the hits.  Adds to VEX_STAT_DISTANCES. */
+vex_status vex_graph_sharpen(vex_graph *graph, vex_graph_scratch *scratch, vex_graph_hit *hits,
+                             uint32_t n);
+
 /* Exact distances of n <= 64 nodes: out[i] of ids[i].  Cheapest when all are prefetched first. */
 typedef vex_status (*vex_exact_distances)(void *context, const uint32_t *ids, uint32_t n,
                                           float *out);
@@ -152,13 +159,16 @@ typedef vex_status (*vex_exact_distances)(void *context, const uint32_t *ids, ui
 typedef struct vex_rerank_stats {
     uint32_t exact; /* exact distances computed                                         */
     float delta;    /* largest |exact - approximate| seen                               */
+    bool settled;   /* false: `further` was not enough, the errors are too large        */
 } vex_rerank_stats;
 
 /* The k nearest of `pool` (by (distance, id), as found) by exact distance, to out[k] by (distance,
  * id); *n_out = min(k, n).  Exact distances are computed for max(k + 10, 1.5 k) hits, then on while
- * the next could still be among the best by twice the largest error seen.  NaN sorts last. */
-vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exact_distances exact,
-                      void *context, vex_graph_hit *out, uint32_t *n_out, vex_rerank_stats *stats);
+ * the next could still be among the best by twice the largest error seen; not at all where even
+ * the one that is `further` on could.  NaN sorts last. */
+vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, uint32_t further,
+                      vex_exact_distances exact, void *context, vex_graph_hit *out, uint32_t *n_out,
+                      vex_rerank_stats *stats);
 
 /* ---- state ---- */
 

@@ -275,6 +275,8 @@ void graph_walk_forget(graph_walk *walk);
 bool graph_walk_mark(graph_walk *walk, uint32_t id);
 /* Distance of the scratch's query to one node. */
 float graph_walk_distance(graph_walk *walk, uint32_t id);
+/* Distances of the scratch's query to scratch->ids[0..m), m <= 2M + 1: to scratch->distances. */
+void graph_walk_distances(graph_walk *walk, uint32_t m);
 /* From the node of *key down from `level` to above `floor`, always to the nearest neighbour. */
 void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64_t *key);
 /* Unvisited neighbours of a node: to scratch->ids and ->distances; returns how many. */

@@ -337,6 +337,33 @@ vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
                              .n = n,
                              .distances = f.walk.distances,
                              .hops = f.walk.hops,
-                             .exhausted = f.exhausted};
+                             .exhausted = f.exhausted,
+                             .by_short = f.walk.by_short};
+    return VEX_OK;
+}
+
+vex_status vex_graph_sharpen(vex_graph *graph, vex_graph_scratch *s, vex_graph_hit *hits,
+                             uint32_t n) {
+    graph_walk walk;
+    uint64_t entry;
+    uint32_t held = 0;
+    const uint32_t most = 2 * graph->params.m;
+    VEX_TRY(graph_walk_begin(&walk, graph, s, &entry));
+    VEX_TRY(graph_pool_reserve(s, (size_t)n + 1));
+    for (uint32_t i = 0; i < n; i += most) {
+        const uint32_t m = n - i < most ? n - i : most;
+        for (uint32_t j = 0; j < m; j++) {
+            s->ids[j] = hits[i + j].id;
+        }
+        graph_walk_distances(&walk, m);
+        for (uint32_t j = 0; j < m; j++) {
+            s->keys[j] = key_make(s->distances[j], s->ids[j]);
+        }
+        graph->take(s->pool, &held, n, s->keys, m);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        hits[i] = (vex_graph_hit){key_distance(s->pool[i]), key_id(s->pool[i])};
+    }
+    vex_stat_add(VEX_STAT_DISTANCES, (int64_t)walk.distances);
     return VEX_OK;
 }

@@ -98,10 +98,14 @@ static void measure(graph_walk *walk, uint32_t m) {
     walk->distances += m;
 }
 
+void graph_walk_distances(graph_walk *walk, uint32_t m) {
+    ask(walk, m);
+    measure(walk, m);
+}
+
 float graph_walk_distance(graph_walk *walk, uint32_t id) {
     walk->scratch->ids[0] = id;
-    ask(walk, 1);
-    measure(walk, 1);
+    graph_walk_distances(walk, 1);
     return walk->scratch->distances[0];
 }
 

@@ -65,20 +65,27 @@ static vex_status compute(rerank *r, uint32_t from, uint32_t to) {
     return VEX_OK;
 }
 
-vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, vex_exact_distances exact,
-                      void *context, vex_graph_hit *out, uint32_t *n_out, vex_rerank_stats *stats) {
+/* Could the next hit be among the best? */
+static bool wants(const rerank *r, uint32_t next) {
+    return !(r->pool[next].distance - MARGIN * r->delta > r->out[r->n - 1].distance);
+}
+
+vex_status vex_rerank(const vex_graph_hit *pool, uint32_t n, uint32_t k, uint32_t further,
+                      vex_exact_distances exact, void *context, vex_graph_hit *out, uint32_t *n_out,
+                      vex_rerank_stats *stats) {
     rerank r = {.pool = pool, .out = out, .k = k, .exact = exact, .context = context};
     const uint64_t more = (uint64_t)k + k / 4 + 2, first = more > FEWEST ? more : FEWEST;
     uint32_t done = k == 0 ? 0 : first < n ? (uint32_t)first : n;
     VEX_TRY(compute(&r, 0, done));
-    while (k > 0 && done < n && !(pool[done].distance - MARGIN * r.delta > out[r.n - 1].distance)) {
+    const bool settled = k == 0 || n - done <= further || !wants(&r, done + further);
+    while (settled && k > 0 && done < n && wants(&r, done)) {
         const uint32_t to = n - done < STEP ? n : done + STEP;
         VEX_TRY(compute(&r, done, to));
         done = to;
     }
     *n_out = r.n;
     if (stats != NULL) {
-        *stats = (vex_rerank_stats){.exact = done, .delta = r.delta};
+        *stats = (vex_rerank_stats){.exact = done, .delta = r.delta, .settled = settled};
     }
     return VEX_OK;
 }

@@ -197,7 +197,8 @@ static void search(bench *b, vex_graph *graph, uint32_t ef) {
             set_query(b, j);
             const vex_graph_search_args args = {.query = b->query, .ef = ef < 15 ? 15 : ef};
             if (vex_graph_search(graph, scratch, &args, &found) != VEX_OK ||
-                vex_rerank(found.hits, found.n, K, exact, b, out, &n, &stats) != VEX_OK) {
+                vex_rerank(found.hits, found.n, K, UINT32_MAX, exact, b, out, &n, &stats) !=
+                    VEX_OK) {
                 fail("searching");
             }
             distances += found.distances;

@@ -158,7 +158,7 @@ uint32_t graph_kit_search(graph_kit *kit, const float *query, uint32_t k, uint32
               (found.hits[i - 1].distance == found.hits[i].distance &&
                found.hits[i - 1].id < found.hits[i].id));
     }
-    CHECK_OK(vex_rerank(found.hits, found.n, k, exact_distances, kit, out, &n, NULL));
+    CHECK_OK(vex_rerank(found.hits, found.n, k, UINT32_MAX, exact_distances, kit, out, &n, NULL));
     for (uint32_t i = 0; i < n; i++) {
         out[i].id -= kit->first;
     }

@@ -330,7 +330,7 @@ TEST(rerank_equals_sorting) {
         told t = {.exact = exact};
         uint32_t n_out;
         vex_rerank_stats stats;
-        CHECK_OK(vex_rerank(pool, n, k, tell, &t, out, &n_out, &stats));
+        CHECK_OK(vex_rerank(pool, n, k, UINT32_MAX, tell, &t, out, &n_out, &stats));
         CHECK_EQ(n_out, k < n ? k : n);
         CHECK_EQ(stats.exact, t.asked);
         for (uint32_t i = 0; i < n_out; i++) {
@@ -350,17 +350,21 @@ TEST(rerank_goes_as_deep_as_it_must) {
         pool[i] = (vex_graph_hit){(float)i, i};
     }
     told t = {.exact = exact};
-    CHECK_OK(vex_rerank(pool, 500, 10, tell, &t, out, &n, &stats));
+    CHECK_OK(vex_rerank(pool, 500, 10, UINT32_MAX, tell, &t, out, &n, &stats));
     CHECK_EQ(stats.exact, 14);
     CHECK(stats.delta == 0.0f);
     exact[3] = 53; /* an error of 50 is seen: twice that is the margin then */
     exact[120] = 20;
-    CHECK_OK(vex_rerank(pool, 500, 10, tell, &t, out, &n, &stats));
-    CHECK(stats.exact >= 110 && stats.exact < 120);
+    CHECK_OK(vex_rerank(pool, 500, 10, UINT32_MAX, tell, &t, out, &n, &stats));
+    CHECK(stats.settled && stats.exact >= 110 && stats.exact < 120);
+    CHECK_OK(vex_rerank(pool, 500, 10, 16, tell, &t, out, &n, &stats));
+    CHECK(!stats.settled && stats.exact == 14 && n == 10);
+    CHECK_OK(vex_rerank(pool, 30, 10, 16, tell, &t, out, &n, &stats)); /* all of the few */
+    CHECK(stats.settled && stats.exact == 30);
     t.fail = true;
-    CHECK_STATUS(vex_rerank(pool, 500, 10, tell, &t, out, &n, &stats), VEX_ERR_IO);
+    CHECK_STATUS(vex_rerank(pool, 500, 10, UINT32_MAX, tell, &t, out, &n, &stats), VEX_ERR_IO);
     t.fail = false;
     exact[0] = NAN;
-    CHECK_OK(vex_rerank(pool, 5, 10, tell, &t, out, &n, &stats));
+    CHECK_OK(vex_rerank(pool, 5, 10, UINT32_MAX, tell, &t, out, &n, &stats));
     CHECK(n == 5 && isnan(out[4].distance) && out[4].id == 0);
 }

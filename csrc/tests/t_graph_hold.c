@@ -7,6 +7,7 @@
 #include "tests/graph_kit.h"
 #include "tests/harness.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ static void find(const stage *s, uint32_t query, vex_graph_hit *out) {
     CHECK_OK(vex_graph_scratch_acquire(s->kit.graph, &scratch));
     CHECK_OK(vex_graph_search(s->kit.graph, scratch, &args, &found));
     CHECK(found.n >= K);
-    CHECK_OK(vex_rerank(found.hits, found.n, K, exact, &t, out, &n, NULL));
+    CHECK_OK(vex_rerank(found.hits, found.n, K, UINT32_MAX, exact, &t, out, &n, NULL));
     CHECK_EQ(n, K);
     vex_graph_scratch_release(s->kit.graph, scratch);
 }
@@ -179,6 +180,49 @@ TEST(graph_walks_by_short_rows_find_as_much) {
     CHECK(graph_kit_recall(&kit, 200, 10, 20, NULL) >= all - 0.01);
     CHECK(graph_kit_recall(&kit, 200, 10, 20, few) >= third - 0.01);
     free(few);
+    graph_kit_destroy(&kit);
+}
+
+/* By short rows the order is another one: sharpened it is that of code rows. */
+TEST(graph_sharpens_what_short_rows_found) {
+    enum { N = 4000, EF = 200 };
+    graph_kit kit = walkable(200, N);
+    graph_kit_build(&kit, 8, 40, 1);
+    float by_codes[N];
+    vex_graph_hit hits[2 * EF];
+    vex_graph_scratch *scratch;
+    vex_graph_found found;
+    uint32_t unsorted = 0, known = 0;
+    vex_graph_search_args args = {.query = kit.vectors + 77 * (size_t)kit.dim, .ef = N};
+    CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    CHECK(!found.by_short);
+    for (uint32_t i = 0; i < N; i++) {
+        by_codes[i] = INFINITY;
+    }
+    for (uint32_t i = 0; i < found.n; i++) {
+        by_codes[found.hits[i].id - kit.first] = found.hits[i].distance;
+    }
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    args.ef = EF;
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    CHECK(found.by_short && found.n >= EF && found.n <= 2 * EF);
+    const uint32_t n = found.n;
+    memcpy(hits, found.hits, n * sizeof *hits);
+    for (uint32_t i = 1; i < n; i++) {
+        unsorted += by_codes[hits[i - 1].id - kit.first] > by_codes[hits[i].id - kit.first];
+    }
+    CHECK(unsorted > 0);
+    CHECK_OK(vex_graph_sharpen(kit.graph, scratch, hits, n));
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t row = hits[i].id - kit.first;
+        CHECK(i == 0 || hits[i - 1].distance <= hits[i].distance);
+        CHECK(isinf(by_codes[row]) || by_codes[row] == hits[i].distance);
+        known += !isinf(by_codes[row]);
+        by_codes[row] = INFINITY; /* each of them once */
+    }
+    CHECK(known > n / 2);
+    vex_graph_scratch_release(kit.graph, scratch);
     graph_kit_destroy(&kit);
 }
 
