@@ -2,22 +2,24 @@
  * match_vectors.c - from matching payload rows to the vector rows of the same records
  * (see match.h).
  *
- * A record's two rows were usually written together, so the vector row is guessed first: the
- * same row number in the vector file with the same range, or the same distance from the last
- * pair in a memtable.  A guess counts only when seq and liveness agree.
+ * A record's two rows were usually written together: as rows of the same number in files that
+ * have the same records, which are taken 64 at a time, or in a memtable at the same distance as the
+ * last pair, which counts only when seq and liveness agree.
  */
 #include "base/bits.h"
 #include "filter/match.h"
 
 #include "base/poison.h"
 
-static vex_status set_bit(uint64_t **words, size_t rows, uint32_t row) {
+static vex_status make_bitmap(uint64_t **words, size_t rows) {
     if (*words == NULL) {
         *words = vex_calloc(vex_bit_words(rows) + 1, sizeof **words);
-        if (*words == NULL) {
-            return VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a row bitmap");
-        }
     }
+    return *words ? VEX_OK : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory for a row bitmap");
+}
+
+static vex_status set_bit(uint64_t **words, size_t rows, uint32_t row) {
+    VEX_TRY(make_bitmap(words, rows));
     vex_bit_set(*words, row);
     return VEX_OK;
 }
@@ -54,21 +56,39 @@ static vex_status follow(const vex_snapshot *snapshot, uint64_t seq, vex_vector_
     return place(snapshot, &ref, out);
 }
 
+/* Do row n of one and row n of the other belong to one record, for all n?  Files never change, so
+ * they are compared once. */
+static bool are_twins(vex_payfile *pay, const vex_vecfile *vec) {
+    const uint64_t number = vec->container.file_no;
+    if (atomic_load_explicit(&pay->twin, memory_order_relaxed) == number) {
+        return true;
+    }
+    if (memcmp(pay->seqs, vec->seqs, (size_t)pay->rows * sizeof *pay->seqs) != 0) {
+        return false;
+    }
+    atomic_store_explicit(&pay->twin, number, memory_order_relaxed);
+    return true;
+}
+
 static vex_status follow_file(const vex_snapshot *snapshot, uint32_t number, const uint64_t *words,
                               vex_vector_matches *out) {
-    const vex_payfile *file = snapshot->pays[number].file;
-    uint32_t twin = twin_of(snapshot, number), unused;
-    const vex_vec_source *vec = twin == UINT32_MAX ? NULL : &snapshot->vecs[twin];
-    for (size_t at = 0; at < vex_bit_words(file->rows); at++) {
-        for (uint64_t word = words[at]; word != 0; word &= word - 1) {
-            uint32_t row = (uint32_t)(at * 64) + (uint32_t)__builtin_ctzll(word);
-            if (vec != NULL && vec->file->seqs[row] == file->seqs[row] &&
-                !vex_tombs_dead(vec->tombs, row)) {
-                VEX_TRY(set_bit(&out->vecs[twin], vec->file->rows, row));
-                out->count++;
-            } else {
-                VEX_TRY(follow(snapshot, file->seqs[row], out, &unused));
-            }
+    vex_payfile *file = snapshot->pays[number].file;
+    const uint32_t twin = twin_of(snapshot, number), n_words = (uint32_t)vex_bit_words(file->rows);
+    uint32_t unused;
+    const vex_tombs *tombs = NULL; /* of the twin */
+    if (twin != UINT32_MAX && are_twins(file, snapshot->vecs[twin].file)) {
+        tombs = snapshot->vecs[twin].tombs;
+    }
+    for (uint32_t at = 0; at < n_words; at++) {
+        const uint64_t together = tombs ? words[at] & ~vex_tombs_dead_word(tombs, at) : 0;
+        if (together != 0) {
+            VEX_TRY(make_bitmap(&out->vecs[twin], file->rows));
+            out->vecs[twin][at] |= together;
+            out->count += (uint64_t)__builtin_popcountll(together);
+        }
+        for (uint64_t word = words[at] & ~together; word != 0; word &= word - 1) {
+            const uint32_t row = at * 64 + (uint32_t)__builtin_ctzll(word);
+            VEX_TRY(follow(snapshot, file->seqs[row], out, &unused));
         }
     }
     return VEX_OK;

@@ -38,25 +38,26 @@ typedef struct vex_payfile {
     vex_container container;
     uint32_t rows;
     const uint64_t *seqs;
-    const uint32_t *id_offsets;        /* rows + 1                                                */
+    const uint32_t *id_offsets; /* rows + 1                                                */
     const uint8_t *id_bytes;
     uint64_t id_bytes_len;
-    const uint64_t *id_hashes;         /* ascending                                               */
-    const uint32_t *id_rows;           /* row of each hash                                        */
-    uint64_t *id_filter;               /* see vex_payfile_may_have                                */
+    const uint64_t *id_hashes; /* ascending                                               */
+    const uint32_t *id_rows;   /* row of each hash                                        */
+    uint64_t *id_filter;       /* see vex_payfile_may_have                                */
     uint32_t id_filter_words;
     bool has_documents, has_metadata, has_uris;
     vex_block_column documents, metadata, uris;
     void *plugin_state[VEX_PLUGINS_MAX];
-    vex_memo memo;                     /* of higher layers                                        */
-    vex_annexes annexes;               /* theirs, too                                             */
+    vex_memo memo;         /* of higher layers                                        */
+    vex_annexes annexes;   /* theirs, too                                             */
+    _Atomic uint64_t twin; /* theirs: number of a vector file with the same seqs, 0: ? */
     uint64_t raw_document_bytes, raw_metadata_bytes, stored_document_bytes, stored_metadata_bytes;
 } vex_payfile;
 
 /* How a long write goes on: `pause` (NULL: none) is called again and again while it lasts, and
  * its failure ends the write. */
 typedef struct vex_pace {
-    int level;                         /* VEX_BLOCK_LEVEL_*                                       */
+    int level; /* VEX_BLOCK_LEVEL_*                                       */
     vex_status (*pause)(void *context);
     void *context;
 } vex_pace;
@@ -64,8 +65,8 @@ typedef struct vex_pace {
 /* Rows strictly ascending by seq, n >= 1; ids unique within the file.  Fills *entry except for
  * tombstones.  The caller syncs the directory. */
 vex_status vex_payfile_write(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
-                             uint64_t file_no, const vex_payload *rows, uint32_t n,
-                             uint64_t lsn_lo, uint64_t lsn_hi, bool sync, vex_file_entry *entry);
+                             uint64_t file_no, const vex_payload *rows, uint32_t n, uint64_t lsn_lo,
+                             uint64_t lsn_hi, bool sync, vex_file_entry *entry);
 vex_status vex_payfile_write_paced(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                                    uint64_t file_no, const vex_payload *rows, uint32_t n,
                                    uint64_t lsn_lo, uint64_t lsn_hi, bool sync,
@@ -80,7 +81,7 @@ vex_status vex_payfile_verify_rows(const vex_payfile *file);
 vex_payfile *vex_payfile_acquire(vex_payfile *file);
 void vex_payfile_release(vex_payfile *file); /* NULL is fine */
 
-uint32_t vex_payfile_find_seq(const vex_payfile *file, uint64_t seq);       /* or UINT32_MAX      */
+uint32_t vex_payfile_find_seq(const vex_payfile *file, uint64_t seq); /* or UINT32_MAX      */
 
 /* Bits of one filter word that an id with this hash has set. */
 static inline uint64_t vex_id_filter_bits(uint64_t hash) {

@@ -123,11 +123,6 @@ vex_status vex_tombs_kill(vex_tombs **tombs, uint32_t row, bool *was_live) {
 
 /* ---- reading ---- */
 
-static uint64_t dead_word(const vex_tombs *tombs, uint32_t word) {
-    const vex_tombs_page *page = tombs->pages[word / PAGE_WORDS];
-    return page ? page->words[word % PAGE_WORDS] : 0;
-}
-
 void vex_tombs_live_words(const vex_tombs *tombs, uint64_t *words) {
     vex_bits_fill(words, tombs->rows);
     for (uint32_t p = 0; p < tombs->n_pages; p++) {
@@ -143,7 +138,7 @@ uint32_t vex_tombs_count(const vex_tombs *tombs, uint32_t first, uint32_t end) {
     uint32_t dead = 0;
     for (uint32_t row = first; row < end && tombs->dead > 0;) {
         uint32_t in_word = 64 - row % 64, n = in_word < end - row ? in_word : end - row;
-        uint64_t bits = dead_word(tombs, row / 64) >> row % 64;
+        uint64_t bits = vex_tombs_dead_word(tombs, row / 64) >> row % 64;
         if (n < 64) {
             bits &= (1ULL << n) - 1;
         }

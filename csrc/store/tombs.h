@@ -29,13 +29,18 @@ typedef struct vex_tombs {
     vex_tombs_page *pages[];
 } vex_tombs;
 
-vex_status vex_tombs_create(uint32_t rows, vex_tombs **out);          /* nothing dead             */
+vex_status vex_tombs_create(uint32_t rows, vex_tombs **out); /* nothing dead             */
 vex_tombs *vex_tombs_acquire(vex_tombs *tombs);
-void vex_tombs_release(vex_tombs *tombs);                             /* NULL is fine             */
+void vex_tombs_release(vex_tombs *tombs); /* NULL is fine             */
 
 static inline bool vex_tombs_dead(const vex_tombs *tombs, uint32_t row) {
     const vex_tombs_page *page = tombs->pages[row / VEX_TOMBS_PAGE_ROWS];
     return page && (page->words[row % VEX_TOMBS_PAGE_ROWS / 64] >> (row % 64) & 1u);
+}
+/* Bits of the dead among the rows from 64 * word on. */
+static inline uint64_t vex_tombs_dead_word(const vex_tombs *tombs, uint32_t word) {
+    const vex_tombs_page *page = tombs->pages[word / (VEX_TOMBS_PAGE_ROWS / 64)];
+    return page ? page->words[word % (VEX_TOMBS_PAGE_ROWS / 64)] : 0;
 }
 /* Mark `row` dead in *tombs, replacing *tombs by a new version when others share it (the old
  * reference is given back).  *was_live tells whether it changed anything.  On failure *tombs is
