@@ -111,9 +111,12 @@ static vex_status find_allowed(walk *w) {
 }
 
 /* Rows that are read in the time of one distance of a walk: in order of their places, so that they
- * are fetched ahead, and by code rows of bytes where there are any. */
-static double distance_rows(const vex_query_plan *plan) {
-    return plan->quantization == VEX_QUANTIZE_SQ8 ? CODED_ROWS_PER_DISTANCE : 1;
+ * are fetched ahead, and by code rows of bytes where there are any, unless walks have shorter ones. */
+static double distance_rows(const walk *w) {
+    return w->search->plan->quantization == VEX_QUANTIZE_SQ8 &&
+                   !vex_graph_has_shorts(w->view->owner->graph)
+               ? CODED_ROWS_PER_DISTANCE
+               : 1;
 }
 
 /* Can many queries be answered by reading code rows of bytes once? */
@@ -131,7 +134,7 @@ static uint32_t choose_plan(const walk *w) {
         few = (double)BATCHED_ROWS_PER_EF * w->ef;
     }
     if (search->scan.matches != NULL) {
-        const double met = sqrt(WALK_DISTANCES * distance_rows(search->plan) * w->view->end);
+        const double met = sqrt(WALK_DISTANCES * distance_rows(w) * w->view->end);
         few = few > met ? few : met;
         few = few > FEW_ROWS ? few : FEW_ROWS;
     }

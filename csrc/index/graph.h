@@ -85,6 +85,8 @@ uint64_t vex_graph_inserted(const vex_graph *graph);
 /* Is the node inserted (linked or chained)? */
 bool vex_graph_has(const vex_graph *graph, uint32_t id);
 const void *vex_graph_row(const vex_graph *graph, uint32_t id);
+/* Do searches walk by short rows? */
+bool vex_graph_has_shorts(const vex_graph *graph);
 
 /* ---- inserting ---- */
 

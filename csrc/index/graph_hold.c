@@ -119,3 +119,8 @@ bool vex_graph_holds_rows(vex_graph *graph) {
     pthread_mutex_unlock(&graph->structure);
     return all;
 }
+
+bool vex_graph_has_shorts(const vex_graph *graph) {
+    const uint32_t end = vex_graph_end(graph);
+    return end > 0 && atomic_load_explicit(&graph->n_short, memory_order_acquire) >= end;
+}
