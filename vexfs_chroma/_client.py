@@ -18,6 +18,7 @@ from chromadb.api.shared_system_client import SharedSystemClient
 from chromadb.config import DEFAULT_DATABASE, DEFAULT_TENANT, Settings
 from overrides import override
 
+import vexfs_chroma.api  # noqa: F401 - chromadb asks for it by name: imported once
 from vexfs_chroma import _options
 from vexfs_chroma._api import VexfsAPI
 from vexfs_chroma._install import EMBEDDED

@@ -223,6 +223,11 @@ _TYPE_BITS = (
 )
 
 
+def _copied(value: Any) -> Any:
+    """A copy of what a schema says of a value type: objects within objects."""
+    return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
 def grown_schema(schema: Json, keys_seen: Mapping[str, int]) -> Json:
     """The schema with an entry for every metadata key that was ever written."""
     if not keys_seen:
@@ -235,7 +240,7 @@ def grown_schema(schema: Json, keys_seen: Mapping[str, int]) -> Json:
         value_types = dict(grown["keys"].get(key, {}))
         for bits, value_type in _TYPE_BITS:
             if mask & bits and value_type not in value_types and value_type in defaults:
-                value_types[value_type] = copy.deepcopy(defaults[value_type])
+                value_types[value_type] = _copied(defaults[value_type])
         grown["keys"][key] = value_types
     return grown
 

@@ -32,6 +32,12 @@ class LocalClient(CollectionsClient[Collection]):
     _collection_class = Collection
 
     @override
+    def _submit_client_start_event(self) -> None:
+        """Only where somebody is told: making the event looks for modules of Google's."""
+        if self._system.settings.anonymized_telemetry:
+            super()._submit_client_start_event()
+
+    @override
     def _all_or_none(self) -> AbstractContextManager[None]:
         return cast("VexfsAPI", self._server).transaction()
 

@@ -57,18 +57,20 @@ def _names() -> list[str]:
     return names + [f"engine.{name}" for name in _engine.stats()]
 
 
+_NAMES = _names()  # with the import, so that the first operation need not wait for it
+_AT = {name: number for number, name in enumerate(_NAMES)}
+
+
 class Observer:
     """The counters of this process."""
 
     def __init__(self, directory: Path | None) -> None:
         self._lock = threading.Lock()
-        names = _names()
-        self.cells = _cells.Cells(names, directory)
+        self.cells = _cells.Cells(_NAMES, directory)
         self.slow = SlowLog()
-        self._at = {name: number for number, name in enumerate(names)}
-        self._first = {operation: self._at[f"op.{operation}.count"] for operation in OPERATIONS}
-        self._query = self._at["query.vectors"]
-        self._engine_at = self._at["engine.heap_bytes"]
+        self._first = {operation: _AT[f"op.{operation}.count"] for operation in OPERATIONS}
+        self._query = _AT["query.vectors"]
+        self._engine_at = _AT["engine.heap_bytes"]
         self._engine_due = 0
 
     def done(self, operation: str, ns: int, error: BaseException | None) -> bool:
