@@ -13,6 +13,7 @@
 #define QUERIED_TAIL_MS 5000
 #define BUILDER_WAIT_MS 10000 /* at most, whatever the builder does */
 #define BUILDER_POLL_MS 2
+#define CHECK_DELAY_MS 50 /* after a graph was mapped for a query */
 
 /* ---- views and what they stand on ---- */
 
@@ -208,9 +209,13 @@ static vex_status step(vex_collection *collection, const vex_index_view *view,
     if (view == NULL && !atomic_load(&index->load_tried)) {
         return vex_index_load(collection, snapshot);
     }
+    if (view != NULL && !vex_graph_is_verified(view->owner->graph)) {
+        return vex_index_verify(collection, view);
+    }
     if (collection->db->read_only) {
-        *more = false;
+        const uint64_t before = index->loaded;
         VEX_TRY(vex_index_load(collection, snapshot));
+        *more = index->loaded != before; /* to be checked */
         return needs_holding(collection, view) ? vex_index_hold(collection, view, snapshot)
                                                : VEX_OK;
     }
@@ -369,6 +374,7 @@ void vex_index_want(vex_collection *collection) {
 
 void vex_index_load_for_query(vex_collection *collection, vex_snapshot *snapshot) {
     vex_index *index = &collection->index;
+    vex_vfs *vfs = collection->db->vfs;
     if (VEX_LIKELY(atomic_load_explicit(&index->load_tried, memory_order_relaxed)) ||
         snapshot->dimension == 0 || snapshot->space == VEX_SPACE_L1 ||
         snapshot->live_rows < atomic_load(&index->rows_min) ||
@@ -377,7 +383,9 @@ void vex_index_load_for_query(vex_collection *collection, vex_snapshot *snapshot
     }
     if (!atomic_load(&index->load_tried)) {
         (void)vex_index_load(collection, snapshot); /* what fails is built, as always */
-        vex_index_want(collection);                 /* ... and what is there may lack rows */
+        /* What is there is to be checked, and may lack rows: but queries come first. */
+        atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + CHECK_DELAY_MS);
+        vex_index_want(collection);
     }
     pthread_mutex_unlock(&index->mu);
 }
@@ -532,6 +540,9 @@ vex_status vex_collection_check_index(vex_collection *collection, vex_index_chec
     pthread_mutex_lock(&collection->index.mu); /* no inserting: links would be on their way */
     vex_index_view *view = vex_collection_index_view(collection);
     if (view != NULL) {
+        status = vex_index_verify(collection, view);
+    }
+    if (view != NULL && status == VEX_OK && vex_graph_is_verified(view->owner->graph)) {
         vex_graph_stats stats;
         uint32_t unreachable = 0;
         status = vex_graph_unreachable(view->owner->graph, &unreachable);

@@ -7,8 +7,8 @@
  * never belong.  No graph is built below `index_rows` rows, and none for l1.
  *
  * STEPS  vex_index_step() is called by the worker again and again, between its other work, and does
- * a slice: map the saved graph (the first query does that, too), copy it when there is something to
- * insert, check the codes it stands on, insert rows for 50 ms by some threads, repair, remap it after files were replaced or a fifth of its rows died, sweep it, save it.
+ * a slice: map the saved graph (the first query does that, too), check it, copy it when there is
+ * something to insert, check the codes it stands on, insert rows for 50 ms by some threads, repair, remap it after files were replaced or a fifth of its rows died, sweep it, save it.
  *
  * SWEEPING  When all rows are in, searches for new rows by themselves show whether they are found;
  * for all rows, after a sixteenth was inserted since the last time, and again when much was

@@ -19,15 +19,22 @@ static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
                                                                                  : NULL;
 }
 
-/* How many of the sources, from the first on, are in the graph: one that was saved while it was
- * built lacks rows of the last ones. */
-static uint32_t count_complete(const vex_graph *graph, const vex_graph_source *sources,
-                               uint32_t n) {
+/* Are all rows in it? */
+static bool is_complete(const vex_graph *graph) {
+    const vex_graph_source *sources = NULL;
+    const uint32_t n = vex_graph_sources(graph, &sources);
     uint64_t rows = 0;
     for (uint32_t i = 0; i < n; i++) {
         rows += sources[i].rows;
     }
-    if (vex_graph_inserted(graph) == rows) {
+    return vex_graph_inserted(graph) == rows;
+}
+
+/* How many of the sources, from the first on, are in the graph: one that was saved while it was
+ * built lacks rows of the last ones. */
+static uint32_t count_complete(const vex_graph *graph, const vex_graph_source *sources,
+                               uint32_t n) {
+    if (is_complete(graph)) {
         return n;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -85,6 +92,12 @@ static vex_status load_view(vex_collection *collection, vex_snapshot *snapshot, 
     VEX_TRY(vex_index_codes(snapshot, &codes));
     vex_status status = (copy ? vex_graph_load : vex_graph_map)(
         db->vfs, collection->dir, db->uuid, number, NULL, &codes, rows_of, snapshot, &graph);
+    if (status == VEX_OK && !is_complete(graph)) { /* which rows are in it is to be read */
+        status = vex_graph_verify(graph);
+        if (status != VEX_OK) {
+            vex_graph_destroy(graph);
+        }
+    }
     if (status == VEX_ERR_CORRUPT) {
         collection->index.loaded = number; /* not again and again */
         vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
@@ -93,6 +106,16 @@ static vex_status load_view(vex_collection *collection, vex_snapshot *snapshot, 
         return status == VEX_ERR_NO_MEMORY ? status : VEX_OK;
     }
     return view_of_loaded(snapshot, graph, view);
+}
+
+vex_status vex_index_verify(vex_collection *collection, const vex_index_view *view) {
+    vex_status status = vex_graph_verify(view->owner->graph);
+    if (status == VEX_ERR_CORRUPT) {
+        vex_stat_add(VEX_STAT_DAMAGED_PARTS, 1);
+        vex_index_publish(collection, NULL);
+        status = VEX_OK;
+    }
+    return status;
 }
 
 static vex_status load_file(vex_collection *collection, vex_snapshot *snapshot, uint64_t number,

@@ -29,6 +29,8 @@ vex_status vex_index_codes(const vex_snapshot *snapshot, vex_codes *codes);
 /* ---- index_build.c ---- */
 /* Are the codes of a file as they were written?  Reads all of them, once. */
 bool vex_index_codes_sound(vex_vecfile *file);
+/* Check the rest of a graph that was mapped; without one that is damaged the next is built. */
+vex_status vex_index_verify(vex_collection *collection, const vex_index_view *view);
 /* Map the newest saved graph, if it is not the one in use and is of these files. */
 vex_status vex_index_load(vex_collection *collection, vex_snapshot *snapshot);
 /* The same, if more of the rows are in it than in the one in use.  *loaded: it was, and is in use now. */

@@ -90,6 +90,7 @@ void vex_graph_destroy(vex_graph *g) {
         return;
     }
     vex_graph_free_idle(g);
+    vex_free(g->page_rows);
     if (vex_graph_is_mapped(g)) {
         vex_container_close(&g->file);
     }

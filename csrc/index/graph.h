@@ -134,7 +134,7 @@ typedef struct vex_graph_found {
                                 * at most; valid until the scratch's next use                     */
     uint32_t n;
     uint64_t distances, hops;
-    bool exhausted; /* the budget ended the walk: search exactly instead               */
+    bool exhausted; /* the budget ended the walk, or damage: search exactly instead    */
     bool by_short;  /* distances are those of short rows: vex_graph_sharpen            */
 } vex_graph_found;
 
@@ -254,10 +254,16 @@ vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16],
                           const vex_file_entry *entry, const vex_codes *codes,
                           vex_graph_rows_of rows_of, void *context, vex_graph **out);
 /* The same, but the graph reads its links where they are mapped: it takes about no memory of its own and
- * is there sooner, and nothing can be inserted into, repaired or swept.  Keeps the file mapped. */
+ * is there at once, and nothing can be inserted into, repaired or swept.  Keeps the file mapped.
+ * Links are not checked yet: searches check what they meet, and are `exhausted` where that is damaged;
+ * for anything else the graph must have been verified. */
 vex_status vex_graph_map(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
                          const vex_file_entry *entry, const vex_codes *codes,
                          vex_graph_rows_of rows_of, void *context, vex_graph **out);
+/* Check all that was not checked when the graph was mapped; beside searches, which are quicker from then
+ * on.  VEX_ERR_CORRUPT: it is to be built anew. */
+vex_status vex_graph_verify(vex_graph *graph);
+bool vex_graph_is_verified(const vex_graph *graph); /* or was not mapped */
 bool vex_graph_is_mapped(const vex_graph *graph);
 /* Of a graph that is mapped; else NULL. */
 const vex_container *vex_graph_file(const vex_graph *graph);

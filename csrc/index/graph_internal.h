@@ -100,7 +100,9 @@ struct vex_graph {
     vex_bulk *memory; /* chunks of both kinds */
     size_t n_memory, memory_capacity;
     uint32_t n_chunks, n_uppers, n_lists; /* n_lists: upper lists given out */
-    vex_container file; /* of a graph that is mapped: its records are there, and never change */
+    vex_container file;   /* of a graph that is mapped: its records are there, and never change */
+    uint16_t *page_rows; /* of the same: how many ids of each page are rows (graph_guard.c) */
+    atomic_bool verified; /* its records were checked */
     uint64_t bytes;
 
     pthread_mutex_t duplicates; /* the table below, and all chains */
@@ -144,8 +146,10 @@ typedef struct graph_walk {
     const vex_graph *graph;
     const graph_tables *tables;
     vex_graph_scratch *scratch;
-    uint32_t end; /* ids from here on are not looked at */
+    uint32_t end;  /* ids from here on are not looked at */
     bool by_short; /* by short rows */
+    bool guarded;  /* check what is met... */
+    bool damaged;  /* ... and this is what was found */
     uint64_t distances, hops;
 } graph_walk;
 
@@ -285,6 +289,17 @@ uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32
 uint32_t graph_walk_near(graph_walk *walk, uint32_t m, uint64_t limit);
 /* Grow scratch->pool from what is in it (unmarked keys, ascending; visited) to the ef nearest. */
 void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef);
+
+/* ---- checking what a walk meets (graph_guard.c) ---- */
+
+/* Once the sources are known. */
+vex_status graph_guard_create(const vex_graph *graph, uint16_t **page_rows);
+/* If not, the walk is damaged: is the node a row that is linked ... */
+bool graph_guard_linked(graph_walk *walk, uint32_t id);
+/* ... may its links of a level be followed ... */
+bool graph_guard_list(graph_walk *walk, uint32_t id, uint32_t level);
+/* ... is it a row in the chain of `representative`? */
+bool graph_guard_duplicate(graph_walk *walk, uint32_t id, uint32_t representative);
 
 /* ---- keys in ascending order (graph_pool.c) ---- */
 

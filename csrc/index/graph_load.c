@@ -2,7 +2,8 @@
  * graph_load.c - reading graph files (graph_format.h).
  *
  * Checksums find damage; the checks here make sure that no graph that passes them, whatever its
- * bytes, leads a walk out of bounds or round in circles.
+ * bytes, leads a walk out of bounds or round in circles.  A graph that is mapped is checked later:
+ * until then walks check what they meet (graph_guard.c).
  */
 #include "base/bits.h"
 #include "base/bytes.h"
@@ -81,8 +82,8 @@ static vex_status read_sections(loading *l) {
                              &l->sources));
     VEX_TRY(vex_container_need(l->container, GRAPH_SECTION_LINKS,
                                (uint64_t)l->ids * g->record_bytes, &l->links)); /* check_nodes */
-    VEX_TRY(vex_section_need(l->container, GRAPH_SECTION_UPPER, (uint64_t)l->lists * g->upper_bytes,
-                             &l->upper));
+    VEX_TRY(vex_container_need(l->container, GRAPH_SECTION_UPPER,
+                               (uint64_t)l->lists * g->upper_bytes, &l->upper)); /* check_upper */
     memcpy(&g->phi, info + AT_PHI, sizeof g->phi);
     return VEX_OK;
 }
@@ -246,6 +247,9 @@ static vex_status check_targets(const loading *l) {
 
 /* ... and on the upper levels to one that has the level. */
 static vex_status check_upper(loading *l) {
+    if (vex_crc32c(0, l->upper->data, (size_t)l->upper->len) != l->upper->crc) {
+        return damaged(l, l->upper, "wrong checksum of its upper links");
+    }
     for (uint32_t id = 0; id < l->ids; id++) {
         for (uint32_t level = l->levels[id]; level > 0; level--) {
             const graph_list list = list_at(l->graph, l->tables, id, level);
@@ -296,21 +300,33 @@ static vex_status check_chain(loading *l, uint32_t id) {
     return VEX_OK;
 }
 
-static vex_status check_entry(const loading *l) {
+/* Where searches begin, and what the graph is said to have. */
+static vex_status read_entry(const loading *l) {
     const uint64_t entry = vex_get64(l->info->data + AT_ENTRY);
-    const uint32_t id = (uint32_t)entry;
-    const bool fits = entry == NO_ENTRY
-                          ? l->n_linked == 0
-                          : id < l->ids && is_linked(node_at(l->graph, l->tables, id)) &&
-                                level_of(node_at(l->graph, l->tables, id)) == entry >> 32;
-    if (!fits || l->n_linked != vex_get32(l->info->data + AT_LINKED) ||
-        l->n_duplicates != vex_get32(l->info->data + AT_DUPLICATES) ||
+    if (entry != NO_ENTRY &&
+        (entry >> 32 > LEVEL_MAX || graph_source_of(l->graph, (uint32_t)entry) == NULL)) {
+        return damaged(l, l->info, "impossible entry");
+    }
+    atomic_store_explicit(&l->graph->n_linked, vex_get32(l->info->data + AT_LINKED),
+                          memory_order_relaxed);
+    atomic_store_explicit(&l->graph->n_duplicates, vex_get32(l->info->data + AT_DUPLICATES),
+                          memory_order_relaxed);
+    atomic_store_explicit(&l->graph->entry, entry, memory_order_release);
+    return VEX_OK;
+}
+
+/* That is what it has. */
+static vex_status check_entry(const loading *l) {
+    const uint64_t entry = atomic_load(&l->graph->entry);
+    const graph_node *node =
+        entry == NO_ENTRY ? NULL : node_at(l->graph, l->tables, (uint32_t)entry);
+    const bool fits =
+        node == NULL ? l->n_linked == 0 : is_linked(node) && level_of(node) == entry >> 32;
+    if (!fits || l->n_linked != atomic_load(&l->graph->n_linked) ||
+        l->n_duplicates != atomic_load(&l->graph->n_duplicates) ||
         l->n_chained != l->n_duplicates) {
         return damaged(l, l->info, "its counts do not fit");
     }
-    atomic_store_explicit(&l->graph->n_linked, l->n_linked, memory_order_relaxed);
-    atomic_store_explicit(&l->graph->n_duplicates, l->n_duplicates, memory_order_relaxed);
-    atomic_store_explicit(&l->graph->entry, entry, memory_order_release);
     return VEX_OK;
 }
 
@@ -327,7 +343,7 @@ static vex_status check_duplicates(loading *l) {
     return VEX_OK;
 }
 
-static vex_status check_all(loading *l) {
+static vex_status check_each(loading *l) {
     VEX_TRY(check_nodes(l));
     VEX_TRY(check_upper(l));
     VEX_TRY(check_targets(l));
@@ -335,8 +351,27 @@ static vex_status check_all(loading *l) {
     return check_entry(l);
 }
 
+static vex_status check_all(loading *l) {
+    vex_status status;
+    l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
+    l->linked = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->linked);
+    l->targets = vex_calloc((size_t)l->ids + 1, sizeof *l->targets);
+    l->levels = vex_calloc((size_t)l->ids + 1, sizeof *l->levels);
+    if (l->lists_taken == NULL || l->linked == NULL || l->targets == NULL || l->levels == NULL) {
+        status = VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
+    } else {
+        status = check_each(l);
+    }
+    vex_free(l->lists_taken);
+    vex_free(l->linked);
+    vex_free(l->targets);
+    vex_free(l->levels);
+    return status;
+}
+
 /* ---- the whole ---- */
 
+/* Everything but the links, which are where they lie or copied. */
 static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of rows_of,
                        void *context) {
     vex_graph_params params;
@@ -344,31 +379,21 @@ static vex_status load(loading *l, const vex_codes *codes, vex_graph_rows_of row
     VEX_TRY(vex_graph_create(&params, &l->graph));
     VEX_TRY(read_sections(l));
     VEX_TRY(read_sources(l, rows_of, context));
-    VEX_TRY(l->in_place ? use_links(l) : copy_links(l));
-    l->lists_taken = vex_calloc(vex_bit_words(l->lists) + 1, sizeof *l->lists_taken);
-    l->linked = vex_calloc(vex_bit_words(l->ids) + 1, sizeof *l->linked);
-    l->targets = vex_calloc((size_t)l->ids + 1, sizeof *l->targets);
-    l->levels = vex_calloc((size_t)l->ids + 1, sizeof *l->levels);
-    if (l->lists_taken == NULL || l->linked == NULL || l->targets == NULL || l->levels == NULL) {
-        return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot load a graph");
-    }
-    return check_all(l);
+    VEX_TRY(read_entry(l));
+    return l->in_place ? use_links(l) : copy_links(l);
 }
 
-/* Takes the container. */
-static vex_status load_from(vex_container *container, bool in_place, const vex_codes *codes,
-                            vex_graph_rows_of rows_of, void *context, vex_graph **out) {
-    loading l = {.container = container, .in_place = in_place};
-    const vex_status status = load(&l, codes, rows_of, context);
-    vex_free(l.lists_taken);
-    vex_free(l.linked);
-    vex_free(l.targets);
-    vex_free(l.levels);
-    if (status == VEX_OK && in_place) {
-        l.graph->file = *container;
-    } else {
-        vex_container_close(container);
+vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
+                          const vex_file_entry *entry, const vex_codes *codes,
+                          vex_graph_rows_of rows_of, void *context, vex_graph **out) {
+    vex_container container;
+    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
+    loading l = {.container = &container};
+    vex_status status = load(&l, codes, rows_of, context);
+    if (status == VEX_OK) {
+        status = check_all(&l);
     }
+    vex_container_close(&container);
     if (status != VEX_OK) {
         vex_graph_destroy(l.graph);
         return status;
@@ -377,20 +402,47 @@ static vex_status load_from(vex_container *container, bool in_place, const vex_c
     return VEX_OK;
 }
 
-vex_status vex_graph_load(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
-                          const vex_file_entry *entry, const vex_codes *codes,
-                          vex_graph_rows_of rows_of, void *context, vex_graph **out) {
-    vex_container container;
-    VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
-    return load_from(&container, false, codes, rows_of, context, out);
-}
-
 vex_status vex_graph_map(vex_vfs *vfs, const char *dir, const uint8_t uuid[16], uint64_t file_no,
                          const vex_file_entry *entry, const vex_codes *codes,
                          vex_graph_rows_of rows_of, void *context, vex_graph **out) {
     vex_container container;
     VEX_TRY(vex_container_open(vfs, dir, uuid, VEX_KIND_GRAPH, file_no, entry, &container));
-    return load_from(&container, true, codes, rows_of, context, out);
+    loading l = {.container = &container, .in_place = true};
+    vex_status status = load(&l, codes, rows_of, context);
+    if (status == VEX_OK) {
+        status = graph_guard_create(l.graph, &l.graph->page_rows);
+    }
+    if (status != VEX_OK) {
+        vex_container_close(&container);
+        vex_graph_destroy(l.graph);
+        return status;
+    }
+    l.graph->file = container;
+    *out = l.graph;
+    return VEX_OK;
+}
+
+bool vex_graph_is_verified(const vex_graph *graph) {
+    return graph->page_rows == NULL || atomic_load_explicit(&graph->verified, memory_order_acquire);
+}
+
+vex_status vex_graph_verify(vex_graph *graph) {
+    if (vex_graph_is_verified(graph)) {
+        return VEX_OK;
+    }
+    const vex_container *file = &graph->file;
+    loading l = {.container = file,
+                 .info = vex_container_find(file, VEX_SECTION_INFO),
+                 .links = vex_container_find(file, GRAPH_SECTION_LINKS),
+                 .upper = vex_container_find(file, GRAPH_SECTION_UPPER),
+                 .graph = graph,
+                 .tables = atomic_load_explicit(&graph->tables, memory_order_acquire),
+                 .in_place = true,
+                 .ids = vex_graph_end(graph),
+                 .lists = graph->n_lists};
+    VEX_TRY(check_all(&l));
+    atomic_store_explicit(&graph->verified, true, memory_order_release);
+    return VEX_OK;
 }
 
 static vex_status count_stored(loading *l, vex_graph_knows knows, void *context, uint64_t *rows) {

@@ -30,6 +30,7 @@ static inline bool is_allowed(const search *f, uint32_t id) {
 
 /* The duplicates of a representative that may be found, in id order. */
 typedef struct chain_cursor {
+    uint32_t representative;
     uint32_t next, last; /* id + 1; 0: none */
 } chain_cursor;
 
@@ -38,20 +39,32 @@ static uint32_t chain_of(const search *f, uint32_t id) {
                                 memory_order_acquire);
 }
 
-static chain_cursor chain_begin(const search *f, uint32_t id) {
-    chain_cursor c = {0, 0};
-    if (f->chains && is_chained(f->walk.tables, id)) {
+static bool has_chain(search *f, uint32_t id) {
+    return f->chains &&
+           (f->walk.guarded ? graph_guard_linked(&f->walk, id) : is_chained(f->walk.tables, id));
+}
+
+/* Is there one of this number? */
+static bool has_duplicate(search *f, const chain_cursor *c, uint32_t number) {
+    return number != 0 && number - 1 < f->walk.end &&
+           (!f->walk.guarded || graph_guard_duplicate(&f->walk, number - 1, c->representative));
+}
+
+static chain_cursor chain_begin(search *f, uint32_t id) {
+    chain_cursor c = {id, 0, 0};
+    if (has_chain(f, id)) {
         c.last = chain_of(f, id);
-        c.next = c.last != 0 && c.last - 1 < f->walk.end ? chain_of(f, c.last - 1) : 0;
+        c.next = has_duplicate(f, &c, c.last) ? chain_of(f, c.last - 1) : 0;
     }
     return c;
 }
 
 /* The next one that may be found, or VEX_GRAPH_NONE. */
-static uint32_t chain_next(const search *f, chain_cursor *c) {
-    while (c->next != 0 && c->next - 1 < f->walk.end) {
+static uint32_t chain_next(search *f, chain_cursor *c) {
+    while (has_duplicate(f, c, c->next)) {
         const uint32_t id = c->next - 1;
-        c->next = c->next == c->last ? 0 : chain_of(f, id);
+        const uint32_t next = c->next == c->last ? 0 : chain_of(f, id);
+        c->next = next > c->next ? next : 0; /* they ascend */
         if (is_allowed(f, id)) {
             return id;
         }
@@ -61,7 +74,7 @@ static uint32_t chain_next(const search *f, chain_cursor *c) {
 }
 
 /* May the node or one of its duplicates be found? */
-static bool may_be_found(const search *f, uint32_t id) {
+static bool may_be_found(search *f, uint32_t id) {
     if (is_allowed(f, id)) {
         return true;
     }
@@ -70,7 +83,7 @@ static bool may_be_found(const search *f, uint32_t id) {
 }
 
 static bool is_over(search *f) {
-    f->exhausted = f->args->budget > 0 && f->walk.distances >= f->args->budget;
+    f->exhausted = f->walk.damaged || (f->args->budget > 0 && f->walk.distances >= f->args->budget);
     return f->exhausted;
 }
 
@@ -310,6 +323,17 @@ static vex_status collect(search *f, uint32_t *n_hits) {
     return VEX_OK;
 }
 
+/* Nothing is found in a graph that turns out to be damaged. */
+static void check_found(search *f, uint32_t *n_hits) {
+    for (uint32_t i = 0; i < f->walk.scratch->n_pool; i++) {
+        (void)graph_guard_linked(&f->walk, key_id(f->walk.scratch->pool[i]));
+    }
+    if (f->walk.damaged) {
+        f->exhausted = true;
+        *n_hits = 0;
+    }
+}
+
 vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
                             const vex_graph_search_args *args, vex_graph_found *out) {
     search f = {.args = args};
@@ -331,6 +355,9 @@ vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
                 : args->allowed == NULL && args->budget == 0 ? search_all(&f, key)
                                                              : search_pool(&f, key));
         VEX_TRY(collect(&f, &n));
+        if (f.walk.guarded) {
+            check_found(&f, &n);
+        }
         vex_stat_add(VEX_STAT_DISTANCES, (int64_t)f.walk.distances);
     }
     *out = (vex_graph_found){.hits = scratch->hits,

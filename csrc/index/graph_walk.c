@@ -49,7 +49,9 @@ vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_
     *walk = (graph_walk){.graph = graph,
                          .tables = atomic_load_explicit(&graph->tables, memory_order_acquire),
                          .scratch = scratch,
-                         .end = end};
+                         .end = end,
+                         .guarded = graph->page_rows != NULL &&
+                                    !atomic_load_explicit(&graph->verified, memory_order_acquire)};
     graph_walk_forget(walk);
     *entry = start;
     return VEX_OK;
@@ -150,9 +152,12 @@ static uint32_t gather(const graph_walk *walk, graph_list list, uint32_t n,
 }
 
 uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32_t ahead) {
+    walk->hops++;
+    if (walk->guarded && !graph_guard_list(walk, id, level)) {
+        return 0;
+    }
     const graph_list list = list_at(walk->graph, walk->tables, id, level);
     const uint32_t m = gather(walk, list, list_length(list), walk->scratch->ids);
-    walk->hops++;
     compute(walk, m, level, ahead);
     return m;
 }
@@ -174,6 +179,9 @@ void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64
     vex_graph_scratch *s = walk->scratch;
     for (; level > floor; level--) {
         for (bool moved = true; moved;) {
+            if (walk->guarded && !graph_guard_list(walk, key_id(*key), level)) {
+                return;
+            }
             const graph_list list = list_at(walk->graph, walk->tables, key_id(*key), level);
             const uint32_t n = list_length(list);
             uint32_t m = 0;

@@ -1,6 +1,7 @@
 /*
  * t_graph_file.c - graph files: what is saved is what is loaded, and damage of any kind.
  */
+#include "base/bits.h"
 #include "index/graph.h"
 #include "index/graph_format.h"
 
@@ -8,6 +9,7 @@
 #include "tests/store_kit.h"
 #include "tests/vfs_suite.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
@@ -71,6 +73,11 @@ static void check_mapped(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *ent
                            &graph));
     CHECK(vex_graph_is_mapped(graph) && !vex_graph_is_mapped(kit->graph));
     CHECK_EQ(vex_graph_file(graph)->size, entry->size);
+    /* Searches that check what they meet go the same ways. */
+    CHECK(!vex_graph_is_verified(graph) && vex_graph_is_verified(kit->graph));
+    CHECK(searches_alike(kit, graph, kit->n < 50 ? kit->n : 50));
+    CHECK_OK(vex_graph_verify(graph));
+    CHECK(vex_graph_is_verified(graph));
     vex_graph_stats x, y;
     vex_graph_get_stats(kit->graph, &x);
     vex_graph_get_stats(graph, &y);
@@ -147,6 +154,42 @@ TEST(graph_file_of_other_rows) {
 
 /* ---- damage ---- */
 
+/* A graph that loads, or not, is used where it lies before it is verified: what is found exists, and is
+ * found once. */
+static void use_mapped(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *entry,
+                       vex_status loaded) {
+    vex_graph *graph;
+    const vex_status mapped =
+        vex_graph_map(vfs, "/", kit_uuid, entry->file_no, entry, &kit->codes, rows_of, kit, &graph);
+    if (mapped != VEX_OK) {
+        CHECK_EQ(mapped, loaded);
+        return;
+    }
+    for (uint32_t j = 0; j < 10; j++) {
+        uint64_t allowed[2] = {0x123456789abcdef, 0xfe57};
+        const vex_graph_search_args args = {.query = kit->vectors + (size_t)j * 5 * kit->dim,
+                                            .ef = 1 + j * 2,
+                                            .allowed = j % 3 == 0 ? NULL : allowed,
+                                            .allowed_end = kit->n,
+                                            .n_allowed = j % 3 == 1 ? 1 : 60};
+        vex_graph_scratch *scratch;
+        vex_graph_found found;
+        CHECK_OK(vex_graph_scratch_acquire(graph, &scratch));
+        CHECK_OK(vex_graph_search(graph, scratch, &args, &found));
+        uint64_t seen[2] = {0};
+        for (uint32_t i = 0; i < found.n; i++) {
+            CHECK(found.hits[i].id < kit->n && isfinite(found.hits[i].distance));
+            CHECK(!vex_bit_get(seen, found.hits[i].id));
+            vex_bit_set(seen, found.hits[i].id);
+        }
+        CHECK(!found.exhausted || (found.n == 0 && loaded != VEX_OK));
+        vex_graph_scratch_release(graph, scratch);
+    }
+    CHECK_EQ(vex_graph_verify(graph), loaded);
+    CHECK_EQ(vex_graph_is_verified(graph), loaded == VEX_OK);
+    vex_graph_destroy(graph);
+}
+
 TEST(graph_file_every_byte_damaged) {
     vex_vfs *vfs;
     CHECK_OK(vex_vfs_memory_create(&vfs));
@@ -159,6 +202,7 @@ TEST(graph_file_every_byte_damaged) {
         kit_xor_byte(vfs, path, at, mask);
         const vex_status status = vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry,
                                                  &kit.codes, rows_of, &kit, &graph);
+        use_mapped(&kit, vfs, &entry, status);
         if (status == VEX_OK) { /* padding */
             CHECK(searches_alike(&kit, graph, 5));
             vex_graph_destroy(graph);
@@ -187,6 +231,7 @@ static bool use_damaged(graph_kit *kit, vex_vfs *vfs, const vex_file_entry *entr
     vex_graph *graph, *fresh;
     const vex_status status = vex_graph_load(vfs, "/", kit_uuid, entry->file_no, entry, &kit->codes,
                                              rows_of, kit, &graph);
+    use_mapped(kit, vfs, entry, status);
     if (status != VEX_OK) {
         CHECK(status == VEX_ERR_CORRUPT || status == VEX_ERR_NOT_FOUND);
         return false;
@@ -251,6 +296,17 @@ TEST(graph_file_every_failure) {
             if (status == VEX_OK) {
                 status = vex_graph_load(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes,
                                         rows_of, &kit, &graph);
+            }
+            if (status == VEX_OK) {
+                vex_graph_destroy(graph);
+                status = vex_graph_map(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes,
+                                       rows_of, &kit, &graph);
+            }
+            if (status == VEX_OK) {
+                status = vex_graph_verify(graph);
+                if (status != VEX_OK) {
+                    vex_graph_destroy(graph);
+                }
             }
             vex_vfs_fault_arm(vfs, 0, 0, false, false);
             vex_mem_fail_at(0, false);
