@@ -13,7 +13,7 @@
 
 #define WALK_DISTANCES 1500.0 /* of a walk without a filter: grows very slowly with the rows */
 #define CODED_ROWS_PER_DISTANCE 4.0
-#define FEW_ROWS 10000u /* are read sooner than walked */
+#define FEW_ROWS 5000u /* are read sooner than walked */
 /* Many queries side by side read so many rows in the time that one of them walks with one candidate
  * (measured: 1.2 ns a row of 128 dimensions, 3 of 384, against 13 distances of 20 to 50 ns). */
 #define BATCHED_ROWS_PER_EF 200u
