@@ -64,12 +64,9 @@ PEERS = {
 
 
 def open_client(peer: Peer, path: str) -> Any:
-    """A client of Chroma's interface."""
+    """A client of Chroma's interface, as it is without settings: the environment keeps it quiet."""
     module = peer.load()
-    settings = module.Settings(anonymized_telemetry=False)
-    if peer.storage == EPHEMERAL:
-        return module.EphemeralClient(settings=settings)
-    return module.PersistentClient(path, settings=settings)
+    return module.EphemeralClient() if peer.storage == EPHEMERAL else module.PersistentClient(path)
 
 
 def create(client: Any) -> Any:
