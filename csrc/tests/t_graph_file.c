@@ -10,6 +10,7 @@
 #include "tests/vfs_suite.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 static const void *rows_of(void *context, uint64_t file_no, uint32_t rows) {
@@ -117,6 +118,31 @@ TEST(graph_file_round_trip) {
             graph_kit_destroy(&kit);
         }
     }
+    vex_vfs_memory_destroy(vfs);
+}
+
+static void *verify(void *graph) {
+    return vex_graph_verify(graph) == VEX_OK ? graph : NULL;
+}
+
+TEST(graph_file_searched_while_it_is_verified) {
+    vex_vfs *vfs;
+    CHECK_OK(vex_vfs_memory_create(&vfs));
+    graph_kit kit = make_kit(VEX_SPACE_L2, 3000, 0);
+    const vex_file_entry entry = save(&kit, vfs);
+    for (uint32_t round = 0; round < 8; round++) {
+        vex_graph *graph;
+        pthread_t thread;
+        void *verified = NULL;
+        CHECK_OK(vex_graph_map(vfs, "/", kit_uuid, entry.file_no, &entry, &kit.codes, rows_of, &kit,
+                               &graph));
+        CHECK_EQ(pthread_create(&thread, NULL, verify, graph), 0);
+        CHECK(searches_alike(&kit, graph, 60));
+        CHECK_EQ(pthread_join(thread, &verified), 0);
+        CHECK(verified == graph && searches_alike(&kit, graph, 5));
+        vex_graph_destroy(graph);
+    }
+    graph_kit_destroy(&kit);
     vex_vfs_memory_destroy(vfs);
 }
 
