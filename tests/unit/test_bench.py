@@ -183,3 +183,22 @@ def test_the_cpu_of_servers_is_that_of_all_their_processes() -> None:
     assert cpu == pytest.approx((0.5 + 3 + 1) * 1000)
     assert busiest == pytest.approx(0.75)
     assert _used(Busy(), [1.5, 5.0, 3.0], 1) == (0.0, 1.0)  # type: ignore[arg-type]
+
+
+def test_a_server_rests_when_it_uses_no_more_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vexfs_chroma._bench import server as bench
+
+    class Building:
+        left, used = 5, 0.0
+
+        def cpu_seconds(self) -> list[float]:
+            return [1.0, self.used]
+
+        def work(self, seconds: float) -> None:
+            self.used += seconds if self.left > 0 else 0.01
+            self.left -= 1
+
+    building = Building()
+    monkeypatch.setattr("time.sleep", building.work)
+    bench._rest(building)  # type: ignore[arg-type]
+    assert building.left == -1
