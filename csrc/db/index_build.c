@@ -155,6 +155,7 @@ vex_status vex_index_load_more(vex_collection *collection, vex_snapshot *snapsho
     vex_index_view_release(now);
     if (*loaded) {
         adopt_loaded(collection, view, number);
+        atomic_store(&index->queries, 0); /* the next may be there before it is asked */
     } else {
         vex_index_view_release(view);
         index->passed = number;

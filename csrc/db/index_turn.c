@@ -4,10 +4,11 @@
  * Inserting is most of what a record costs, and every process has a graph of its own.  So while one has
  * the turn, the others search what their graphs lack exactly, and load what it saves.  Two things are
  * inserted without a turn: few rows, since loading would be more work, and so many that searches would
- * feel them.
+ * feel them, or four times as many where none comes.
  *
  * The turn outlasts the work by TURN_MS, so that a steady stream of writes is one process' work, whoever
- * writes: to go on where another has stopped its graph has to be loaded, and copied.
+ * writes: to go on where another has stopped its graph has to be loaded, and copied.  For the same reason
+ * who has the graph in memory goes first when the turn is free.
  *
  * The turn is a flock on `head`, which the kernel frees when its holder dies.  It is opened for that, as a
  * forked process closes its copy, which would hold the lock, too.  A holder that is stopped, or hangs, is
@@ -20,6 +21,8 @@
 #define LOAD_SHARE 256u /* one row is inserted in the time in which so many are loaded, about */
 #define LOOK_EVERY_MS 100
 #define TURN_MS 2000 /* longer than from one flush of a tail to the next */
+#define UNASKED_BYTES                                                                              \
+    4u /* times as many may wait where no query comes: less than has writers wait */
 
 vex_index_lack vex_index_lack_of(const vex_index_view *view, const vex_snapshot *snapshot) {
     vex_index_lack lack = {0};
@@ -86,15 +89,29 @@ void vex_index_end_turn(vex_collection *collection) {
     vex_index_drop_turn(collection);
 }
 
-/* Others have the turn: may the rows wait? */
-static bool is_patient(vex_collection *collection, vex_index_lack lack) {
+/* Others have the turn, or go first: may the rows wait? */
+static bool is_patient(vex_collection *collection, const vex_index_view *view,
+                       vex_index_lack lack) {
     vex_index *index = &collection->index;
     vex_vfs *vfs = collection->db->vfs;
     const uint64_t now = vfs->clock_ms(vfs);
     if (index->patience_ends_ms == 0) {
         index->patience_ends_ms = now + index->patience_ms;
     }
-    return lack.bytes <= index->wait_bytes && now < index->patience_ends_ms;
+    /* Queries count since the graph was loaded, so without one nobody knows. */
+    const bool asked = view == NULL || atomic_load(&index->queries) > 0;
+    const uint64_t most = index->wait_bytes * (asked ? 1 : UNASKED_BYTES);
+    return lack.bytes <= most && now < index->patience_ends_ms;
+}
+
+static void look_later(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + LOOK_EVERY_MS);
+}
+
+/* Would the graph have to be copied first?  Another process may have it in memory. */
+static bool lets_others_go_first(const vex_index *index, const vex_index_view *view) {
+    return index->patience_ends_ms == 0 && view != NULL && vex_graph_is_mapped(view->owner->graph);
 }
 
 vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view *view,
@@ -106,13 +123,17 @@ vex_status vex_index_await_turn(vex_collection *collection, const vex_index_view
     if (index->has_turn || few || vex_db_volatile(collection->db)) {
         return VEX_OK;
     }
+    if (lets_others_go_first(index, view) && is_patient(collection, view, lack)) {
+        look_later(collection);
+        *wait = true;
+        return VEX_OK;
+    }
     take_turn(collection);
     VEX_TRY(vex_index_load_more(collection, snapshot, wait));
     if (*wait) {
         index->patience_ends_ms = 0;
-    } else if (!index->has_turn && is_patient(collection, lack)) {
-        vex_vfs *vfs = collection->db->vfs;
-        atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + LOOK_EVERY_MS);
+    } else if (!index->has_turn && is_patient(collection, view, lack)) {
+        look_later(collection);
         *wait = true;
     }
     return VEX_OK;

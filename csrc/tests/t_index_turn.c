@@ -2,6 +2,7 @@
  * t_index_turn.c - one process inserts into the graph, the others load what it saved.  The test holds
  * the turn in the place of another process.
  */
+#include "db/index_internal.h"
 #include "tests/index_kit.h"
 
 #include <fcntl.h>
@@ -128,6 +129,95 @@ TEST(index_turn_is_of_one_process) {
     int status = 1;
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK_EQ(status, 0);
+}
+
+/* Have the builder leave the collection alone, and the turn to the test. */
+static void stop_building(vex_collection *collection) {
+    vex_vfs *vfs = collection->db->vfs;
+    pthread_mutex_lock(&collection->index.mu);
+    vex_index_drop_turn(collection);
+    atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + WAIT_MS);
+    pthread_mutex_unlock(&collection->index.mu);
+    CHECK_OK(vex_collection_wait_idle(collection, WAIT_MS)); /* of a step that waited for `mu` */
+}
+
+static void go_on_building(vex_collection *collection) {
+    atomic_store(&collection->index_after_ms, 0);
+    vex_index_want(collection);
+}
+
+/* In the place of the builder: does the process wait? */
+static bool waits(vex_collection *collection) {
+    bool wait = false;
+    vex_vfs *vfs = collection->db->vfs;
+    pthread_mutex_lock(&collection->index.mu);
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    CHECK(view != NULL);
+    CHECK_OK(vex_index_await_turn(collection, view, snapshot, &wait));
+    vex_index_view_release(view);
+    vex_snapshot_release(snapshot);
+    atomic_store(&collection->index_after_ms, vfs->clock_ms(vfs) + WAIT_MS);
+    pthread_mutex_unlock(&collection->index.mu);
+    return wait;
+}
+
+/* Who would have to copy the graph looks again before it takes the turn. */
+TEST(index_turn_is_left_to_who_has_the_graph_in_memory) {
+    const char *path = test_directory();
+    make_centres();
+    for (int mapped = 0; mapped < 2; mapped++) {
+        vex_db *db = open_indexed(path);
+        vex_collection *collection = NULL;
+        if (mapped) {
+            CHECK_OK(vex_collection_open(db, uuid, &collection));
+        } else {
+            collection = open_collection(db, VEX_SPACE_L2);
+            insert(collection, 0, 2000, VEX_WRITE_ADD);
+        }
+        CHECK_EQ(indexed(collection), mapped ? 3000 : 2000);
+        stop_building(collection);
+        insert(collection, mapped ? 3000 : 2000, 1000, VEX_WRITE_ADD);
+        CHECK_OK(vex_collection_flush(collection));
+        CHECK_EQ(waits(collection), mapped);
+        CHECK_EQ(collection->index.has_turn, !mapped);
+        CHECK(!waits(collection));
+        CHECK(collection->index.has_turn);
+        go_on_building(collection);
+        check_all(collection, mapped ? 4000 : 3000);
+        close_all(db, collection);
+    }
+}
+
+/* Nobody feels what is not in the graph. */
+TEST(index_turn_is_waited_for_longer_without_queries) {
+    const char *path = test_directory();
+    make_centres();
+    vex_db *db = open_indexed(path);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    insert(collection, 0, 2000, VEX_WRITE_ADD);
+    check_all(collection, 2000);
+    int turn = hold_turn(path);
+    stop_building(collection);
+    insert(collection, 2000, 1000, VEX_WRITE_ADD);
+    CHECK_OK(vex_collection_flush(collection));
+    vex_snapshot *snapshot = vex_collection_snapshot(collection);
+    vex_index_view *view = vex_collection_index_view(collection);
+    const uint64_t bytes = vex_index_lack_of(view, snapshot).bytes;
+    vex_index_view_release(view);
+    vex_snapshot_release(snapshot);
+    collection->index.wait_bytes = bytes / 2;
+    atomic_store(&collection->index.queries, 0);
+    CHECK(waits(collection));
+    atomic_store(&collection->index.queries, 1);
+    CHECK(!waits(collection));
+    atomic_store(&collection->index.queries, 0);
+    collection->index.wait_bytes = bytes / 5;
+    CHECK(!waits(collection));
+    close(turn);
+    go_on_building(collection);
+    check_all(collection, 3000);
+    close_all(db, collection);
 }
 
 /* The first graph file is put back, as if another process had saved the second just now. */
