@@ -72,6 +72,7 @@ static void scratch_destroy(vex_graph_scratch *s) {
     vex_free(s->visited);
     vex_free(s->pool);
     vex_free(s->heap);
+    vex_free(s->ranked);
     vex_free(s->hits);
     vex_bulk_destroy(&s->arrays);
     vex_free(s);
@@ -349,15 +350,13 @@ void graph_node_unlock(graph_node *node) {
 static vex_status scratch_arrays(const vex_graph *g, vex_graph_scratch *s) {
     const size_t one = 2 * (size_t)g->params.m + 1, levels = LEVEL_MAX + 1;
     const size_t chosen = levels * g->params.m;
-    VEX_TRY(vex_bulk_create(&s->arrays, one * (3 * sizeof(uint64_t) + 2 * sizeof(void *) +
+    VEX_TRY(vex_bulk_create(&s->arrays, one * (2 * sizeof(uint64_t) + sizeof(void *) +
                                                sizeof(uint32_t) + sizeof(float)) +
                                             (chosen + levels) * sizeof(uint32_t)));
     s->keys = s->arrays.data;
     s->kept = s->keys + one;
-    s->rejected = s->kept + one;
-    s->rows = (void *)(s->rejected + one);
-    s->kept_rows = s->rows + one;
-    s->ids = (void *)(s->kept_rows + one);
+    s->rows = (void *)(s->kept + one);
+    s->ids = (void *)(s->rows + one);
     s->distances = (void *)(s->ids + one);
     s->chosen = (void *)(s->distances + one);
     s->n_chosen = s->chosen + chosen;

@@ -21,7 +21,7 @@
  * its levels are written.
  *
  * DETERMINISM  Inserted by one thread, the same rows in the same order give the same graph, on
- * every SIMD level for LVQ8 rows.
+ * every SIMD level for LVQ8 rows.  By short rows (vex_graph_hold_rows) it is another than without.
  */
 #ifndef VEX_INDEX_GRAPH_H
 #define VEX_INDEX_GRAPH_H
@@ -73,7 +73,7 @@ vex_status vex_graph_add_source(vex_graph *graph, uint64_t file_no, const void *
 uint32_t vex_graph_sources(const vex_graph *graph, const vex_graph_source **out);
 /* Copy the rows of sources that were not offered before to large pages, which walks read up to twice
  * as fast: of those with 2 MiB or more, and at most `most` bytes in all.  Of all sources make short rows
- * (lvq.h) for searches to walk by, where they serve and `most` allows it.  One thread, beside anything
+ * (lvq.h) to walk by, where they serve and `most` allows it.  One thread, beside anything
  * but adding sources.  VEX_ERR_NO_MEMORY: the rest stays where it is. */
 vex_status vex_graph_hold_rows(vex_graph *graph, uint64_t most);
 /* Were all sources offered? */

@@ -43,8 +43,13 @@ static void choose(graph_walk *walk, uint32_t id, uint32_t level) {
             s->pool[n++] = s->pool[i];
         }
     }
+    const uint64_t *keys = s->pool;
+    if (walk->by_short) { /* these tell what is near, but links are chosen by code rows */
+        graph_rank_pool(walk, n);
+        keys = s->ranked;
+    }
     s->n_chosen[level] =
-        graph_select(walk, s->pool, n, g->params.m, s->chosen + (size_t)level * g->params.m);
+        graph_select(walk, keys, n, g->params.m, s->chosen + (size_t)level * g->params.m);
     if (n == 0) {
         s->pool[n++] = first;
     }
@@ -89,7 +94,11 @@ static void write_links(graph_walk *walk, uint32_t id, uint32_t level) {
 }
 
 vex_status graph_scratch_for_building(vex_graph *graph, vex_graph_scratch *scratch) {
-    return graph_pool_reserve(scratch, (size_t)graph->params.ef_construction + 1);
+    const size_t most = (size_t)graph->params.ef_construction + 1;
+    void *ranked = scratch->ranked;
+    VEX_TRY(vex_grow(&ranked, &scratch->ranked_capacity, most, sizeof *scratch->ranked));
+    scratch->ranked = ranked;
+    return graph_pool_reserve(scratch, most);
 }
 
 static bool is_above(const vex_graph *g, uint32_t level) {
@@ -101,7 +110,8 @@ static bool is_above(const vex_graph *g, uint32_t level) {
 static vex_status insert_node(vex_graph *g, vex_graph_scratch *s, uint32_t id, bool locked) {
     graph_walk walk;
     uint64_t entry;
-    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    VEX_TRY(graph_walk_begin_short(&walk, g, s, &entry));
+    walk.by_short &= !(phi_of(g) > 0); /* of that form short rows know nothing */
     const uint32_t level = level_of(node_at(g, walk.tables, id));
     s->n_pool = 0;
     if (entry == NO_ENTRY) {

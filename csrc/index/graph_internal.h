@@ -78,7 +78,7 @@ typedef struct graph_list {
 typedef uint32_t (*graph_pool_taker)(uint64_t *pool, uint32_t *held, uint32_t ef,
                                      const uint64_t *keys, uint32_t n_keys);
 
-/* Are searches to walk by short rows? */
+/* Are walks to go by short rows? */
 typedef enum graph_shorts { SHORTS_UNKNOWN, SHORTS_FIT, SHORTS_UNFIT } graph_shorts;
 
 struct vex_graph {
@@ -133,9 +133,9 @@ struct vex_graph_scratch {
     float *distances;
     uint64_t *keys;
     /* of building */
-    uint64_t *kept; /* 2M + 1 */
-    const uint8_t **kept_rows;
-    uint64_t *rejected;
+    uint64_t *kept;   /* 2M + 1 */
+    uint64_t *ranked; /* the pool by code rows */
+    size_t ranked_capacity;
     uint32_t *chosen; /* (LEVEL_MAX + 1) lists of M */
     uint32_t *n_chosen;
     vex_bulk arrays;
@@ -270,7 +270,7 @@ static inline void prefetch_row(const vex_graph *g, const uint8_t *row, uint32_t
 /* Begin a walk; *entry is NO_ENTRY when the graph is empty.  Makes room for marks. */
 vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_scratch *scratch,
                             uint64_t *entry);
-/* The same for searches: by short rows, where all have one. */
+/* The same by short rows, where all have one. */
 vex_status graph_walk_begin_short(graph_walk *walk, const vex_graph *graph,
                                   vex_graph_scratch *scratch, uint64_t *entry);
 /* Forget what was visited. */
@@ -321,11 +321,13 @@ uint32_t graph_pool_take_avx512(uint64_t *pool, uint32_t *held, uint32_t ef, con
 
 /* Choose up to `max` of n candidates (keys ascending, by distance to one node) whose directions
  * differ: to out[], nearest first. */
-uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, uint32_t max,
+uint32_t graph_select(graph_walk *walk, const uint64_t *keys, uint32_t n, uint32_t max,
                       uint32_t *out);
 /* The same beside `had` links that stay, whose keys are in scratch->kept: up to `max` more. */
-uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *candidates, uint32_t n,
+uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *keys, uint32_t n,
                            uint32_t max, uint32_t *out);
+/* The first n keys of the pool by code rows, ascending: to scratch->ranked. */
+void graph_rank_pool(graph_walk *walk, uint32_t n);
 /* Keys of n ids by their distance to node `to`, ascending, in scratch->keys (n <= 2M + 1). */
 void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n);
 /* Add `id` to a list of node `to`, choosing anew when it is full. */

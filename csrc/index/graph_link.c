@@ -9,58 +9,89 @@
  * about a dense group every neighbour of a node is nearly as near to what lies outside as the node
  * itself, and by the errors of codes or by jitter one of them always is nearer. */
 #define SLACK (1.0f / 64)
-#define TOGETHER 8u /* kept neighbours that a candidate is compared with at a time */
+#define TOGETHER 64u /* candidates that are looked at together */
 
-/* Is candidate c, at `distance` of the node, no nearer to it than to one that was kept?  On a
- * tie it goes only when all three lie alike or kept and candidate are the same point: in
+/* Candidates of a node that no kept neighbour covers, nearest first. */
+typedef struct candidates {
+    uint64_t keys[TOGETHER];
+    const uint8_t *rows[TOGETHER];
+    uint32_t n;
+} candidates;
+
+/* The nearest of those that are covered, for a node that would have too few links. */
+typedef struct rejected {
+    uint64_t keys[DEGREE_MIN];
+    uint32_t n, most;
+} rejected;
+
+/* Does a kept neighbour cover a candidate that lies `between` from it: is the candidate no nearer to the
+ * node?  On a tie only when all three lie alike or kept and candidate are the same point: in
  * symmetric data every neighbour may tie, and none is superfluous for that. */
-static bool is_covered(graph_walk *walk, uint64_t candidate, const uint64_t *kept,
-                       uint32_t n_kept) {
-    vex_graph_scratch *s = walk->scratch;
+static bool covers(uint64_t kept, uint64_t candidate, float between) {
     const float distance = key_distance(candidate);
-    const float limit = distance - (distance > 0 ? distance * SLACK : 0);
-    float between[TOGETHER];
-    if (n_kept == 0) {
-        return false;
-    }
-    vex_code_query_row(&s->pivot, row_at(walk->graph, walk->tables, key_id(candidate)),
-                       phi_of(walk->graph));
-    for (uint32_t i = 0; i < n_kept; i += TOGETHER) {
-        const uint32_t n = n_kept - i < TOGETHER ? n_kept - i : TOGETHER;
-        vex_code_distances(&s->pivot, s->kept_rows + i, n, between);
-        walk->distances += n;
-        for (uint32_t j = 0; j < n; j++) {
-            if (between[j] < limit ||
-                (between[j] == distance &&
-                 (between[j] <= 0 || key_distance(kept[i + j]) == distance))) {
-                return true;
-            }
-        }
-    }
-    return false;
+    return between < distance - (distance > 0 ? distance * SLACK : 0) ||
+           (between == distance && (between <= 0 || key_distance(kept) == distance));
 }
 
-uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *candidates, uint32_t n,
-                           uint32_t max, uint32_t *out) {
-    vex_graph_scratch *s = walk->scratch;
-    const uint32_t end = had + max, least = end < DEGREE_MIN ? end : DEGREE_MIN;
-    uint64_t *kept = s->kept;
-    uint32_t n_kept = had, n_rejected = 0;
-    for (uint32_t i = 0; i < had; i++) {
-        s->kept_rows[i] = row_at(walk->graph, walk->tables, key_id(kept[i]));
+/* Take away what a kept neighbour covers, from place `from` on. */
+static void remove_covered(graph_walk *walk, uint64_t kept, candidates *c, uint32_t from,
+                           rejected *r) {
+    vex_code_query *pivot = &walk->scratch->pivot;
+    float between[TOGETHER];
+    uint32_t n = from;
+    if (from == c->n) {
+        return;
     }
-    for (uint32_t i = 0; i < n && n_kept < end; i++) {
-        if (!is_covered(walk, candidates[i], kept, n_kept)) {
-            s->kept_rows[n_kept] = row_at(walk->graph, walk->tables, key_id(candidates[i]));
-            kept[n_kept++] = candidates[i];
-        } else if (n_rejected < least) {
-            s->rejected[n_rejected++] = candidates[i];
+    vex_code_query_row(pivot, row_at(walk->graph, walk->tables, key_id(kept)), phi_of(walk->graph));
+    vex_code_distances(pivot, c->rows + from, c->n - from, between);
+    walk->distances += c->n - from;
+    for (uint32_t i = from; i < c->n; i++) {
+        const uint64_t key = c->keys[i];
+        const bool covered = covers(kept, key, between[i - from]);
+        if (covered && r->most > 0) {
+            graph_pool_take_plain(r->keys, &r->n, r->most, &key, 1);
+        }
+        c->keys[n] = key;
+        c->rows[n] = c->rows[i];
+        n += !covered;
+    }
+    c->n = n;
+}
+
+/* Keep as many of the candidates as there is room for up to `end`; returns how many are kept then. */
+static uint32_t keep(graph_walk *walk, candidates *c, uint32_t n_kept, uint32_t end, rejected *r) {
+    uint64_t *kept = walk->scratch->kept;
+    for (uint32_t i = 0; i < n_kept; i++) {
+        remove_covered(walk, kept[i], c, 0, r);
+    }
+    for (uint32_t i = 0; i < c->n && n_kept < end; i++) {
+        kept[n_kept++] = c->keys[i];
+        if (n_kept < end) {
+            remove_covered(walk, c->keys[i], c, i + 1, r);
         }
     }
-    for (uint32_t i = 0; i < n_rejected && n_kept < least; i++) {
-        const uint32_t place = had + graph_pool_place(kept + had, n_kept - had, s->rejected[i]);
+    return n_kept;
+}
+
+uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *keys, uint32_t n,
+                           uint32_t max, uint32_t *out) {
+    const uint32_t end = had + max;
+    uint64_t *kept = walk->scratch->kept;
+    rejected r = {.most = end < DEGREE_MIN ? end : DEGREE_MIN};
+    candidates c;
+    uint32_t n_kept = had;
+    for (uint32_t first = 0; first < n && n_kept < end; first += TOGETHER) {
+        c.n = n - first < TOGETHER ? n - first : TOGETHER;
+        for (uint32_t i = 0; i < c.n; i++) {
+            c.keys[i] = keys[first + i];
+            c.rows[i] = row_at(walk->graph, walk->tables, key_id(c.keys[i]));
+        }
+        n_kept = keep(walk, &c, n_kept, end, &r);
+    }
+    for (uint32_t i = 0; i < r.n && n_kept < r.most; i++) {
+        const uint32_t place = had + graph_pool_place(kept + had, n_kept - had, r.keys[i]);
         memmove(kept + place + 1, kept + place, (n_kept - place) * sizeof *kept);
-        kept[place] = s->rejected[i];
+        kept[place] = r.keys[i];
         n_kept++;
     }
     for (uint32_t i = had; i < n_kept; i++) {
@@ -69,9 +100,35 @@ uint32_t graph_select_more(graph_walk *walk, uint32_t had, const uint64_t *candi
     return n_kept - had;
 }
 
-uint32_t graph_select(graph_walk *walk, const uint64_t *candidates, uint32_t n, uint32_t max,
+uint32_t graph_select(graph_walk *walk, const uint64_t *keys, uint32_t n, uint32_t max,
                       uint32_t *out) {
-    return graph_select_more(walk, 0, candidates, n, max, out);
+    return graph_select_more(walk, 0, keys, n, max, out);
+}
+
+/* Put the i-th key in among those before it. */
+static void put_in_order(uint64_t *keys, uint32_t i, uint64_t key) {
+    for (; i > 0 && keys[i - 1] > key; i--) {
+        keys[i] = keys[i - 1];
+    }
+    keys[i] = key;
+}
+
+void graph_rank_pool(graph_walk *walk, uint32_t n) {
+    const vex_graph *g = walk->graph;
+    vex_graph_scratch *s = walk->scratch;
+    const uint32_t most = 2 * g->params.m;
+    for (uint32_t at = 0; at < n; at += most) {
+        const uint32_t m = n - at < most ? n - at : most;
+        for (uint32_t i = 0; i < m; i++) {
+            s->rows[i] = row_at(g, walk->tables, key_id(s->pool[at + i]));
+            prefetch_row(g, s->rows[i], g->params.codes.stride);
+        }
+        vex_code_distances(&s->query, s->rows, m, s->distances);
+        for (uint32_t i = 0; i < m; i++) {
+            put_in_order(s->ranked, at + i, key_make(s->distances[i], key_id(s->pool[at + i])));
+        }
+    }
+    walk->distances += n;
 }
 
 void graph_rank(graph_walk *walk, uint32_t to, const uint32_t *ids, uint32_t n) {

@@ -57,31 +57,30 @@ uint32_t graph_pool_take_plain(uint64_t *pool, uint32_t *held, uint32_t ef, cons
  * and the new one.  So what is less stays, the new key takes its place, and the rest moves on. */
 AVX512 uint32_t graph_pool_take_avx512(uint64_t *pool, uint32_t *held, uint32_t ef,
                                        const uint64_t *keys, uint32_t n_keys) {
-    const uint32_t end = (uint32_t)vex_align_up(ef, BLOCK);
-    uint32_t first = ef;
     if (ef > WIDE_MOST) {
         return graph_pool_take_plain(pool, held, ef, keys, n_keys);
     }
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < n_keys; i++) {
+        least = keys[i] < least ? keys[i] : least;
+    }
+    const uint32_t room = ef - *held, more = n_keys < room ? n_keys : room;
+    const uint32_t first = n_keys > 0 ? graph_pool_place(pool, *held, least) : ef;
+    const uint32_t begin = first / BLOCK * BLOCK; /* what is before stays */
+    const uint32_t end = (uint32_t)vex_align_up(*held + more, BLOCK);
     for (uint32_t i = *held; i < end; i++) {
         pool[i] = UINT64_MAX;
     }
+    *held += more;
     for (uint32_t i = 0; i < n_keys; i++) {
         const __m512i key = _mm512_set1_epi64((long long)keys[i]);
-        __m512i block = _mm512_loadu_si512(pool + end - BLOCK);
-        uint32_t place = 0;
-        for (uint32_t at = end - BLOCK;; at -= BLOCK) {
-            const __m512i before =
-                at > 0 ? _mm512_loadu_si512(pool + at - BLOCK) : _mm512_setzero_si512();
+        __m512i before = _mm512_setzero_si512(); /* as if: below the key */
+        for (uint32_t at = begin; at < end; at += BLOCK) {
+            const __m512i block = _mm512_loadu_si512(pool + at);
             const __m512i left = _mm512_alignr_epi64(block, before, BLOCK - 1);
-            place += (uint32_t)__builtin_popcount(_mm512_cmplt_epu64_mask(block, key));
             _mm512_storeu_si512(pool + at, _mm512_min_epu64(block, _mm512_max_epu64(left, key)));
-            block = before;
-            if (at == 0) {
-                break;
-            }
+            before = block;
         }
-        *held += *held < ef;
-        first = place < first ? place : first;
     }
     return first;
 }

@@ -9,8 +9,8 @@
 
 #include "base/poison.h"
 
-#define EF_FIRST 12u /* finds nearly all */
-#define EF_SURE 64u  /* below the 100 that searches have by default */
+#define EF_FIRST 4u /* finds nearly all */
+#define EF_SURE 64u /* below the 100 that searches have by default */
 #define TRIES 4u
 #define SPARED_MAX 64u
 
@@ -20,7 +20,7 @@ static vex_status finds_itself(vex_graph *g, vex_graph_scratch *s, uint32_t id, 
                                bool *found) {
     graph_walk walk;
     uint64_t entry;
-    VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
+    VEX_TRY(graph_walk_begin_short(&walk, g, s, &entry));
     const uint32_t start = (uint32_t)entry;
     vex_code_query_row(&s->query, row_at(g, walk.tables, id), 0);
     const uint64_t own = key_make(graph_walk_distance(&walk, id), id);

@@ -138,10 +138,6 @@ static uint32_t gather(const graph_walk *walk, graph_list list, uint32_t n,
     const uint32_t end = walk->end;
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
-        __builtin_prefetch(&visited[list_get(list, i)], 1, 3);
-        __asm__ volatile("" ::: "memory");
-    }
-    for (uint32_t i = 0; i < n; i++) {
         const uint32_t id = list_get(list, i);
         uint8_t *const mark = &visited[id < end ? id : end];
         ids[m] = id;

@@ -25,24 +25,25 @@ uint32_t vex_lvq_levels(vex_lvq_level out[4]) {
     uint32_t n = 0;
 #if defined(__x86_64__)
     if (vex_cpu()->avx512_vnni) {
-        out[n++] =
-            (vex_lvq_level){"vnni", vex_lvq_sums_vnni, vex_short_sums_vnni, vex_lvq_finish_avx512};
+        out[n++] = (vex_lvq_level){"vnni", vex_lvq_sums_vnni, vex_short_sums_vnni,
+                                   vex_lvq_finish_avx512, vex_short_finish_x86};
     }
     if (vex_cpu()->avx2_fma) {
-        out[n++] =
-            (vex_lvq_level){"avx2", vex_lvq_sums_avx2, vex_short_sums_avx2, vex_lvq_finish_avx2};
+        out[n++] = (vex_lvq_level){"avx2", vex_lvq_sums_avx2, vex_short_sums_avx2,
+                                   vex_lvq_finish_avx2, vex_short_finish_x86};
     }
 #elif defined(__aarch64__)
     if (vex_cpu()->arm_dotprod) {
         out[n++] = (vex_lvq_level){"dotprod", vex_lvq_sums_dotprod, vex_short_sums_dotprod,
-                                   vex_lvq_finish};
+                                   vex_lvq_finish, vex_short_finish};
     }
     if (vex_cpu()->neon) {
-        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon, vex_short_sums_neon, vex_lvq_finish};
+        out[n++] = (vex_lvq_level){"neon", vex_lvq_sums_neon, vex_short_sums_neon, vex_lvq_finish,
+                                   vex_short_finish};
     }
 #endif
-    out[n++] =
-        (vex_lvq_level){"scalar", vex_lvq_sums_scalar, vex_short_sums_scalar, vex_lvq_finish};
+    out[n++] = (vex_lvq_level){"scalar", vex_lvq_sums_scalar, vex_short_sums_scalar, vex_lvq_finish,
+                               vex_short_finish};
     return n;
 }
 
@@ -274,16 +275,20 @@ void vex_code_query_destroy(vex_code_query *query) {
     *query = (vex_code_query){0};
 }
 
-/* bytes[0..dim) are codes: make them signed, clear the rest, and set what goes with them. */
-static void set_lvq8(vex_code_query *query, const vex_code_tail *tail) {
+/* Take codes as signed numbers, and what goes with them.  What is behind them stays zero. */
+static void set_lvq8(vex_code_query *query, const uint8_t *codes, const vex_code_tail *tail) {
     const uint32_t dim = query->codes->dim;
-    for (uint32_t i = 0; i < dim; i += 8) { /* the row is longer than the codes by 16 */
+    uint8_t *bytes = (uint8_t *)query->bytes; /* may be the codes */
+    uint32_t i = 0;
+    for (; i + 8 <= dim; i += 8) {
         uint64_t word;
-        memcpy(&word, query->bytes + i, sizeof word);
+        memcpy(&word, codes + i, sizeof word);
         word ^= 0x8080808080808080u;
-        memcpy(query->bytes + i, &word, sizeof word);
+        memcpy(bytes + i, &word, sizeof word);
     }
-    memset(query->bytes + dim, 0, read_by_kernels(query->codes) - dim);
+    for (; i < dim; i++) {
+        bytes[i] = codes[i] ^ 0x80u;
+    }
     const double s = (double)tail->s, low = (double)tail->lo;
     query->a = dim * low + s * tail->sum;
     query->b = low + 128 * s;
@@ -304,7 +309,7 @@ void vex_code_query_vector(vex_code_query *query, const float *vector) {
     if (codes->kind == VEX_CODE_LVQ8) {
         vex_code_tail tail;
         encode_lvq8(vector, codes->dim, (uint8_t *)query->bytes, &tail);
-        set_lvq8(query, &tail);
+        set_lvq8(query, (const uint8_t *)query->bytes, &tail);
     } else {
         query->vector = vector;
     }
@@ -315,8 +320,7 @@ void vex_code_query_row(vex_code_query *query, const void *row, float phi) {
     const vex_code_tail tail = vex_codes_tail(codes, row);
     set_norm(query, tail.norm2, codes->space == VEX_SPACE_IP ? phi : 0);
     if (codes->kind == VEX_CODE_LVQ8) {
-        memcpy(query->bytes, row, codes->dim);
-        set_lvq8(query, &tail);
+        set_lvq8(query, row, &tail);
     } else {
         /* A copy also where the row could be used as it is: it need not be aligned. */
         vex_codes_decode(codes, row, query->own);
@@ -370,7 +374,7 @@ void vex_short_distances(const vex_code_query *query, const uint8_t *const *rows
     for (uint32_t i = 0; i < n; i += VEX_LVQ_GROUP) {
         const uint32_t m = n - i < VEX_LVQ_GROUP ? n - i : VEX_LVQ_GROUP;
         in_use.short_sums(query->bytes, rows + i, m, query->codes->short_stride, sums);
-        vex_short_finish(query, rows + i, m, sums, out + i);
+        in_use.short_finish(query, rows + i, m, sums, out + i);
     }
 }
 

@@ -36,8 +36,8 @@ typedef struct vex_code_tail {
 /* What the rows of one collection are.  All members are constant, so it may be shared freely. */
 typedef struct vex_codes {
     vex_code_kind kind;
-    uint32_t space, dim; /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
-    uint32_t stride;     /* bytes of a row                                                    */
+    uint32_t space, dim;   /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
+    uint32_t stride;       /* bytes of a row                                                    */
     uint32_t short_stride; /* of a short row; 0: there are none                               */
 } vex_codes;
 
@@ -118,11 +118,15 @@ typedef struct vex_lvq_group {
 } vex_lvq_group;
 typedef void (*vex_lvq_finisher)(const vex_code_query *query, const vex_lvq_group *group,
                                  uint32_t n, float *out);
+/* The same of short rows, whose sums are in an array of VEX_LVQ_GROUP. */
+typedef void (*vex_short_finisher)(const vex_code_query *query, const uint8_t *const *rows,
+                                   uint32_t n, const int32_t *restrict sums, float *restrict out);
 typedef struct vex_lvq_level {
     const char *name; /* "scalar", "avx2", "vnni", "neon", "dotprod"                       */
     vex_lvq_kernel sums;
     vex_short_kernel short_sums;
     vex_lvq_finisher finish; /* distances of n <= VEX_LVQ_GROUP rows                              */
+    vex_short_finisher short_finish;
 } vex_lvq_level;
 
 /* Best first; returns how many (<= 4).  VEXFS_SIMD limits which one is in use, not this list. */

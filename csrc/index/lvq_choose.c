@@ -14,6 +14,7 @@
 #define NEAREST 10u
 #define NEED_MAX (3 * NEAREST)
 #define ROW_GROUP 64u
+#define CODED_GROUP 1024u /* rows that a query, made anew for them, meets */
 
 typedef struct sample {
     uint32_t space, dim, n, m; /* m of the n rows are queries */
@@ -75,12 +76,12 @@ static void exact_distances(sample *s) {
 
 static vex_status coded_distances(sample *s, const vex_codes *codes) {
     vex_code_query query = {0};
-    const uint8_t *rows[ROW_GROUP];
-    uint8_t *group = vex_malloc((size_t)ROW_GROUP * codes->stride);
+    const uint8_t *rows[CODED_GROUP];
+    uint8_t *group = vex_malloc((size_t)CODED_GROUP * codes->stride);
     vex_status status = group != NULL ? vex_code_query_create(&query, codes)
                                       : VEX_FAIL(VEX_ERR_NO_MEMORY, "no memory to sample vectors");
-    for (uint32_t i = 0; i < s->n && status == VEX_OK; i += ROW_GROUP) {
-        const uint32_t n = s->n - i < ROW_GROUP ? s->n - i : ROW_GROUP;
+    for (uint32_t i = 0; i < s->n && status == VEX_OK; i += CODED_GROUP) {
+        const uint32_t n = s->n - i < CODED_GROUP ? s->n - i : CODED_GROUP;
         for (uint32_t k = 0; k < n; k++) {
             rows[k] = group + (size_t)k * codes->stride;
             vex_codes_encode(codes, s->vectors + (size_t)(i + k) * s->dim, s->norms[i + k],

@@ -51,35 +51,27 @@ void vex_codes_shorten(const vex_codes *codes, const void *row, void *out) {
     memcpy(to + codes->short_stride - VEX_CODE_TAIL_BYTES, &own, sizeof own);
 }
 
-/* What the products with a query count for, and what adds to all distances. */
-static void weigh(const vex_code_query *query, double *weight, double *more) {
+short_terms vex_short_terms(const vex_code_query *query) {
     const uint32_t space = query->codes->space;
-    *weight = space == VEX_SPACE_L2 ? 2 : space == VEX_SPACE_COSINE ? query->inverse_norm : 1;
-    *more = space == VEX_SPACE_L2 ? (double)query->norm2 : 1;
+    const double weight = space == VEX_SPACE_L2       ? 2
+                          : space == VEX_SPACE_COSINE ? query->inverse_norm
+                                                      : 1;
+    return (short_terms){.all = space == VEX_SPACE_L2 ? query->norm2 : 1,
+                         .a = (float)(weight * query->a),
+                         .b = (float)(weight * query->b),
+                         .c = (float)(weight * query->c)};
 }
 
 void vex_short_finish(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
                       const int32_t *restrict sums, float *restrict out) {
-    short_tail tails[VEX_LVQ_GROUP];
-    double weight, more;
-    weigh(query, &weight, &more);
-    const float all = (float)more, a = (float)(weight * query->a), b = (float)(weight * query->b),
-                c = (float)(weight * query->c);
+    const short_terms terms = vex_short_terms(query);
     for (uint32_t i = 0; i < n; i++) {
-        memcpy(&tails[i], rows[i] + query->codes->short_stride - VEX_CODE_TAIL_BYTES,
-               sizeof tails[i]);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        const short_tail *t = &tails[i];
-        const float dot = t->lo * a + (t->s_sum * b + t->s * ((float)sums[i] * c));
-        const float d = t->more + all - dot;
-        out[i] = d;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        out[i] = out[i] < FLT_MAX ? out[i] : FLT_MAX; /* NaN too */
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        out[i] = out[i] > -FLT_MAX ? out[i] : -FLT_MAX;
+        short_tail t;
+        memcpy(&t, rows[i] + query->codes->short_stride - VEX_CODE_TAIL_BYTES, sizeof t);
+        const float dot = t.lo * terms.a + (t.s_sum * terms.b + t.s * ((float)sums[i] * terms.c));
+        const float d = t.more + terms.all - dot;
+        const float bounded = d < FLT_MAX ? d : FLT_MAX; /* NaN too */
+        out[i] = bounded > -FLT_MAX ? bounded : -FLT_MAX;
     }
 }
 

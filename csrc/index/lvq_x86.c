@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 
 #include <immintrin.h>
+#include <string.h>
 
 #include "base/poison.h"
 
@@ -97,6 +98,39 @@ AVX2 void vex_short_sums_avx2(const int8_t *query, const uint8_t *const *rows, u
 AVX2 void vex_lvq_finish_avx2(const vex_code_query *query, const vex_lvq_group *group, uint32_t n,
                               float *out) {
     lvq_finish(query, group, n, out);
+}
+
+/* ---- short rows, on all levels ---- */
+
+/* Four tails at a time: what is the same of each side by side. */
+void vex_short_finish_x86(const vex_code_query *query, const uint8_t *const *rows, uint32_t n,
+                          const int32_t *restrict sums, float *restrict out) {
+    const short_terms terms = vex_short_terms(query);
+    const size_t at = query->codes->short_stride - VEX_CODE_TAIL_BYTES;
+    const __m128 all = _mm_set1_ps(terms.all), a = _mm_set1_ps(terms.a);
+    const __m128 b = _mm_set1_ps(terms.b), c = _mm_set1_ps(terms.c), most = _mm_set1_ps(FLT_MAX);
+    for (uint32_t i = 0; i < n; i += 4) {
+        const uint32_t left = n - i < 4 ? n - i : 4;
+        __m128 tails[4], d;
+        for (uint32_t j = 0; j < 4; j++) { /* the last one again where there are no more */
+            tails[j] =
+                _mm_loadu_ps((const float *)(const void *)(rows[j < left ? i + j : n - 1] + at));
+        }
+        _MM_TRANSPOSE4_PS(tails[0], tails[1], tails[2], tails[3]); /* s, lo, s_sum, more */
+        const __m128i integers = _mm_loadu_si128((const __m128i *)(const void *)(sums + i));
+        const __m128 products = _mm_mul_ps(tails[0], _mm_mul_ps(_mm_cvtepi32_ps(integers), c));
+        const __m128 dot =
+            _mm_add_ps(_mm_mul_ps(tails[1], a), _mm_add_ps(_mm_mul_ps(tails[2], b), products));
+        d = _mm_sub_ps(_mm_add_ps(tails[3], all), dot);
+        d = _mm_max_ps(_mm_min_ps(d, most), _mm_sub_ps(_mm_setzero_ps(), most)); /* NaN: most */
+        if (left == 4) {
+            _mm_storeu_ps(out + i, d);
+        } else {
+            float some[4];
+            _mm_storeu_ps(some, d);
+            memcpy(out + i, some, left * sizeof *some);
+        }
+    }
 }
 
 /* ---- AVX-512 VNNI ---- */

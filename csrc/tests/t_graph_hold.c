@@ -226,6 +226,29 @@ TEST(graph_sharpens_what_short_rows_found) {
     graph_kit_destroy(&kit);
 }
 
+static uint64_t distances_of_building(graph_kit *kit) {
+    const uint64_t before = vex_stat_get(VEX_STAT_DISTANCES);
+    CHECK_OK(vex_graph_insert(kit->graph, kit->first, kit->n, 1));
+    return vex_stat_get(VEX_STAT_DISTANCES) - before;
+}
+
+/* Walks are by short rows; candidates are measured by code rows once more. */
+TEST(graph_built_by_short_rows_is_as_good) {
+    graph_kit kit = walkable(200, 4000);
+    graph_kit_start(&kit, 8, 40);
+    const uint64_t by_codes = distances_of_building(&kit);
+    const double recall = graph_kit_recall(&kit, 300, 10, 20, NULL);
+    graph_kit_start(&kit, 8, 40);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    CHECK(vex_graph_held_bytes(kit.graph) == short_bytes(&kit));
+    const uint64_t by_shorts = distances_of_building(&kit);
+    const double short_recall = graph_kit_recall(&kit, 300, 10, 20, NULL);
+    CHECK(by_shorts > by_codes + 30 * kit.n);
+    CHECK(by_shorts < by_codes + 50 * kit.n);
+    CHECK(short_recall >= recall - 0.01);
+    graph_kit_destroy(&kit);
+}
+
 /* All values lie within a 16th of the range of their row: a short row says next to nothing of them. */
 TEST(graph_walks_by_code_rows_where_short_rows_would_mislead) {
     graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_L2, 64, 3000);

@@ -1,6 +1,6 @@
 /*
- * t_lvq.c - code rows: the integer kernels of all levels, the error of the codes, the finite
- * distances, and the choice of a kind.
+ * t_lvq.c - code rows: the integer kernels of all levels, the error of the codes, and the
+ * finite distances.
  */
 #include "index/lvq.h"
 
@@ -163,6 +163,43 @@ TEST(lvq_levels_finish_to_the_same_bits) {
             memset(out, 0x5A, sizeof out);
             levels[level].finish(&query, &group, n, out);
             CHECK(memcmp(out, expected, n * sizeof *out) == 0);
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            CHECK(isfinite(expected[i]));
+        }
+    }
+}
+
+TEST(lvq_levels_finish_short_rows_to_the_same_bits) {
+    vex_lvq_level levels[4];
+    const uint32_t n_levels = vex_lvq_levels(levels);
+    for (int round = 0; round < 4000; round++) {
+        vex_codes codes;
+        float tails[VEX_LVQ_GROUP][16], expected[VEX_LVQ_GROUP], out[VEX_LVQ_GROUP];
+        const uint8_t *rows[VEX_LVQ_GROUP];
+        int32_t sums[VEX_LVQ_GROUP] = {0};
+        const uint32_t n = 1 + test_random_below(VEX_LVQ_GROUP);
+        CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, (uint32_t)round % 3, 16));
+        CHECK_EQ(codes.short_stride, sizeof tails[0]);
+        const vex_code_query query = {.codes = &codes,
+                                      .a = (double)any_float(),
+                                      .b = (double)any_float(),
+                                      .c = (double)any_float(),
+                                      .norm2 = fabsf(any_float()),
+                                      .inverse_norm = fabs((double)any_float())};
+        for (uint32_t i = 0; i < n; i++) {
+            for (uint32_t k = 0; k < 16; k++) {
+                tails[i][k] = any_float();
+            }
+            rows[i] = (const uint8_t *)tails[i];
+            sums[i] = (int32_t)test_random();
+        }
+        levels[n_levels - 1].short_finish(&query, rows, n, sums, expected);
+        for (uint32_t level = 0; level < n_levels; level++) {
+            memset(out, 0x5A, sizeof out);
+            levels[level].short_finish(&query, rows, n, sums, out);
+            CHECK(memcmp(out, expected, n * sizeof *out) == 0);
+            CHECK(n == VEX_LVQ_GROUP || out[n] == out[VEX_LVQ_GROUP - 1]); /* as it was */
         }
         for (uint32_t i = 0; i < n; i++) {
             CHECK(isfinite(expected[i]));
@@ -513,72 +550,6 @@ TEST(lvq_strides) {
         CHECK_OK(vex_codes_init(&codes, VEX_CODE_LVQ8, VEX_SPACE_L2, dims[i]));
         CHECK_EQ(codes.stride, lines[i] * 64);
     }
-}
-
-/* ---- the choice ---- */
-
-typedef struct made {
-    const float *vectors;
-    uint32_t dim;
-} made;
-
-static void source_of(void *context, uint32_t i, float *x) {
-    const made *m = context;
-    memcpy(x, m->vectors + (size_t)i * m->dim, m->dim * sizeof *x);
-}
-
-static vex_codes_choice choice_for(const float *vectors, uint32_t n, uint32_t dim, uint32_t space) {
-    made m = {vectors, dim};
-    vex_codes_choice first, second;
-    CHECK_OK(vex_codes_choose(space, dim, VEX_CODE_LVQ8, n, source_of, &m, 7, &first));
-    CHECK_OK(vex_codes_choose(space, dim, VEX_CODE_LVQ8, n, source_of, &m, 7, &second));
-    CHECK(memcmp(&first, &second, sizeof first) == 0);
-    return first;
-}
-
-TEST(lvq_choice) {
-    enum { N = 1500, DIM = 48 };
-    float *vectors = malloc((size_t)N * DIM * sizeof *vectors);
-    for (size_t i = 0; i < (size_t)N * DIM; i++) {
-        vectors[i] = test_random_float();
-    }
-    for (uint32_t space = 0; space < 3; space++) {
-        const vex_codes_choice c = choice_for(vectors, N, DIM, space);
-        CHECK_EQ(c.kind, VEX_CODE_LVQ8);
-        CHECK_EQ(c.lvq8.queries, 256);
-        CHECK_EQ(c.lvq8.rows, N);
-        CHECK_EQ(c.f16.queries, 0);
-        CHECK(c.lvq8.need_p99 >= 10 && c.lvq8.need_p99 <= 30);
-        CHECK(c.lvq8.error_max > 0 && c.lvq8.error_max < 0.3);
-    }
-    /* One dimension hides the others from eight bits, not from eleven ... */
-    for (int i = 0; i < N; i++) {
-        vectors[i * DIM] = 300.0f;
-    }
-    CHECK_EQ(choice_for(vectors, N, DIM, VEX_SPACE_L2).kind, VEX_CODE_F16);
-    /* ... or is out of their range ... */
-    for (int i = 0; i < N; i++) {
-        vectors[i * DIM] = 300000.0f;
-    }
-    CHECK_EQ(choice_for(vectors, N, DIM, VEX_SPACE_L2).kind, VEX_CODE_F32);
-    /* ... or all of them hide what differs. */
-    for (size_t i = 0; i < (size_t)N * DIM; i++) {
-        vectors[i] = 1000.0f + 0.01f * test_random_float();
-    }
-    CHECK_EQ(choice_for(vectors, N, DIM, VEX_SPACE_L2).kind, VEX_CODE_F32);
-    /* Equal rows need no pool beyond k. */
-    for (size_t i = 0; i < (size_t)N * DIM; i++) {
-        vectors[i] = (float)(i % DIM);
-    }
-    CHECK_EQ(choice_for(vectors, N, DIM, VEX_SPACE_L2).kind, VEX_CODE_LVQ8);
-    for (uint32_t n = 0; n < 14; n++) {
-        CHECK_EQ(choice_for(vectors, n, DIM, VEX_SPACE_COSINE).kind, VEX_CODE_LVQ8);
-    }
-    vex_codes_choice unused;
-    made m = {vectors, DIM};
-    CHECK_STATUS(vex_codes_choose(VEX_SPACE_L1, DIM, VEX_CODE_LVQ8, 3, source_of, &m, 7, &unused),
-                 VEX_ERR_INVALID);
-    free(vectors);
 }
 
 TEST(lvq_uneven_norms) {
