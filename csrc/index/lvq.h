@@ -158,8 +158,8 @@ typedef void (*vex_vector_source)(void *context, uint32_t i, float *x);
 
 /* The kind for these n vectors, from a sample that depends on n and seed only: LVQ8 when
  * need_p99 <= 3k for k = 10, else F16 when that holds for it and no value of the sample is near the
- * end of its range, else F32; kinds below `least` are not considered.  Takes about 50 ms for 384
- * dimensions.  VEX_ERR_INVALID for l1. */
+ * end of its range, else F32; kinds below `least` are not considered.  Half of the queries will do
+ * when none of them needs more than 15.  Takes about 30 ms for 384 dimensions.  VEX_ERR_INVALID for l1. */
 vex_status vex_codes_choose(uint32_t space, uint32_t dim, vex_code_kind least, uint32_t n,
                             vex_vector_source source, void *context, uint64_t seed,
                             vex_codes_choice *out);

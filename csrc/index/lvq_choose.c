@@ -13,13 +13,15 @@
 
 #define NEAREST 10u
 #define NEED_MAX (3 * NEAREST)
+#define NEED_CLEAR (3 * NEAREST / 2) /* when no query needs more, half of them will do */
 #define ROW_GROUP 64u
 #define CODED_GROUP 1024u /* rows that a query, made anew for them, meets */
 
 typedef struct sample {
-    uint32_t space, dim, n, m; /* m of the n rows are queries */
+    uint32_t space, dim, n, m; /* m of the n rows are queries now, */
+    uint32_t most, known;      /* of as many at most; and exact distances of some are known */
     float *vectors, *norms;
-    float *exact, *coded; /* m * n distances */
+    float *exact, *coded; /* most * n distances */
     float *scratch;       /* n */
 } sample;
 
@@ -72,6 +74,7 @@ static void exact_distances(sample *s) {
             d[i] = vex_dot_to_distance(s->space, d[i], s->norms[i], s->norms[j]);
         }
     }
+    s->known = s->m;
 }
 
 static vex_status coded_distances(sample *s, const vex_codes *codes) {
@@ -157,15 +160,21 @@ static bool fits_f16(const sample *s) {
 static vex_status try_kind(sample *s, vex_code_kind kind, vex_codes_health *out, bool *good) {
     vex_codes codes;
     VEX_TRY(vex_codes_init(&codes, kind, s->space, s->dim));
-    VEX_TRY(coded_distances(s, &codes));
-    measure(s, out);
+    s->m = (s->most + 1) / 2;
+    for (bool clear = false; !clear; s->m = s->most) {
+        if (s->known < s->m) {
+            exact_distances(s);
+        }
+        VEX_TRY(coded_distances(s, &codes));
+        measure(s, out);
+        clear = s->m == s->most || out->need_max <= NEED_CLEAR;
+    }
     *good = out->need_p99 <= NEED_MAX;
     return VEX_OK;
 }
 
 static vex_status choose(sample *s, vex_code_kind least, vex_codes_choice *out) {
     bool good = false;
-    exact_distances(s);
     if (least <= VEX_CODE_LVQ8) {
         VEX_TRY(try_kind(s, VEX_CODE_LVQ8, &out->lvq8, &good));
         out->kind = VEX_CODE_LVQ8;
@@ -188,10 +197,10 @@ vex_status vex_codes_choose(uint32_t space, uint32_t dim, vex_code_kind least, u
     VEX_TRY(vex_codes_init(&codes, VEX_CODE_LVQ8, space, dim));
     sample s = {.space = space, .dim = dim};
     s.n = n < VEX_CODES_SAMPLE_ROWS ? n : VEX_CODES_SAMPLE_ROWS;
-    s.m = s.n < VEX_CODES_SAMPLE_QUERIES ? s.n : VEX_CODES_SAMPLE_QUERIES;
+    s.most = s.n < VEX_CODES_SAMPLE_QUERIES ? s.n : VEX_CODES_SAMPLE_QUERIES;
     if (n > 0 && least < VEX_CODE_F32) {
         vex_bulk memory;
-        const size_t distances = (size_t)s.m * s.n, vectors = (size_t)s.n * dim;
+        const size_t distances = (size_t)s.most * s.n, vectors = (size_t)s.n * dim;
         VEX_TRY(
             vex_bulk_create(&memory, (vectors + 2 * distances + 2 * (size_t)s.n) * sizeof(float)));
         s.vectors = memory.data;
