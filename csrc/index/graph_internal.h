@@ -146,7 +146,7 @@ typedef struct graph_walk {
     const vex_graph *graph;
     const graph_tables *tables;
     vex_graph_scratch *scratch;
-    uint32_t end;  /* ids from here on are not looked at */
+    uint32_t end; /* ids from here on are not looked at */
     bool by_short; /* by short rows */
     bool guarded;  /* check what is met... */
     bool damaged;  /* ... and this is what was found */

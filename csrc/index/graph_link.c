@@ -48,7 +48,7 @@ static void remove_covered(graph_walk *walk, uint64_t kept, candidates *c, uint3
     for (uint32_t i = from; i < c->n; i++) {
         const uint64_t key = c->keys[i];
         const bool covered = covers(kept, key, between[i - from]);
-        if (covered && r->most > 0) {
+        if (covered && (r->n < r->most || (r->n > 0 && key < r->keys[r->n - 1]))) {
             graph_pool_take_plain(r->keys, &r->n, r->most, &key, 1);
         }
         c->keys[n] = key;

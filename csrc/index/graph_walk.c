@@ -200,14 +200,19 @@ void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64
 
 /* ---- the beam ---- */
 
-/* Of the m expanded, keys that are not above a limit: to scratch->keys.  No branch depends on them. */
-static uint32_t near_keys(const vex_graph_scratch *s, uint32_t m, uint64_t limit) {
+/* Of the m expanded, keys that are not above a limit: to scratch->keys; the least key of all to *least.
+ * No branch depends on them. */
+static uint32_t near_keys(const vex_graph_scratch *s, uint32_t m, uint64_t limit, uint64_t *least) {
     uint64_t *restrict const keys = s->keys;
+    uint64_t lowest = UINT64_MAX;
     uint32_t n = 0;
     for (uint32_t i = 0; i < m; i++) {
-        keys[n] = key_make(s->distances[i], s->ids[i]);
-        n += keys[n] <= limit;
+        const uint64_t key = key_make(s->distances[i], s->ids[i]);
+        keys[n] = key;
+        n += key <= limit;
+        lowest = key < lowest ? key : lowest;
     }
+    *least = lowest;
     return n;
 }
 
@@ -229,11 +234,12 @@ void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
         const uint32_t ahead = at < s->n_pool ? key_id(pool[at]) : VEX_GRAPH_NONE;
         const uint32_t m = graph_walk_expand(walk, id, level, ahead);
         const uint64_t limit = s->n_pool == ef ? pool[ef - 1] : UINT64_MAX;
-        const uint32_t place =
-            walk->graph->take(pool, &s->n_pool, ef, s->keys, near_keys(s, m, limit));
-        if (place < at) { /* it is the next one */
-            prefetch_list(walk, key_id(pool[place]), level);
+        uint64_t least;
+        const uint32_t n = near_keys(s, m, limit, &least);
+        if (n > 0 && (at == s->n_pool || least < pool[at])) { /* it is the next one */
+            prefetch_list(walk, key_id(least), level);
         }
+        const uint32_t place = walk->graph->take(pool, &s->n_pool, ef, s->keys, n);
         at = next_open(pool, place < at ? place : at, s->n_pool);
     }
 }

@@ -36,8 +36,8 @@ typedef struct vex_code_tail {
 /* What the rows of one collection are.  All members are constant, so it may be shared freely. */
 typedef struct vex_codes {
     vex_code_kind kind;
-    uint32_t space, dim;   /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
-    uint32_t stride;       /* bytes of a row                                                    */
+    uint32_t space, dim; /* VEX_SPACE_L2, _IP or _COSINE; 1..VEX_DIMENSION_MAX                */
+    uint32_t stride;     /* bytes of a row                                                    */
     uint32_t short_stride; /* of a short row; 0: there are none                               */
 } vex_codes;
 

@@ -11,6 +11,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #define LVQ_INLINE static inline __attribute__((always_inline))
 
@@ -46,31 +47,42 @@ LVQ_INLINE float lvq_distance(const vex_code_query *query, double dot, float nor
                                        : lvq_bounded(1 - dot);
 }
 
+#define LVQ_LANES 8u
+
+/* Whole lanes, so that no distance is left for a loop without vectors: what is behind the n rows of the
+ * group is computed, too, and left out. */
 LVQ_INLINE void lvq_finish(const vex_code_query *query, const vex_lvq_group *restrict group,
                            uint32_t n, float *restrict out) {
-    double dots[VEX_LVQ_GROUP];
     const double a = query->a, b = query->b, c = query->c;
     const uint32_t space = query->codes->space;
-    for (uint32_t i = 0; i < n; i++) {
-        dots[i] = (double)group->lo[i] * a +
-                  (double)group->s[i] * (b * (double)group->codes[i] + c * (double)group->sums[i]);
-    }
-    if (space == VEX_SPACE_L2) {
-        for (uint32_t i = 0; i < n; i++) {
-            out[i] = lvq_l2(query, dots[i], group->norm2[i]);
+    for (uint32_t first = 0; first < n; first += LVQ_LANES) {
+        const uint32_t left = n - first < LVQ_LANES ? n - first : LVQ_LANES;
+        const float *lo = group->lo + first, *s = group->s + first, *norm2 = group->norm2 + first;
+        const int32_t *codes = group->codes + first, *sums = group->sums + first;
+        double dots[LVQ_LANES];
+        float lanes[LVQ_LANES];
+        for (uint32_t i = 0; i < LVQ_LANES; i++) {
+            dots[i] =
+                (double)lo[i] * a + (double)s[i] * (b * (double)codes[i] + c * (double)sums[i]);
         }
-    } else if (space == VEX_SPACE_COSINE) {
-        for (uint32_t i = 0; i < n; i++) {
-            out[i] = lvq_cosine(query, dots[i], group->norm2[i]);
+        if (space == VEX_SPACE_L2) {
+            for (uint32_t i = 0; i < LVQ_LANES; i++) {
+                lanes[i] = lvq_l2(query, dots[i], norm2[i]);
+            }
+        } else if (space == VEX_SPACE_COSINE) {
+            for (uint32_t i = 0; i < LVQ_LANES; i++) {
+                lanes[i] = lvq_cosine(query, dots[i], norm2[i]);
+            }
+        } else if (query->phi2 > 0) {
+            for (uint32_t i = 0; i < LVQ_LANES; i++) {
+                lanes[i] = lvq_phi_distance(query, dots[i], norm2[i]);
+            }
+        } else {
+            for (uint32_t i = 0; i < LVQ_LANES; i++) {
+                lanes[i] = lvq_bounded(1 - dots[i]);
+            }
         }
-    } else if (query->phi2 > 0) {
-        for (uint32_t i = 0; i < n; i++) {
-            out[i] = lvq_phi_distance(query, dots[i], group->norm2[i]);
-        }
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
-            out[i] = lvq_bounded(1 - dots[i]);
-        }
+        memcpy(out + first, lanes, left * sizeof *out);
     }
 }
 
