@@ -133,6 +133,7 @@ void vex_near_init(vex_near *near, uint32_t space, const float *query, uint32_t 
     near->norm1 = norm1[0] + norm1[1] + norm1[2] + norm1[3];
     near->norm2 = norm2[0] + norm2[1] + norm2[2] + norm2[3];
     near->norm = sqrt(near->norm2);
+    near->root_dim = sqrt(dim);
 }
 
 void vex_near_again(vex_near *near, uint32_t space, const float *query, uint32_t dim, uint32_t k) {
@@ -157,14 +158,14 @@ void vex_near_clear(vex_near *near) {
 static double dot_error(const vex_near *near, const vex_code_tail *t) {
     const double s = (double)t->s, low = fabs((double)t->lo), high = fabs((double)t->lo + 255 * s);
     return 0.5005 * s * near->norm1 + 3e-7 * (low > high ? low : high) * near->norm1 +
-           2 * ABSOLUTE * 255 * s * sqrt(near->dim) * near->norm + 2 * (double)FLT_MIN * near->dim;
+           2 * ABSOLUTE * 255 * s * near->root_dim * near->norm + 2 * (double)FLT_MIN * near->dim;
 }
 
 /* The interval that the float32 distance of a row lies in; `sum` = codes . q. */
 static interval interval_of(const vex_near *near, const vex_code_tail *t, float sum) {
     const double norm2 = (double)t->norm2, norm = sqrt(norm2);
     const double dot = (double)t->lo * near->sum + (double)t->s * (double)sum;
-    double middle = 0, error = dot_error(near, t), scale = 0;
+    double middle = 0, error = dot_error(near, t), scale = 0, inverse;
     if (!(norm < NORM_MAX)) {
         return (interval){-INFINITY, INFINITY};
     }
@@ -178,8 +179,9 @@ static interval interval_of(const vex_near *near, const vex_code_tail *t, float 
         if (t->norm2 == 0.0f || (float)near->norm2 == 0.0f) {
             return (interval){1, 1};
         }
-        middle = 1 - dot / (norm * near->norm);
-        error /= norm * near->norm;
+        inverse = 1 / (norm * near->norm); /* division and roots take most of the time */
+        middle = 1 - dot * inverse;
+        error *= inverse;
         scale = 1;
         break;
     default:

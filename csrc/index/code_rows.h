@@ -34,6 +34,7 @@ typedef struct vex_near {
     const float *query;
     uint32_t dim, space;
     double sum, norm1, norm, norm2; /* of the query: sum, |q|_1, |q|_2 and its square             */
+    double root_dim;                /* square root of the dimension                               */
 } vex_near;
 
 /* Can this query be answered from code rows?  Not l1, and not with NaN or huge numbers. */
