@@ -269,16 +269,18 @@ class Collection:
         exact: bool = False,
         walk: bool = False,
         ef: int = 0,
+        threads: int = 0,
         plan: PlanCell | None = None,
     ) -> Rows:
         """The k nearest selected records of each query, nearest first.
 
         Where a graph is built the search is approximate, unless it is to be `exact`.  `walk` uses
         the graph even where reading all rows is faster; it is for tests.  `ef` are the candidates
-        of a walk, 0: as many as the collection says.  `plan` receives how it was done.
+        of a walk, 0: as many as the collection says.  `threads` share the queries, 0: as many as
+        there are processors.  `plan` receives how it was done.
         """
         flags = (lib.VEX_QUERY_EXACT if exact else 0) | (lib.VEX_QUERY_GRAPH if walk else 0)
-        options = ffi.new("vex_query_options *", {"flags": flags, "ef": ef})
+        options = ffi.new("vex_query_options *", {"flags": flags, "ef": ef, "threads": threads})
         if plan is not None:
             options.plan = plan.raw
         include = _include(documents, metadatas, uris, vectors)

@@ -105,6 +105,14 @@ class Observer:
         if _trace.tracer is not None:
             _trace.tracer.stages(watched.plan)
 
+    def answered_together(self, more: int, ns: int) -> None:
+        """As many operations more were answered with the query that was observed last."""
+        by_graph = watched.plan.raw.why == _engine.PLAN_WALK
+        for _ in range(more):
+            self.done("query", ns, None)
+        with self._lock:
+            self.cells.values[self._query + 8 + int(not by_graph)] += more
+
     def publish(self) -> None:
         """Copy the counters of the engine into the cells; at most every second."""
         with self._lock:  # an older look must not be copied over a newer one

@@ -30,20 +30,22 @@ from vexfs_chroma._server._errors import (
     invalid,
     new_trace_id,
 )
+from vexfs_chroma._server._gather import Gatherer, is_gathered
 from vexfs_chroma._server._held import Held
 from vexfs_chroma._server._hosts import LocalNames
-from vexfs_chroma._server._records import collection_id
+from vexfs_chroma._server._records import collection_id, nearest_together
 from vexfs_chroma._server._request import JSON, Request, Response
 from vexfs_chroma._server._routes import ADMIN, PAGE_ROUTES, READ, ROUTES, Router
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from vexfs_chroma._api import VexfsAPI
     from vexfs_chroma._server._auth import Principal
     from vexfs_chroma._server._config import ServerConfig
+    from vexfs_chroma._server._gather import Gathered
     from vexfs_chroma._server._routes import Resource
     from vexfs_chroma._server._traces import RequestTracer
 
@@ -77,6 +79,9 @@ class App:
         """Makes a span of every request."""
         self.waits = WaitCounters()
         self.held = Held(config.limits)
+        self.connections = 0
+        """That are open."""
+        self._gatherer = Gatherer(self._answer_all)
         self._threads = _Threads(config.server.threads, config.limits.waiting)
         self._expected: dict[tuple[Any, ...], float] = {}
         self._homes: dict[UUID, tuple[str, str]] = {}
@@ -221,7 +226,7 @@ class App:
 
     def answer(
         self, request: Request, loop: asyncio.AbstractEventLoop
-    ) -> Response | asyncio.Future[Response]:
+    ) -> Response | asyncio.Future[Response] | Gathered:
         """The response, now or later."""
         route = request.route
         assert route is not None
@@ -234,22 +239,55 @@ class App:
             ):
                 if route.decoder is not None:
                     request.payload = decode(route.decoder, request.body)
-                key = _likeness(request)
+                request.likeness = _likeness(request)
                 # How long a pattern takes, nobody knows beforehand.
                 is_textual = _has_pattern(request)
-                expected = None if is_textual else self._expected.get(key)
+                expected = None if is_textual else self._expected.get(request.likeness)
                 if expected is not None and expected <= _INLINE_SECONDS:
-                    begun = time.perf_counter()
-                    response = self._handle(request)
-                    # This clock also runs while another process has the CPU, so one slow request
-                    # says little; those that wait for a disk come in a row.
-                    spent = min(time.perf_counter() - begun, 2 * _INLINE_SECONDS)
-                    self._expected[key] = expected + (spent - expected) * 0.25
-                    return response
+                    if self.connections > 1 and is_gathered(request):
+                        return self._gatherer.add(request, loop)
+                    return self._at_once(request)
             request.queued = time.perf_counter_ns()
             return self._threads.submit(self._work, request, loop)
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets an answer)
             return self.failed(request, error)
+
+    def _at_once(self, request: Request) -> Response:
+        """The response to a short request, which may raise."""
+        begun = time.perf_counter()
+        response = self._handle(request)
+        self._learn(request, time.perf_counter() - begun)
+        return response
+
+    def _answer_all(self, requests: Sequence[Request]) -> list[Response]:
+        """The responses to short queries that are alike."""
+        if len(requests) > 1:
+            begun = time.perf_counter()
+            here.request_id = requests[0].id
+            try:
+                bodies = nearest_together(self, requests)
+            except Exception:  # noqa: BLE001  (each gets an error of its own, or does without)
+                bodies = None
+            if bodies is not None:
+                self._learn(requests[0], (time.perf_counter() - begun) / len(requests))
+                return [Response(200, body) for body in bodies]
+        return [self._at_once_or_failed(request) for request in requests]
+
+    def _at_once_or_failed(self, request: Request) -> Response:
+        try:
+            return self._at_once(request)
+        except Exception as error:  # noqa: BLE001
+            return self.failed(request, error)
+
+    def _learn(self, request: Request, spent: float) -> None:
+        """How long a short request took.
+
+        This clock also runs while another process has the CPU, so one slow request says little;
+        those that wait for a disk come in a row.
+        """
+        spent = min(spent, 2 * _INLINE_SECONDS)
+        expected = self._expected.get(request.likeness, spent)
+        self._expected[request.likeness] = expected + (spent - expected) * 0.25
 
     def _is_known(self, request: Request) -> bool:
         """Whether it is settled who sent it."""

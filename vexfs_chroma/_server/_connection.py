@@ -153,11 +153,13 @@ class Connection(asyncio.Protocol):
             self._refuse(unavailable("the server has too many connections"))
             return
         everybody.add(self)
+        self._app.connections = len(everybody)
         self.deadline = self._all.loop.time() + self._limits.read_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went."""
         self._all.open.discard(self)
+        self._app.connections = len(self._all.open)
         self._all.lost()
         self._transport = None
         self._hold_unsent(0)

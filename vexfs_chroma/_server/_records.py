@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import numpy as np
 import orjson
 from chromadb.api.types import ReadLevel
 
@@ -216,7 +217,41 @@ def nearest_records(app: App, request: Request, *, exact: bool = False) -> bytes
     rows = app.api.query_rows(
         id, queries, body.ids, k, body.where, body.where_document, list(include), exact=exact
     )
-    found = {
+    return encode(_nearest(_columns(rows), rows.counts, include))
+
+
+def nearest_together(app: App, requests: Sequence[Request]) -> list[bytes] | None:
+    """The answers to queries that differ in their vectors only, by one call; None: not so."""
+    body: QueryRecords = requests[0].payload
+    id, limits = collection_id(requests[0]), app.config.limits
+    check_filters(body.where, None, limits)
+    k = 10 if body.n_results is None else body.n_results
+    parts = [
+        _vectors.rows_of(r.payload.query_embeddings, limits.dimension, base64=False)
+        for r in requests
+    ]
+    queries = [part for part in parts if part is not None]
+    if len(queries) < len(parts) or len({part.shape[1] for part in queries}) > 1 or not k:
+        return None
+    for part in queries:
+        check_results(len(part), k, limits)
+    rows = app.api.query_rows_together(
+        len(parts), id, np.concatenate(queries), k, body.where, list(body.include)
+    )
+    answers, query, row = [], 0, 0
+    for part in queries:
+        counts = rows.counts[query : query + len(part)]
+        own = slice(row, row + sum(counts))
+        found = {
+            name: None if column is None else column[own] for name, column in _columns(rows).items()
+        }
+        answers.append(encode(_nearest(found, counts, body.include)))
+        query, row = query + len(part), own.stop
+    return answers
+
+
+def _columns(rows: Any) -> dict[str, Any]:
+    return {
         "ids": rows.ids,
         "embeddings": rows.vectors,
         "documents": rows.documents,
@@ -224,7 +259,6 @@ def nearest_records(app: App, request: Request, *, exact: bool = False) -> bytes
         "metadatas": rows.metadatas,
         "distances": rows.distances,
     }
-    return encode(_nearest(found, rows.counts, include))
 
 
 def _nearest(found: dict[str, Any], counts: list[int], include: list[Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Request:
         "is_counted",
         "is_stranger",
         "keep_alive",
+        "likeness",
         "method",
         "path",
         "payload",
@@ -64,6 +65,8 @@ class Request:
         """A password came with it that is not checked yet."""
         self.payload: Any = None
         """The body, decoded: a struct of _bodies.py."""
+        self.likeness: tuple[Any, ...] = ()
+        """What it has in common with requests that take about as long."""
         self.step: int | None = None
         """The number of the write that is looked at, where the request is a transaction."""
         self.refusal: Response | None = None
