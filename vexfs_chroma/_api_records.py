@@ -358,7 +358,10 @@ class RecordOperations(ServerAPI):
         exact: bool = False,
         threads: int = 0,
     ) -> _engine.Rows:
-        """query_records, flat over all queries and with arrays of float32."""
+        """query_records, flat over all queries and with arrays of float32.
+
+        `threads` share the queries, 0: as many as there are processors.
+        """
 
         def find(
             engine: _engine.Collection, queries: Matrix, k: int, of: IDs | None, filter: Any

@@ -10,7 +10,6 @@ What callers give is read by `_config_document.py`, schemas by `_config_schema.p
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from chromadb.errors import InvalidArgumentError
@@ -116,7 +115,7 @@ def _default_schema(space: str, hnsw: Json, embedding_function: Json | None) -> 
     def vector_index(enabled: bool, source_key: str | None) -> Json:
         config: Json = {"space": space}
         if embedding_function is not None:
-            config["embedding_function"] = copy.deepcopy(embedding_function)
+            config["embedding_function"] = _copied(embedding_function)
         if source_key is not None:
             config["source_key"] = source_key
         config["hnsw"] = dict(hnsw)
@@ -160,19 +159,19 @@ def _merge_with_defaults(schema: Json) -> Json:
         for key, value_types in base["keys"].items()
     }
     for key, value_types in schema["keys"].items():
-        merged["keys"].setdefault(key, copy.deepcopy(value_types))
+        merged["keys"].setdefault(key, _copied(value_types))
     if "cmek" in schema:
         merged["cmek"] = schema["cmek"]
     return merged
 
 
 def _merge_types(base: Json, over: Json) -> Json:
-    merged = copy.deepcopy(base)
+    merged: Json = _copied(base)
     for value_type, indexes in over.items():
         for name, index in indexes.items():
             mine = merged.setdefault(value_type, {}).setdefault(name, {"config": {}})
             mine["enabled"] = index["enabled"]
-            config = copy.deepcopy(index["config"])
+            config = _copied(index["config"])
             if name == "vector_index":
                 config.pop("spann", None)  # local collections are always HNSW
                 config["hnsw"] = {**mine["config"].get("hnsw", {}), **config.get("hnsw", {})}
@@ -203,7 +202,7 @@ def configuration_of(schema: Mapping[str, Any]) -> Json:
             "sync_threshold": hnsw["sync_threshold"],
         },
         "spann": None,
-        "embedding_function": copy.deepcopy(config.get("embedding_function")),
+        "embedding_function": _copied(config.get("embedding_function")),
     }
 
 
@@ -224,8 +223,10 @@ _TYPE_BITS = (
 
 
 def _copied(value: Any) -> Any:
-    """A copy of what a schema says of a value type: objects within objects."""
-    return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+    """A deep copy of JSON, ten times as fast as copy.deepcopy, which opening a database shows."""
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
 
 
 def grown_schema(schema: Json, keys_seen: Mapping[str, int]) -> Json:
@@ -326,18 +327,18 @@ def update_schema(schema: Json, update: Any) -> Json:
     embedding_function = document.read_embedding_function()
     if hnsw is not None and spann is not None:
         raise InvalidArgumentError("Multiple vector index configurations provided")
-    updated = copy.deepcopy(schema)
+    updated: Json = _copied(schema)
     for value_types in (updated["defaults"], updated["keys"][EMBEDDING_KEY]):
         config = value_types["float_list"]["vector_index"]["config"]
         config["hnsw"].update(hnsw or {})
         if embedding_function is not None:
-            config["embedding_function"] = copy.deepcopy(embedding_function)
+            config["embedding_function"] = _copied(embedding_function)
     return updated
 
 
 def reindexed_schema(schema: Json, space: str | None, hnsw: Mapping[str, int | None]) -> Json:
     """The schema with another space and other parameters of the graph; None: as it is."""
-    changed = copy.deepcopy(schema)
+    changed: Json = _copied(schema)
     for value_types in (changed["defaults"], changed["keys"][EMBEDDING_KEY]):
         config = value_types["float_list"]["vector_index"]["config"]
         config["space"] = space or config["space"]

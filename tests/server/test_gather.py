@@ -113,6 +113,24 @@ def test_what_is_gathered(app: _app.App, collection: str) -> None:
     assert not is_gathered(limited)
 
 
+class _Loop:
+    """What a gatherer needs of an event loop."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.errors: list[Any] = []
+
+    def call_soon(self, *call: Any) -> None:
+        self.calls.append(call)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.errors.append(context["exception"])
+
+    def turn(self) -> None:
+        for call, *arguments in self.calls:
+            call(*arguments)
+
+
 def test_groups_are_of_those_that_ask_alike(app: _app.App, collection: str) -> None:
     rng = np.random.default_rng(8)
     bodies = [
@@ -128,21 +146,63 @@ def test_groups_are_of_those_that_ask_alike(app: _app.App, collection: str) -> N
         asked.append(len(alike))
         return [Response(200, str(requests.index(request)).encode()) for request in alike]
 
-    loop = SimpleNamespace(calls=[], call_soon=lambda call: loop.calls.append(call))
+    loop = _Loop()
     gatherer, told = Gatherer(answer_all), {}
     for number, request in enumerate(requests):
         request.abandoned = number == 7
-        gathered = gatherer.add(request, loop)
+        gathered = gatherer.add(request, loop)  # type: ignore[arg-type]
         gathered.add_done_callback(
             lambda done, number=number: told.setdefault(number, done.result())  # type: ignore[misc]
         )
     assert len(loop.calls) == 1
-    loop.calls[0]()
+    loop.turn()
     assert asked == [31, 8, 2, 1, 1, 1, 1]
     assert told.pop(7).status == 503  # nobody waits for it
     assert {number: int(answer.body) for number, answer in told.items()} == {
         number: number for number in range(len(requests)) if number != 7
     }
+
+
+@pytest.mark.parametrize("is_abandoned", [False, True])
+def test_an_answer_that_is_not_sent_leaves_no_other_without(
+    app: _app.App, collection: str, is_abandoned: bool
+) -> None:
+    rng = np.random.default_rng(10)
+    requests = [_request(app, collection, _body(rng)) for _ in range(3)]
+    requests[0].abandoned = is_abandoned
+    loop, told = _Loop(), []
+    gatherer = Gatherer(lambda alike: [Response(200)] * len(alike))
+
+    def fail(_done: Any) -> None:
+        raise OSError("the transport is gone")
+
+    tell = [fail, told.append, told.append]
+    for request, done in zip(requests, tell, strict=True):
+        gatherer.add(request, loop).add_done_callback(done)  # type: ignore[arg-type]
+    loop.turn()
+    assert [type(error) for error in loop.errors] == [OSError]
+    assert [done.result().status for done in told] == [200, 200]
+
+
+def test_filters_too_deep_to_be_compared_are_unlike(app: _app.App, collection: str) -> None:
+    rng = np.random.default_rng(11)
+    requests = [_request(app, collection, _body(rng)) for _ in range(2)]
+    for request in requests:
+        where: dict[str, Any] = {"n": 1}
+        for _ in range(100_000):
+            where = {"$and": [where]}
+        request.payload.where = where
+    asked: list[int] = []
+
+    def answer_all(alike: Any) -> list[Response]:
+        asked.append(len(alike))
+        return [Response(400)] * len(alike)
+
+    loop, gatherer = _Loop(), Gatherer(answer_all)
+    for request in requests:
+        gatherer.add(request, loop).add_done_callback(lambda _done: None)  # type: ignore[arg-type]
+    loop.turn()
+    assert asked == [1, 1]
 
 
 def test_connections_get_each_its_own_answer(

@@ -58,20 +58,28 @@ class Gatherer:
                 group.append(gathered)
                 return gathered
         if not self._groups:
-            loop.call_soon(self._answer_now)
+            loop.call_soon(self._answer_now, loop)
         self._groups.append([gathered])
         return gathered
 
-    def _answer_now(self) -> None:
+    def _answer_now(self, loop: asyncio.AbstractEventLoop) -> None:
         groups, self._groups = self._groups, []
         for group in groups:
             wanted = [gathered for gathered in group if not gathered.request.abandoned]
             for gathered in group:
                 if gathered.request.abandoned:
-                    gathered.set_result(Response(503))
+                    _tell(gathered, Response(503), loop)
             answers = self._answer_all([gathered.request for gathered in wanted]) if wanted else ()
             for gathered, answer in zip(wanted, answers, strict=True):
-                gathered.set_result(answer)
+                _tell(gathered, answer, loop)
+
+
+def _tell(gathered: Gathered, answer: Response, loop: asyncio.AbstractEventLoop) -> None:
+    """Give one its answer; what goes wrong there is no reason to leave the others without."""
+    try:
+        gathered.set_result(answer)
+    except Exception as error:  # noqa: BLE001  (as the loop has it with the callbacks of futures)
+        loop.call_exception_handler({"message": "an answer was not sent", "exception": error})
 
 
 def is_gathered(request: Request) -> bool:
@@ -95,6 +103,13 @@ def _are_alike(one: Request, other: Request) -> bool:
         and one.principal is other.principal
         and a.n_results == b.n_results
         and a.include == b.include
-        # As Python compares, 1 is True; as filters do, it is not.
-        and (a.where is b.where or repr(a.where) == repr(b.where))
+        and (a.where is b.where or _have_same_text(a.where, b.where))
     )
+
+
+def _have_same_text(one: object, other: object) -> bool:
+    """As Python compares, 1 is True; as filters do, it is not, so their text decides."""
+    try:
+        return repr(one) == repr(other)
+    except RecursionError:  # too deep for the limits, too; each is told so
+        return False
