@@ -39,6 +39,8 @@ class ServerSection(msgspec.Struct, frozen=True):
     """Processes that serve the same directory."""
     threads: int = 8
     """Threads of each process for what takes longer than a moment."""
+    idle_poll_us: int = 200
+    """How long a process stays awake for the next request of its only connection; 0: not at all."""
     page: bool = True
     """The page at `/`."""
     recall_samples: float = 2.0

@@ -21,6 +21,7 @@ _LEAST: dict[str, dict[str, float]] = {
         "port": 0,
         "workers": 1,
         "threads": 1,
+        "idle_poll_us": 0,
         "recall_samples": 0,
         "shutdown_seconds": 0,
     },
@@ -46,7 +47,13 @@ _LEAST: dict[str, dict[str, float]] = {
     "otel": {"sample": 0},
 }
 _MOST: dict[str, dict[str, float]] = {
-    "server": {"port": 65535, "workers": 1024, "threads": 1024, "recall_samples": 60_000},
+    "server": {
+        "port": 65535,
+        "workers": 1024,
+        "threads": 1024,
+        "idle_poll_us": 10_000,
+        "recall_samples": 60_000,
+    },
     "log": {"sample": 1},
     "otel": {"sample": 1},
 }

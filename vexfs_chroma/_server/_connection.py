@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from vexfs_chroma._observe._facts import usable_cpus
 from vexfs_chroma._server._errors import HttpError, invalid, unavailable
+from vexfs_chroma._server._idle_poll import IdlePoll
 from vexfs_chroma._server._request import Request, Response
 
 if TYPE_CHECKING:
@@ -73,6 +75,9 @@ class Connections:
         self.lost: Callable[[], None] = lambda: None
         """Called when a connection is closed, by whichever side."""
         self.date = b""
+        seconds = app.config.server.idle_poll_us / 1e6
+        has_cpu = (usable_cpus() or 1) > 1  # one for the client, too
+        self.poll = IdlePoll(self.loop, seconds) if seconds and has_cpu else None
         self._id_prefix = os.urandom(6).hex()
         self._ids = itertools.count(1)
         self.sweep()
@@ -273,6 +278,8 @@ class Connection(asyncio.Protocol):
             path = "/" + path.partition("://")[2].partition("/")[2]
         request = Request(self._parser.get_method().decode("ascii"), path, query, headers)
         request.started = time.perf_counter()
+        if self._all.poll is not None:
+            self._all.poll.asked(request.started)
         request.id = self._all.request_id(headers.get(b"x-request-id"))
         request.client = self._client
         request.keep_alive = self._parser.should_keep_alive()
@@ -421,6 +428,8 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self._be_idle()
+            if self._app.connections == 1 and self._all.poll is not None:
+                self._all.poll.answered()
 
     def _send(self, response: Response, request: Request) -> None:
         transport = self._transport
