@@ -3,6 +3,7 @@
  */
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "io/vfs_trace.h"
 #include "store/container.h"
 #include "tests/vfs_suite.h"
 
@@ -89,6 +90,28 @@ VFS_TEST(container_round_trip) {
     }
     CHECK(exists(vfs, in(root, "pay-000000000001.vxp")));
     CHECK(!exists(vfs, in(root, "pay-000000000001.vxp.tmp")));
+}
+
+/* So that file systems can keep it in large pages; see container_write.c. */
+TEST(container_is_written_in_aligned_parts) {
+    static const uint64_t part = 2 << 20;
+    vex_vfs *memory, *vfs;
+    CHECK_OK(vex_vfs_memory_create(&memory));
+    CHECK_OK(vex_vfs_trace_create(memory, 1, &vfs));
+    const vex_file_entry entry = make_file(vfs, "/", 1, (size_t)(2 * part + 300000));
+    const vex_trace *trace = vex_vfs_trace_get(vfs);
+    uint64_t written = 0;
+    for (size_t i = 0; i < trace->n; i++) {
+        if (trace->ops[i].kind == VEX_TRACE_WRITE) {
+            CHECK_EQ(trace->ops[i].offset, written);
+            CHECK_EQ(written % part, 0);
+            written += trace->ops[i].len;
+        }
+    }
+    CHECK_EQ(written, entry.size);
+    check_file(vfs, "/", &entry, (size_t)(2 * part + 300000));
+    vex_vfs_trace_destroy(vfs);
+    vex_vfs_memory_destroy(memory);
 }
 
 VFS_TEST(container_without_sections) {

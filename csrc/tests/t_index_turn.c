@@ -245,7 +245,10 @@ TEST(index_turn_loads_what_was_saved_elsewhere) {
     int turn = hold_turn(path);
     CHECK_STATUS(vex_collection_wait_index(collection, LOOK_MS), VEX_ERR_BUSY);
     CHECK_EQ(info_of(collection).indexed_rows, 2000);
+    atomic_store(&collection->index.queries, 7);
     CHECK_EQ(rename(hidden, saved), 0);
+    CHECK_EQ(indexed(collection), 3000);
+    CHECK_EQ(atomic_load(&collection->index.queries), 0); /* none has asked this graph yet */
     check_all(collection, 3000);
     CHECK_EQ(atomic_load(&collection->index.inserted), 0);
     close(turn);
