@@ -2,13 +2,20 @@
  * code_test.c - testing codes (see code_test.h).
  *
  * A range is tested on all 64 codes of a block without a branch: one subtraction and one unsigned
- * comparison each, which compilers turn into SIMD, then the 64 answers are packed into a word.
+ * comparison each.  With AVX-512 comparisons give bits; else compilers turn them into SIMD, which takes
+ * long for codes of 8 bytes where no more than SSE2 may be used, and the answers are packed into a
+ * word.
  * Bitmaps and sets are looked up for the candidates only.
  */
 #include "filter/code_test.h"
 
 #include "base/bits.h"
 #include "base/bytes.h"
+#include "base/cpu.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "base/poison.h"
 
@@ -151,10 +158,8 @@ DEFINE_RANGE(range_of_2, uint16_t)
 DEFINE_RANGE(range_of_4, uint32_t)
 DEFINE_RANGE(range_of_8, uint64_t)
 
-static uint64_t test_range(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span) {
+uint64_t vex_code_range_plain(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span) {
     switch (width) {
-    case 0:
-        return low == 0 ? UINT64_MAX : 0;
     case 1:
         return range_of_1(codes, low, span);
     case 2:
@@ -164,6 +169,57 @@ static uint64_t test_range(const uint8_t *codes, uint8_t width, uint64_t low, ui
     default:
         return range_of_8(codes, low, span);
     }
+}
+
+#if defined(__x86_64__)
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+/* A vector of codes after the other; `width` vectors are a block. */
+#define PASS(suffix, broadcast, code)                                                              \
+    do {                                                                                           \
+        const __m512i least = _mm512_set1_##broadcast((code)low);                                  \
+        const __m512i most = _mm512_set1_##broadcast((code)span);                                  \
+        for (unsigned i = 0; i < width; i++) {                                                     \
+            const __m512i some = _mm512_loadu_si512(codes + 64 * i);                               \
+            const uint64_t pass =                                                                  \
+                _mm512_cmple_epu##suffix##_mask(_mm512_sub_epi##suffix(some, least), most);        \
+            word |= pass << (64 / width * i);                                                      \
+        }                                                                                          \
+    } while (0)
+
+AVX512 uint64_t vex_code_range_avx512(const uint8_t *codes, uint8_t width, uint64_t low,
+                                      uint64_t span) {
+    uint64_t word = 0;
+    switch (width) {
+    case 1:
+        PASS(8, epi8, char);
+        break;
+    case 2:
+        PASS(16, epi16, short);
+        break;
+    case 4:
+        PASS(32, epi32, int);
+        break;
+    default:
+        PASS(64, epi64, long long);
+        break;
+    }
+    return word;
+}
+
+#endif
+
+static uint64_t test_range(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span) {
+    if (width == 0) {
+        return low == 0 ? UINT64_MAX : 0;
+    }
+#if defined(__x86_64__)
+    if (vex_cpu()->avx512) {
+        return vex_code_range_avx512(codes, width, low, span);
+    }
+#endif
+    return vex_code_range_plain(codes, width, low, span);
 }
 
 /* A code that does not fit the width is no entry's. */

@@ -45,4 +45,11 @@ void vex_code_test_clear(vex_code_test *test); /* a zeroed one is fine */
 uint64_t vex_code_test_block(const vex_code_test *test, const uint8_t *codes, uint8_t width,
                              uint64_t candidates);
 
+/* What a range is tested by, on 64 codes of 1, 2, 4 or 8 bytes: bit i of the result: code i - low
+ * <= span, both of which fit the width. */
+uint64_t vex_code_range_plain(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span);
+#if defined(__x86_64__)
+uint64_t vex_code_range_avx512(const uint8_t *codes, uint8_t width, uint64_t low, uint64_t span);
+#endif
+
 #endif

@@ -3,6 +3,7 @@
  */
 #include "base/bits.h"
 #include "base/bytes.h"
+#include "base/cpu.h"
 #include "filter/code_test.h"
 #include "tests/harness.h"
 
@@ -102,5 +103,13 @@ TEST(columns_code_ranges) {
         }
         uint64_t candidates = test_random();
         CHECK(vex_code_test_block(&test, bytes + 1, width, candidates) == (candidates & expected));
+        if (width > 0) {
+            CHECK(vex_code_range_plain(bytes + 1, width, test.low, test.span) == expected);
+        }
+#if defined(__x86_64__)
+        if (width > 0 && vex_cpu()->avx512) {
+            CHECK(vex_code_range_avx512(bytes + 1, width, test.low, test.span) == expected);
+        }
+#endif
     }
 }
