@@ -110,13 +110,16 @@ static vex_status find_allowed(walk *w) {
     return VEX_OK;
 }
 
-/* Rows that are read in the time of one distance of a walk: in order of their places, so that they
- * are fetched ahead, and by code rows of bytes where there are any, unless walks have shorter ones. */
-static double distance_rows(const walk *w) {
-    return w->search->plan->quantization == VEX_QUANTIZE_SQ8 &&
-                   !vex_graph_has_shorts(w->view->owner->graph)
-               ? CODED_ROWS_PER_DISTANCE
-               : 1;
+/* Rows that a filter leaves are read sooner than walked for.  By code rows of bytes some are read in
+ * the time of a distance, as they are fetched ahead; where walks have short rows, the graph knows
+ * itself when to look at each, and does so faster. */
+static double few_rows(const walk *w) {
+    if (vex_graph_has_shorts(w->view->owner->graph)) {
+        return FEW_ROWS;
+    }
+    const bool coded = w->search->plan->quantization == VEX_QUANTIZE_SQ8;
+    const double met = sqrt(WALK_DISTANCES * (coded ? CODED_ROWS_PER_DISTANCE : 1) * w->view->end);
+    return met > FEW_ROWS ? met : FEW_ROWS;
 }
 
 /* Can many queries be answered by reading code rows of bytes once? */
@@ -134,9 +137,8 @@ static uint32_t choose_plan(const walk *w) {
         few = (double)BATCHED_ROWS_PER_EF * w->ef;
     }
     if (search->scan.matches != NULL) {
-        const double met = sqrt(WALK_DISTANCES * distance_rows(w) * w->view->end);
-        few = few > met ? few : met;
-        few = few > FEW_ROWS ? few : FEW_ROWS;
+        const double filtered = few_rows(w);
+        few = few > filtered ? few : filtered;
     }
     if ((search->flags & VEX_QUERY_GRAPH) != 0 && w->rows > 0) {
         return VEX_PLAN_WALK;

@@ -6,8 +6,10 @@
  * distances (D = those of a walk without a filter); reading the m rows costs m / c, where c rows are
  * read in the time of a distance of a walk (4 by code rows of bytes, else 1).  They meet at
  * sqrt(c D N): below it the rows are read, above it the graph is walked, never for more than m
- * distances.  A walk that finds fewer rows than there are is done again exactly.  Many
- * queries at once share the reading of code rows, which pays for some more rows.
+ * distances.  A walk that finds fewer rows than there are is done again exactly.  Where walks have
+ * short rows, only few rows are read; of more the graph looks at each by its short row, as long as
+ * that is less than walking (graph_search.c).  Many queries at once share the reading of code rows,
+ * which pays for some more rows.
  */
 #ifndef VEX_DB_SEARCH_H
 #define VEX_DB_SEARCH_H

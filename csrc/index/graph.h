@@ -121,10 +121,11 @@ typedef struct vex_graph_hit {
 typedef struct vex_graph_search_args {
     const float *query;      /* dim floats                                                       */
     uint32_t ef;             /* 1..: how many different rows to find                             */
-    const uint64_t *allowed; /* bitmap over ids below allowed_end: rows that may be found; the
-                               * walk goes through all.  NULL: all                                */
+    const uint64_t *allowed; /* bitmap over ids below allowed_end: rows that may be found, no ids
+                               * of none; the walk goes through all.  NULL: all                   */
     uint32_t allowed_end;    /* ids from here on are not allowed (with a bitmap)                 */
-    uint32_t n_allowed;      /* bits set; decides how the walk keeps its candidates              */
+    uint32_t n_allowed;      /* bits set; decides how the walk keeps its candidates, and whether
+                               * there is one: few are looked at one by one, if by short rows     */
     uint64_t budget;         /* stop after that many distances (0: no limit)                     */
 } vex_graph_search_args;
 

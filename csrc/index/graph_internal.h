@@ -289,6 +289,10 @@ uint32_t graph_walk_expand(graph_walk *walk, uint32_t id, uint32_t level, uint32
 uint32_t graph_walk_near(graph_walk *walk, uint32_t m, uint64_t limit);
 /* Grow scratch->pool from what is in it (unmarked keys, ascending; visited) to the ef nearest. */
 void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef);
+/* Ask for the rows of scratch->ids[first .. first + m), m <= 2M + 1 in all. */
+void graph_walk_ask(const graph_walk *walk, uint32_t first, uint32_t m);
+/* Measure them; keys that are not above a limit: to scratch->keys; returns how many. */
+uint32_t graph_walk_near_keys(graph_walk *walk, uint32_t first, uint32_t m, uint64_t limit);
 
 /* ---- checking what a walk meets (graph_guard.c) ---- */
 

@@ -4,7 +4,8 @@
  * The walk goes through all nodes; what may be found decides how long.  Without a filter, or with
  * one that lets much through, the pool is candidates and results in one: it holds as many nodes as
  * are needed to have ef in it that may be found.  With a filter that lets little through such a
- * pool would be long, so candidates are a heap then, and results a pool of their own.
+ * pool would be long, so candidates are a heap then, and results a pool of their own.  Where it lets so
+ * little through that a walk would meet as many other rows, each row that may be found is looked at.
  */
 #include "base/bits.h"
 #include "index/graph_internal.h"
@@ -13,6 +14,9 @@
 
 #define LONGEST 16u /* times ef: a longer pool becomes a heap */
 #define SPARSE 8u   /* one in so many, or fewer, may be found: candidates become a heap */
+/* A walk without a filter takes about 13 ef distances, and one that may find a share of the rows as
+ * many times more; looking at a row that is fetched ahead takes two fifths of a distance. */
+#define EACH 32u
 
 typedef struct search {
     graph_walk walk;
@@ -266,6 +270,77 @@ static vex_status start_heap(search *f, uint64_t start) {
     return search_heap(f, n_heap);
 }
 
+/* ---- each of those that may be found ---- */
+
+/* Is that less than walking?  What is not checked yet tells no equal rows. */
+static bool each_is_less(const search *f) {
+    const uint64_t n = f->args->n_allowed;
+    return f->args->allowed != NULL && f->walk.by_short && !f->walk.guarded &&
+           n * n <= (uint64_t)EACH * f->args->ef * f->walk.end;
+}
+
+/* Which of equal rows is linked. */
+static uint32_t representative_of(const search *f, uint32_t id) {
+    const graph_node *node = node_at(f->walk.graph, f->walk.tables, id);
+    if ((flags_of(node) & NODE_DUPLICATE) == 0) {
+        return id;
+    }
+    const uint32_t linked = atomic_load_explicit(&node->neighbours[1], memory_order_relaxed);
+    return linked < f->walk.end ? linked : id;
+}
+
+/* Of n keys those of rows that no equal one stands for yet. */
+static uint32_t drop_equal(search *f, uint64_t *keys, uint32_t n) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t id = representative_of(f, key_id(keys[i]));
+        keys[kept] = key_make(key_distance(keys[i]), id);
+        kept += !graph_walk_mark(&f->walk, id);
+    }
+    return kept;
+}
+
+typedef struct row_cursor {
+    uint32_t at, end; /* words of the bitmap */
+    uint64_t word;    /* what is left of the one before `at` */
+} row_cursor;
+
+/* The next ids, at most m, to scratch->ids from `first` on; asks for them. */
+static uint32_t ask_some(search *f, row_cursor *c, uint32_t first, uint32_t m) {
+    uint32_t *ids = f->walk.scratch->ids + first, n = 0;
+    while (n < m && (c->word != 0 || c->at < c->end)) {
+        if (c->word == 0) {
+            c->word = f->args->allowed[c->at++];
+            continue;
+        }
+        ids[n] = (c->at - 1) * 64 + (uint32_t)__builtin_ctzll(c->word);
+        n += ids[n] < f->walk.end;
+        c->word &= c->word - 1;
+    }
+    graph_walk_ask(&f->walk, first, n);
+    return n;
+}
+
+/* While some are measured the next ones are fetched. */
+static vex_status search_each(search *f) {
+    vex_graph_scratch *s = f->walk.scratch;
+    const uint32_t half = f->walk.graph->params.m, ef = f->args->ef;
+    row_cursor cursor = {.end = (uint32_t)vex_bit_words(f->args->allowed_end)};
+    VEX_TRY(graph_pool_reserve(s, (size_t)ef + 1));
+    s->n_pool = 0;
+    uint32_t first = 0, n = ask_some(f, &cursor, first, half);
+    while (n > 0) {
+        const uint32_t next = ask_some(f, &cursor, half - first, half);
+        const uint64_t limit = s->n_pool == ef ? s->pool[ef - 1] : UINT64_MAX;
+        uint32_t near = graph_walk_near_keys(&f->walk, first, n, limit);
+        near = f->chains ? drop_equal(f, s->keys, near) : near;
+        f->walk.graph->take(s->pool, &s->n_pool, ef, s->keys, near);
+        first = half - first;
+        n = next;
+    }
+    return VEX_OK;
+}
+
 /* ---- results ---- */
 
 static int by_id(const void *a, const void *b) {
@@ -334,6 +409,18 @@ static void check_found(search *f, uint32_t *n_hits) {
     }
 }
 
+static vex_status search_by_links(search *f, uint64_t entry) {
+    const vex_graph_search_args *args = f->args;
+    const uint32_t start = (uint32_t)entry;
+    uint64_t key = key_make(graph_walk_distance(&f->walk, start), start);
+    graph_walk_descend(&f->walk, (uint32_t)(entry >> 32), 0, &key);
+    graph_walk_mark(&f->walk, key_id(key));
+    if (args->allowed != NULL && args->n_allowed < f->walk.end / SPARSE) {
+        return start_heap(f, key);
+    }
+    return args->allowed == NULL && args->budget == 0 ? search_all(f, key) : search_pool(f, key);
+}
+
 vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
                             const vex_graph_search_args *args, vex_graph_found *out) {
     search f = {.args = args};
@@ -344,16 +431,9 @@ vex_status vex_graph_search(vex_graph *graph, vex_graph_scratch *scratch,
     }
     VEX_TRY(graph_walk_begin_short(&f.walk, graph, scratch, &entry));
     if (entry != NO_ENTRY && (args->allowed == NULL || args->n_allowed > 0)) {
-        const uint32_t start = (uint32_t)entry;
         f.chains = atomic_load_explicit(&graph->n_duplicates, memory_order_acquire) > 0;
         vex_code_query_vector(&scratch->query, args->query);
-        uint64_t key = key_make(graph_walk_distance(&f.walk, start), start);
-        graph_walk_descend(&f.walk, (uint32_t)(entry >> 32), 0, &key);
-        graph_walk_mark(&f.walk, key_id(key));
-        const bool sparse = args->allowed != NULL && args->n_allowed < f.walk.end / SPARSE;
-        VEX_TRY(sparse                                       ? start_heap(&f, key)
-                : args->allowed == NULL && args->budget == 0 ? search_all(&f, key)
-                                                             : search_pool(&f, key));
+        VEX_TRY(each_is_less(&f) ? search_each(&f) : search_by_links(&f, entry));
         VEX_TRY(collect(&f, &n));
         if (f.walk.guarded) {
             check_found(&f, &n);

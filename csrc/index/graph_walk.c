@@ -75,34 +75,33 @@ bool graph_walk_mark(graph_walk *walk, uint32_t id) {
 
 /* ---- distances ---- */
 
-/* Ask for the rows of scratch->ids[0..m). */
-static void ask(const graph_walk *walk, uint32_t m) {
+void graph_walk_ask(const graph_walk *walk, uint32_t first, uint32_t m) {
     const vex_graph *g = walk->graph;
     vex_graph_scratch *s = walk->scratch;
     if (walk->by_short) {
-        for (uint32_t i = 0; i < m; i++) {
+        for (uint32_t i = first; i < first + m; i++) {
             s->rows[i] = short_at(g, walk->tables, s->ids[i]);
             prefetch_row(g, s->rows[i], g->params.codes.short_stride);
         }
     } else {
-        for (uint32_t i = 0; i < m; i++) {
+        for (uint32_t i = first; i < first + m; i++) {
             s->rows[i] = row_at(g, walk->tables, s->ids[i]);
             prefetch_row(g, s->rows[i], g->params.codes.stride);
         }
     }
 }
 
-/* Their distances. */
-static void measure(graph_walk *walk, uint32_t m) {
+/* Distances of rows that were asked for. */
+static void measure(graph_walk *walk, uint32_t first, uint32_t m) {
     vex_graph_scratch *s = walk->scratch;
-    (walk->by_short ? vex_short_distances : vex_code_distances)(&s->query, s->rows, m,
-                                                                s->distances);
+    (walk->by_short ? vex_short_distances : vex_code_distances)(&s->query, s->rows + first, m,
+                                                                s->distances + first);
     walk->distances += m;
 }
 
 void graph_walk_distances(graph_walk *walk, uint32_t m) {
-    ask(walk, m);
-    measure(walk, m);
+    graph_walk_ask(walk, 0, m);
+    measure(walk, 0, m);
 }
 
 float graph_walk_distance(graph_walk *walk, uint32_t id) {
@@ -122,11 +121,11 @@ static inline void prefetch_list(const graph_walk *walk, uint32_t id, uint32_t l
 
 /* Ask for the rows of scratch->ids[0..m), then compute their distances. */
 static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead) {
-    ask(walk, m);
+    graph_walk_ask(walk, 0, m);
     if (ahead != VEX_GRAPH_NONE) {
         prefetch_list(walk, ahead, level);
     }
-    measure(walk, m);
+    measure(walk, 0, m);
 }
 
 /* Unvisited ids of a list, marked, to ids[].  Which they are cannot be predicted: no branch depends
@@ -200,13 +199,14 @@ void graph_walk_descend(graph_walk *walk, uint32_t level, uint32_t floor, uint64
 
 /* ---- the beam ---- */
 
-/* Of the m expanded, keys that are not above a limit: to scratch->keys; the least key of all to *least.
- * No branch depends on them. */
-static uint32_t near_keys(const vex_graph_scratch *s, uint32_t m, uint64_t limit, uint64_t *least) {
+/* Of m that were measured, keys that are not above a limit: to scratch->keys; the least key of all to
+ * *least.  No branch depends on them. */
+static uint32_t near_keys(const vex_graph_scratch *s, uint32_t first, uint32_t m, uint64_t limit,
+                          uint64_t *least) {
     uint64_t *restrict const keys = s->keys;
     uint64_t lowest = UINT64_MAX;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < m; i++) {
+    for (uint32_t i = first; i < first + m; i++) {
         const uint64_t key = key_make(s->distances[i], s->ids[i]);
         keys[n] = key;
         n += key <= limit;
@@ -235,11 +235,17 @@ void graph_walk_beam(graph_walk *walk, uint32_t level, uint32_t ef) {
         const uint32_t m = graph_walk_expand(walk, id, level, ahead);
         const uint64_t limit = s->n_pool == ef ? pool[ef - 1] : UINT64_MAX;
         uint64_t least;
-        const uint32_t n = near_keys(s, m, limit, &least);
+        const uint32_t n = near_keys(s, 0, m, limit, &least);
         if (n > 0 && (at == s->n_pool || least < pool[at])) { /* it is the next one */
             prefetch_list(walk, key_id(least), level);
         }
         const uint32_t place = walk->graph->take(pool, &s->n_pool, ef, s->keys, n);
         at = next_open(pool, place < at ? place : at, s->n_pool);
     }
+}
+
+uint32_t graph_walk_near_keys(graph_walk *walk, uint32_t first, uint32_t m, uint64_t limit) {
+    uint64_t least;
+    measure(walk, first, m);
+    return near_keys(walk->scratch, first, m, limit, &least);
 }

@@ -183,6 +183,96 @@ TEST(graph_walks_by_short_rows_find_as_much) {
     graph_kit_destroy(&kit);
 }
 
+static uint64_t *every(const graph_kit *kit, uint32_t step, uint32_t *n) {
+    uint64_t *rows = calloc(vex_bit_words(kit->n) + 1, sizeof *rows);
+    *n = 0;
+    for (uint32_t i = 0; i < kit->n; i += step, ++*n) {
+        vex_bit_set(rows, i);
+    }
+    return rows;
+}
+
+/* So few rows are left that no walk is needed: each is looked at, once, and found whether links lead
+ * there or not. */
+TEST(graph_looks_at_each_of_few_rows) {
+    enum { N = 4000, EF = 20 };
+    graph_kit kit = walkable(200, N);
+    graph_kit_build(&kit, 8, 40, 1);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    static const uint32_t steps[] = {1000, 70, 20, 4, 2};
+    for (uint32_t i = 0; i < 5; i++) {
+        vex_graph_scratch *scratch;
+        vex_graph_found found;
+        uint32_t n;
+        uint64_t *allowed = every(&kit, steps[i], &n);
+        const bool each = (uint64_t)n * n <= 32u * EF * N;
+        const vex_graph_search_args args = {.query = kit.vectors + 77 * (size_t)kit.dim,
+                                            .ef = EF,
+                                            .allowed = allowed,
+                                            .allowed_end = N,
+                                            .n_allowed = n};
+        CHECK_EQ(each, steps[i] > 2);
+        CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+        CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+        CHECK_EQ(found.n, n < EF ? n : EF);
+        CHECK(each ? found.hops == 0 && found.distances == n : found.hops > EF);
+        for (uint32_t h = 0; h < found.n; h++) {
+            CHECK(vex_bit_get(allowed, found.hits[h].id));
+            CHECK(h == 0 || found.hits[h - 1].distance <= found.hits[h].distance);
+        }
+        vex_graph_scratch_release(kit.graph, scratch);
+        CHECK(graph_kit_recall(&kit, 100, n < 10 ? n : 10, EF, allowed) >= (each ? 0.999 : 0.95));
+        free(allowed);
+    }
+    graph_kit_destroy(&kit);
+}
+
+/* Of equal rows one is a candidate, and the others are found beside it, as by a walk. */
+TEST(graph_looks_at_each_of_few_equal_rows) {
+    enum { N = 4000, SOME = 60 };
+    graph_kit kit = walkable(200, N);
+    for (uint32_t i = N / 2; i < N; i++) { /* row i again */
+        memcpy(kit.vectors + i * (size_t)kit.dim, kit.vectors + (i - N / 2) * (size_t)kit.dim,
+               kit.dim * sizeof *kit.vectors);
+    }
+    graph_kit_encode(&kit);
+    graph_kit_build(&kit, 8, 40, 1);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    uint64_t allowed[N / 64 + 2] = {0}, seen[N / 64 + 2] = {0};
+    for (uint32_t i = 0; i < SOME; i++) { /* the first of them only by their equals */
+        vex_bit_set(allowed, (size_t)i * 30 + N / 2);
+        if (i >= SOME / 2) {
+            vex_bit_set(allowed, (size_t)i * 30);
+        }
+    }
+    vex_graph_search_args args = {.query = kit.vectors,
+                                  .ef = SOME,
+                                  .allowed = allowed,
+                                  .allowed_end = N,
+                                  .n_allowed = SOME + SOME / 2};
+    vex_graph_scratch *scratch;
+    vex_graph_found found;
+    CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    CHECK_EQ(found.hops, 0);
+    CHECK_EQ(found.n, SOME + SOME / 2);
+    CHECK_EQ(found.hits[0].id, N / 2);
+    for (uint32_t h = 0; h < found.n; h++) {
+        CHECK(vex_bit_get(allowed, found.hits[h].id) && !vex_bit_get(seen, found.hits[h].id));
+        vex_bit_set(seen, found.hits[h].id);
+    }
+    args.ef = 10;
+    uint32_t different = 0;
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    for (uint32_t h = 0; h < found.n; h++) {
+        different += h == 0 || found.hits[h - 1].distance < found.hits[h].distance;
+    }
+    CHECK_EQ(different, 10);
+    CHECK(found.n > 10 && found.n <= 20);
+    vex_graph_scratch_release(kit.graph, scratch);
+    graph_kit_destroy(&kit);
+}
+
 /* By short rows the order is another one: sharpened it is that of code rows. */
 TEST(graph_sharpens_what_short_rows_found) {
     enum { N = 4000, EF = 200 };
