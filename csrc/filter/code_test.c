@@ -184,7 +184,7 @@ uint64_t vex_code_range_plain(const uint8_t *codes, uint8_t width, uint64_t low,
             const __m512i some = _mm512_loadu_si512(codes + 64 * i);                               \
             const uint64_t pass =                                                                  \
                 _mm512_cmple_epu##suffix##_mask(_mm512_sub_epi##suffix(some, least), most);        \
-            word |= pass << (64 / width * i);                                                      \
+            word |= pass << (64u / width * i);                                                     \
         }                                                                                          \
     } while (0)
 
