@@ -35,7 +35,8 @@ class QueryPlan:
         quantization: What a walk reads: "sq8" (a byte per element), "f16" (two bytes), "none"
             (float32); None without a graph.
         walk_distances: Approximate distances that the walks computed ...
-        walk_hops: ... and the records whose neighbours they looked at.
+        walk_hops: ... and the records whose neighbours they looked at; 0 where so few records are
+            selected that each of them was looked at instead, which is approximate, too.
         exact_distances: Exact distances of what the walks found, which decide the order.
         read_rows: Records that were read one after the other.
         abandoned_walks: Query vectors whose walk found too few records, or took too long, so that

@@ -658,7 +658,7 @@ typedef struct vex_query_plan {
                                   rows were read                                                  */
     uint64_t rows;             /* that may be found, whichever the query: selected and alive      */
     uint64_t graph_rows;       /* of these, in the graph                                          */
-    uint64_t walk_distances, walk_hops;
+    uint64_t walk_distances, walk_hops; /* no hops: each row that may be found was looked at      */
     uint64_t exact_distances;  /* of what walks found                                             */
     uint64_t read_rows;        /* read one after the other                                        */
     uint64_t select_us, search_us, fetch_us; /* time: selection, search, making the result        */
