@@ -205,7 +205,7 @@ TEST(graph_looks_at_each_of_few_rows) {
         vex_graph_found found;
         uint32_t n;
         uint64_t *allowed = every(&kit, steps[i], &n);
-        const bool each = (uint64_t)n * n <= 32u * EF * N;
+        const bool each = (uint64_t)n * n <= 22u * EF * N;
         const vex_graph_search_args args = {.query = kit.vectors + 77 * (size_t)kit.dim,
                                             .ef = EF,
                                             .allowed = allowed,
