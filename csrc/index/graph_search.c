@@ -280,14 +280,15 @@ static bool each_is_less(const search *f) {
            n * n <= (uint64_t)EACH * f->args->ef * f->walk.end;
 }
 
-/* Which of equal rows is linked. */
+/* Which of equal rows is linked; VEX_GRAPH_NONE: the row is not inserted yet. */
 static uint32_t representative_of(const search *f, uint32_t id) {
     const graph_node *node = node_at(f->walk.graph, f->walk.tables, id);
-    if ((flags_of(node) & NODE_DUPLICATE) == 0) {
-        return id;
+    const uint32_t flags = flags_of(node);
+    if ((flags & NODE_DUPLICATE) == 0) {
+        return (flags & NODE_LINKED) != 0 ? id : VEX_GRAPH_NONE;
     }
     const uint32_t linked = atomic_load_explicit(&node->neighbours[1], memory_order_relaxed);
-    return linked < f->walk.end ? linked : id;
+    return linked < f->walk.end ? linked : VEX_GRAPH_NONE;
 }
 
 /* Of n keys those of rows that no equal one stands for yet. */
@@ -296,7 +297,7 @@ static uint32_t drop_equal(search *f, uint64_t *keys, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t id = representative_of(f, key_id(keys[i]));
         keys[kept] = key_make(key_distance(keys[i]), id);
-        kept += !graph_walk_mark(&f->walk, id);
+        kept += id != VEX_GRAPH_NONE && !graph_walk_mark(&f->walk, id);
     }
     return kept;
 }

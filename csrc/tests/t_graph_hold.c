@@ -273,6 +273,77 @@ TEST(graph_looks_at_each_of_few_equal_rows) {
     graph_kit_destroy(&kit);
 }
 
+typedef struct look {
+    const graph_kit *kit;
+    const uint64_t *allowed;
+    uint32_t n_allowed;
+    _Atomic bool done;
+    _Atomic int failures, searches;
+} look;
+
+static void *look_at_each(void *argument) {
+    enum { EF = 30 };
+    look *l = argument;
+    for (bool last = false; !last;) {
+        uint64_t seen[64] = {0};
+        vex_graph_scratch *scratch;
+        vex_graph_found found;
+        const vex_graph_search_args args = {.query = l->kit->vectors,
+                                            .ef = EF,
+                                            .allowed = l->allowed,
+                                            .allowed_end = l->kit->n,
+                                            .n_allowed = l->n_allowed};
+        last = atomic_load(&l->done);
+        if (vex_graph_scratch_acquire(l->kit->graph, &scratch) != VEX_OK ||
+            vex_graph_search(l->kit->graph, scratch, &args, &found) != VEX_OK) {
+            atomic_fetch_add(&l->failures, 1);
+            break;
+        }
+        for (uint32_t h = 0; h < found.n; h++) {
+            const uint32_t id = found.hits[h].id;
+            const bool good = vex_bit_get(l->allowed, id) && !vex_bit_get(seen, id) &&
+                              (h == 0 || found.hits[h - 1].distance <= found.hits[h].distance);
+            atomic_fetch_add(&l->failures, !good);
+            vex_bit_set(seen, id);
+        }
+        atomic_fetch_add(&l->failures, found.hops != 0 || (last && found.n < EF));
+        atomic_fetch_add(&l->searches, 1);
+        vex_graph_scratch_release(l->kit->graph, scratch);
+    }
+    return NULL;
+}
+
+/* Rows are linked and chained meanwhile: none is found twice. */
+TEST(graph_looks_at_each_while_others_build) {
+    enum { N = 4000 };
+    graph_kit kit = walkable(200, N);
+    for (uint32_t i = 1; i < N; i += 2) { /* pairs of equal rows */
+        memcpy(kit.vectors + i * (size_t)kit.dim, kit.vectors + (i - 1) * (size_t)kit.dim,
+               kit.dim * sizeof *kit.vectors);
+    }
+    graph_kit_encode(&kit);
+    graph_kit_start(&kit, 8, 40);
+    CHECK_OK(vex_graph_hold_rows(kit.graph, UINT64_MAX));
+    uint64_t allowed[N / 64 + 2] = {0};
+    for (uint32_t i = 0; i < N; i += 8) {
+        allowed[i / 64] |= 3ULL << (i % 64);
+    }
+    look l = {.kit = &kit, .allowed = allowed, .n_allowed = N / 4};
+    pthread_t searchers[SEARCHERS];
+    for (int i = 0; i < SEARCHERS; i++) {
+        CHECK_EQ(pthread_create(&searchers[i], NULL, look_at_each, &l), 0);
+    }
+    const vex_status status = vex_graph_insert(kit.graph, kit.first, N, 2);
+    atomic_store(&l.done, true);
+    for (int i = 0; i < SEARCHERS; i++) {
+        CHECK_EQ(pthread_join(searchers[i], NULL), 0);
+    }
+    CHECK_OK(status);
+    CHECK_EQ(atomic_load(&l.failures), 0);
+    CHECK(atomic_load(&l.searches) > SEARCHERS);
+    graph_kit_destroy(&kit);
+}
+
 /* By short rows the order is another one: sharpened it is that of code rows. */
 TEST(graph_sharpens_what_short_rows_found) {
     enum { N = 4000, EF = 200 };
