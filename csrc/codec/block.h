@@ -84,8 +84,7 @@ typedef struct vex_block_reader {
 } vex_block_reader;
 
 void vex_block_reader_init(vex_block_reader *reader, const vex_block_column *column);
-/* From now on by the cache: for reads here and there; who reads all blocks would only fill it.  Who
- * goes back reads by it from then on. */
+/* From now on by the cache: for reads here and there; who reads all blocks would only fill it. */
 void vex_block_reader_share(vex_block_reader *reader);
 void vex_block_reader_clear(vex_block_reader *reader);
 /* Value i: *value NULL when absent, else non-NULL and valid until the next call on this reader.

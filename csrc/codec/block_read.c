@@ -275,7 +275,6 @@ vex_status vex_block_reader_get(vex_block_reader *reader, uint32_t i, const uint
         return VEX_OK;
     }
     if (i - reader->first >= reader->count) {
-        reader->shared |= i < reader->first; /* who goes back comes to blocks more than once */
         VEX_TRY(load_block(reader, find_block(column, i)));
         if (i - reader->first >= reader->count) { /* the table changed behind the mapping */
             reader->count = 0;

@@ -120,6 +120,12 @@ vex_status vex_write_change_payload(vex_write_context *context, uint32_t row,
     if (!vex_write_has_payload(&context->records[row])) {
         return VEX_OK;
     }
+    if (!ref->in_memory) {
+        if (ref->row < context->last_row) { /* in no order: each would have its blocks unpacked */
+            vex_snapshot_reader_share(context->reader);
+        }
+        context->last_row = ref->row;
+    }
     VEX_TRY(vex_snapshot_read_payload(
         context->reader, ref, VEX_PAYLOAD_DOCUMENT | VEX_PAYLOAD_METADATA | VEX_PAYLOAD_URI, &old));
     VEX_TRY(vex_write_merge(context, row, &old, &op.payload));

@@ -12,6 +12,7 @@ typedef struct vex_write_context {
     const vex_record *records;
     vex_arena *arena;          /* merged metadata and old payloads live until the commit          */
     vex_snapshot_reader *reader;
+    uint32_t last_row;         /* of a file, that was read                                        */
     float *stored_vector;      /* scratch                                                         */
     uint64_t changed;
 } vex_write_context;

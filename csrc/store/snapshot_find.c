@@ -97,6 +97,11 @@ vex_status vex_snapshot_reader_create(const vex_snapshot *snapshot, vex_snapshot
 }
 
 void vex_snapshot_reader_share(vex_snapshot_reader *reader) {
+    for (uint32_t i = 0; i < reader->snapshot->n_pays && !reader->shared; i++) {
+        if (reader->files[i].file != NULL) {
+            vex_payload_reader_share(&reader->files[i]);
+        }
+    }
     reader->shared = true;
 }
 

@@ -47,6 +47,8 @@ static inline vex_status write_rows(vex_collection *collection, uint32_t op, con
     CHECK_OK(vex_mp_put_array(&records, n));
     for (uint32_t i = 0; i < n; i++) {
         put_text(&records, rows[i].id);
+    }
+    for (uint32_t i = 0; i < n && vectors; i++) {
         values[2 * i] = rows[i].x;
         values[2 * i + 1] = rows[i].y;
     }

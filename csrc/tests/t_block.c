@@ -3,7 +3,6 @@
  * the encoded bytes.
  */
 #include "codec/block.h"
-#include "codec/block_cache.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
@@ -215,45 +214,6 @@ TEST(block_large_columns) {
             model_clear(&m);
         }
     }
-}
-
-static void read_value(vex_block_reader *reader, const column_model *m, uint32_t i) {
-    const uint8_t *value;
-    size_t len;
-    CHECK_OK(vex_block_reader_get(reader, i, &value, &len));
-    CHECK(same_value(m, i, value, len));
-}
-
-/* Who goes through a column keeps no blocks for others; who goes back keeps them, so none is decoded
- * for each of its values. */
-TEST(block_reader_that_goes_back_keeps_blocks) {
-    column_model m = {0};
-    vex_buf out = {0};
-    vex_block_column column;
-    vex_block_reader reader;
-    CHECK_OK(test_register_zstd());
-    model_fill(&m, 5000, 200, 0);
-    encode(&m, VEX_BLOCK_LEVEL_FLUSH, &out);
-    CHECK_OK(vex_block_column_open(&column, out.data, out.len, "test", 0));
-    CHECK(column.n_blocks > 10);
-    vex_block_cache_clear();
-    vex_block_reader_init(&reader, &column);
-    uint64_t before = vex_stat_get(VEX_STAT_BLOCKS_READ);
-    for (uint32_t i = 0; i < m.n; i++) {
-        read_value(&reader, &m, i);
-    }
-    CHECK_EQ(vex_stat_get(VEX_STAT_BLOCKS_READ) - before, column.n_blocks);
-    CHECK_EQ(vex_block_cache_bytes(), 0);
-    before = vex_stat_get(VEX_STAT_BLOCKS_READ);
-    for (uint32_t round = 0; round < 2000; round++) {
-        read_value(&reader, &m, test_random_below(m.n));
-    }
-    CHECK(vex_stat_get(VEX_STAT_BLOCKS_READ) - before <= column.n_blocks + 1); /* the last one */
-    vex_block_reader_clear(&reader);
-    vex_block_column_close(&column);
-    CHECK_EQ(vex_block_cache_bytes(), 0);
-    vex_buf_clear(&out);
-    model_clear(&m);
 }
 
 TEST(block_codec_is_needed) {

@@ -1,7 +1,8 @@
 /*
  * t_db_filter_reads.c - what a filter on metadata reads: counting reads no block of payload, and
- * getting ids no document.
+ * getting ids no document; and what updates read.
  */
+#include "codec/block_cache.h"
 #include "tests/db_kit.h"
 
 static uint64_t blocks_now(void) {
@@ -57,6 +58,32 @@ TEST(filters_count_without_reading_and_get_without_documents) {
     CHECK_EQ(ids, 0);
     CHECK(all > 0);
     vex_buf_clear(&filter);
+    CHECK_OK(vex_collection_close(collection));
+    CHECK_OK(vex_db_close(db));
+}
+
+/* What is updated in no order has its blocks unpacked once, not for each record; what comes in order
+ * leaves the cache of blocks alone. */
+TEST(updates_unpack_a_block_once) {
+    vex_db *db = open_db(NULL, 100000);
+    vex_collection *collection = open_collection(db, VEX_SPACE_L2);
+    static char ids[1500][12];
+    static row rows[1500];
+    write_many(collection);
+    for (int scattered = 0; scattered < 2; scattered++) {
+        for (uint32_t i = 0; i < 1500; i++) {
+            const uint32_t number = scattered ? i * 701 % 1500 : i;
+            (void)snprintf(ids[i], sizeof ids[i], "r%u", number);
+            rows[i] = (row){.id = ids[i], .number = 100 + scattered};
+        }
+        vex_block_cache_clear();
+        const uint64_t before = blocks_now();
+        CHECK_OK(write_rows(collection, VEX_WRITE_UPDATE, rows, 1500, false));
+        const uint64_t blocks = blocks_now() - before;
+        CHECK(blocks > 100 && blocks < 300);
+        CHECK(scattered || vex_block_cache_bytes() == 0);
+        CHECK_OK(vex_collection_flush(collection));
+    }
     CHECK_OK(vex_collection_close(collection));
     CHECK_OK(vex_db_close(db));
 }
