@@ -177,7 +177,7 @@ static vex_status log_exists(const backup *b, const part *p, uint64_t number, bo
 static vex_status read_log(const backup *b, part *p, uint64_t number) {
     vex_wal_reader *reader = NULL;
     vex_wal_step step = VEX_WAL_RECORD;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     uint64_t lsn = 0;
     vex_status status = vex_wal_reader_open(b->vfs, p->from, p->manifest.lineage, number, &reader);
     while (status == VEX_OK && step == VEX_WAL_RECORD) {
@@ -189,7 +189,6 @@ static vex_status read_log(const backup *b, part *p, uint64_t number) {
         lsn = vex_wal_reader_last_lsn(reader);
         p->lsn = lsn > 0 ? lsn : p->lsn;
     }
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return status;
 }

@@ -71,7 +71,7 @@ static vex_status note_keys(vex_key_set *keys, const vex_batch *batch) {
 }
 
 static vex_status replay_record(vex_collection *collection, vex_snapshot *snapshot,
-                                const vex_buf *body, uint64_t lsn) {
+                                const vex_wal_body *body, uint64_t lsn) {
     vex_batch batch = {0};
     vex_status status = vex_batch_decode(body->data, body->len, &batch);
     vex_memtable *active = snapshot->mems[snapshot->n_mems - 1].table;
@@ -164,7 +164,7 @@ static vex_status next_log(vex_collection *collection, vex_replay_limit limit) {
 static vex_status replay_log(vex_collection *collection, vex_snapshot *snapshot, uint64_t end,
                              vex_wal_step *step) {
     vex_head *known = &collection->known;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_status status = VEX_OK;
     do {
         uint64_t lsn = 0;
@@ -180,7 +180,6 @@ static vex_status replay_log(vex_collection *collection, vex_snapshot *snapshot,
             known->lsn = snapshot->lsn;
         }
     } while (status == VEX_OK && *step == VEX_WAL_RECORD);
-    vex_buf_clear(&body);
     return status;
 }
 

@@ -22,7 +22,7 @@ static vex_status check_finite(vex_check *check, const vex_batch *batch, uint64_
     return VEX_OK;
 }
 
-static vex_status check_batch(vex_check *check, const vex_buf *body, uint64_t lsn,
+static vex_status check_batch(vex_check *check, const vex_wal_body *body, uint64_t lsn,
                               const char *path) {
     vex_batch batch = {0};
     const uint32_t dimension = check->manifest.dimension;
@@ -45,7 +45,7 @@ static vex_status check_batch(vex_check *check, const vex_buf *body, uint64_t ls
 /* One log, from its first record on; *next_lsn: expected there, and after its last. */
 static vex_status check_log(vex_check *check, vex_wal_reader *reader, const char *path, bool newest,
                             uint64_t *next_lsn) {
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step = VEX_WAL_RECORD;
     vex_status status = VEX_OK;
     while (status == VEX_OK) {
@@ -63,7 +63,6 @@ static vex_status check_log(vex_check *check, vex_wal_reader *reader, const char
             status = check_batch(check, &body, lsn, path);
         }
     }
-    vex_buf_clear(&body);
     check->bytes += vex_wal_reader_offset(reader);
     if (status == VEX_OK && step == VEX_WAL_TORN && !newest) {
         status = check_note(check, true, path, vex_wal_reader_offset(reader),

@@ -71,7 +71,7 @@ static vex_status persist_again(vex_vfs *vfs, const char *path, uint64_t len) {
 static vex_status read_again(const vex_collection *collection, bool *same) {
     const vex_head *known = &collection->known;
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step = VEX_WAL_RECORD;
     uint64_t lsn = 0;
     VEX_TRY(vex_wal_reader_open(collection->db->vfs, collection->dir, collection->manifest.lineage,
@@ -84,7 +84,6 @@ static vex_status read_again(const vex_collection *collection, bool *same) {
     /* Damage aside, the last record is the newest; there may be none behind the files. */
     *same = vex_wal_reader_offset(reader) == known->wal_end &&
             vex_wal_reader_last_lsn(reader) <= known->lsn;
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return status;
 }

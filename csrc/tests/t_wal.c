@@ -260,7 +260,7 @@ VFS_TEST(wal_reads_up_to_the_limit) {
         CHECK_OK(try_append(writer, lsn, lsn % 5 == 0 ? MIB + (size_t)lsn : (size_t)lsn * 11));
         ends[lsn] = vex_wal_end(writer);
     }
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step;
     uint64_t lsn;
     vex_wal_reader *reader = open_log(vfs, root);
@@ -282,7 +282,6 @@ VFS_TEST(wal_reads_up_to_the_limit) {
     expect_step(reader, VEX_WAL_TORN);
     CHECK_STATUS(vex_wal_reader_seek(reader, 63, 6), VEX_ERR_CORRUPT);
     CHECK_STATUS(vex_wal_reader_seek(reader, 68, 6), VEX_ERR_CORRUPT);
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     vex_wal_writer_close(writer);
 }
@@ -290,7 +289,7 @@ VFS_TEST(wal_reads_up_to_the_limit) {
 /* A reader that follows the committed end sees what replaced a record that was taken back, even
  * when it has read the same window before. */
 VFS_TEST(wal_limit_hides_what_is_not_committed) {
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step;
     uint64_t lsn;
     vex_wal_writer *writer = create_log(vfs, root, 1);
@@ -310,7 +309,6 @@ VFS_TEST(wal_limit_hides_what_is_not_committed) {
     CHECK_OK(vex_wal_reader_next(reader, vex_wal_end(writer), &step, &body, &lsn));
     CHECK(step == VEX_WAL_RECORD && lsn == 2 && body.len == 14);
     CHECK(memcmp(body.data, "something else", 14) == 0);
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     vex_wal_writer_close(writer);
 }

@@ -33,7 +33,7 @@ static log_image make_image(const size_t *lens, size_t n, bool sync, bool seal) 
 static uint64_t replay(const log_image *image, size_t len, const size_t *lens, size_t n,
                        vex_status *status, vex_wal_step *last) {
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     uint64_t count = 0, lsn = 0;
     image_store(image, len);
     *last = VEX_WAL_END;
@@ -47,7 +47,6 @@ static uint64_t replay(const log_image *image, size_t len, const size_t *lens, s
         CHECK(count <= n);
         check_body(lsn, &body, lens[count - 1]);
     }
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return count;
 }
@@ -327,7 +326,7 @@ TEST(wal_reader_waits_for_whole_records) {
     uint64_t lsn = 1;
     size_t end = 64 + record_size(lens[0]);
     for (size_t at = 64; at < image.end; at++) {
-        vex_buf body = {0};
+        vex_wal_body body = {0};
         vex_wal_step step;
         uint64_t found;
         part = (vex_iovec){image.bytes + at, 1};
@@ -342,7 +341,6 @@ TEST(wal_reader_waits_for_whole_records) {
             }
             lsn++;
         }
-        vex_buf_clear(&body);
     }
     CHECK_EQ(lsn, 5);
     vex_wal_reader_close(reader);
@@ -365,7 +363,7 @@ static size_t growing_len(uint64_t lsn) {
 static void *follow(void *context) {
     following *f = context;
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     uint64_t lsn = 0;
     if (vex_wal_reader_open(f->vfs, f->dir, log_uuid, 1, &reader) != VEX_OK) {
         f->failure = "cannot open";
@@ -384,7 +382,6 @@ static void *follow(void *context) {
             f->failure = right ? NULL : "a wrong record";
         }
     }
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return NULL;
 }
@@ -460,12 +457,11 @@ static void fail_appends(int sys_errno, bool persistent, bool short_write, size_
     for (uint64_t i = 2; i < lsn; i++) {
         expect_record(reader, i, len);
     }
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step;
     uint64_t found;
     CHECK_OK(vex_wal_reader_next(reader, UINT64_MAX, &step, &body, &found));
     CHECK(step != VEX_WAL_RECORD);
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     vex_vfs_fault_destroy(fault);
     vex_vfs_memory_destroy(memory);
@@ -526,7 +522,7 @@ static vex_status whole_life(vex_vfs *vfs, uint64_t *end) {
 
 static vex_status read_all(vex_vfs *vfs, uint64_t *count) {
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step = VEX_WAL_RECORD;
     uint64_t lsn;
     *count = 0;
@@ -536,7 +532,6 @@ static vex_status read_all(vex_vfs *vfs, uint64_t *count) {
         status = vex_wal_reader_next(reader, UINT64_MAX, &step, &body, &lsn);
         *count += status == VEX_OK && step == VEX_WAL_RECORD;
     }
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return status;
 }

@@ -37,7 +37,8 @@ static vex_wal_survey salvage(const log_image *image, bool newest) {
     for (size_t i = 0; i < survey.n_records; i++) {
         const vex_wal_found *found = &survey.records[i];
         CHECK(found->lsn > before && found->lsn <= N);
-        check_body(found->lsn, &found->body, len_of(found->lsn));
+        const vex_wal_body body = {found->body.data, found->body.len};
+        check_body(found->lsn, &body, len_of(found->lsn));
         before = found->lsn;
     }
     return survey;

@@ -36,7 +36,7 @@ static inline vex_status try_append(vex_wal_writer *writer, uint64_t lsn, size_t
     return status;
 }
 
-static inline void check_body(uint64_t lsn, const vex_buf *body, size_t len) {
+static inline void check_body(uint64_t lsn, const vex_wal_body *body, size_t len) {
     CHECK_EQ(body->len, len);
     for (size_t i = 0; i < len; i++) {
         if (body->data[i] != body_byte(lsn, i)) {
@@ -60,7 +60,7 @@ static inline vex_wal_reader *open_log(vex_vfs *vfs, const char *dir) {
 
 /* The next step must be record `lsn` of `len` bytes. */
 static inline void expect_record(vex_wal_reader *reader, uint64_t lsn, size_t len) {
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step;
     uint64_t found = 0;
     CHECK_OK(vex_wal_reader_next(reader, UINT64_MAX, &step, &body, &found));
@@ -68,16 +68,14 @@ static inline void expect_record(vex_wal_reader *reader, uint64_t lsn, size_t le
     CHECK_EQ(found, lsn);
     CHECK_EQ(vex_wal_reader_last_lsn(reader), lsn);
     check_body(lsn, &body, len);
-    vex_buf_clear(&body);
 }
 
 static inline void expect_step(vex_wal_reader *reader, vex_wal_step expected) {
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step;
     uint64_t lsn = 0;
     CHECK_OK(vex_wal_reader_next(reader, UINT64_MAX, &step, &body, &lsn));
     CHECK_EQ(step, expected);
-    vex_buf_clear(&body);
 }
 
 /* A log as bytes in memory, which a test changes and reads again. */

@@ -104,13 +104,19 @@ vex_status vex_wal_reader_open(vex_vfs *vfs, const char *dir, const uint8_t uuid
 /* Go on at `offset`, the end of a record (last_lsn) that was read or written before. */
 vex_status vex_wal_reader_seek(vex_wal_reader *reader, uint64_t offset, uint64_t last_lsn);
 
+/* What a record holds, aligned to 8: the reader's memory, until its next call. */
+typedef struct vex_wal_body {
+    const uint8_t *data;
+    size_t len;
+} vex_wal_body;
+
 /* Deliver the next record that ends at or before `limit` (UINT64_MAX: no limit); bytes behind
- * `limit` are not used.  `body` is replaced.  After END or TORN the call may be repeated later:
+ * `limit` are not used.  After END or TORN the call may be repeated later:
  * the file may have grown.  A writer may be at work in another process: what it has not wholly
  * written is END or TORN.  VEX_ERR_CORRUPT: damage by the rule above; VEX_ERR_VERSION: a valid
  * frame of a later release. */
 vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,
-                               vex_buf *body, uint64_t *lsn);
+                               vex_wal_body *body, uint64_t *lsn);
 /* What lies behind `offset`, the end of record last_lsn?  *sealed: a CLOSE frame, and with it the file
  * ends (so all before it is durable, and nothing was added of which a power failure may have left any
  * part); *clean: that or nothing at all.  Cheap: one read. */

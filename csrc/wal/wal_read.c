@@ -23,6 +23,7 @@ struct vex_wal_reader {
     uint8_t *window;
     uint64_t window_at;
     size_t window_len, window_capacity;
+    vex_buf joined; /* the body of a record of several frames                           */
     char path[];
 };
 
@@ -60,6 +61,7 @@ static void drop_window(vex_wal_reader *r) {
 void vex_wal_reader_close(vex_wal_reader *reader) {
     if (reader != NULL) {
         drop_window(reader);
+        vex_buf_clear(&reader->joined);
         reader->vfs->file_close(reader->vfs, reader->file);
         vex_free(reader);
     }
@@ -283,26 +285,24 @@ static vex_status later_release(const vex_wal_reader *r, uint64_t at) {
                        "the log holds a record of a later release; upgrade vexfs_chroma");
 }
 
-static vex_status add_payload(const vex_wal_reader *r, assembly *so_far, const vex_frame *f,
-                              vex_buf *body) {
-    if (body->len + f->len > VEX_WAL_RECORD_MAX) {
+static vex_status add_payload(vex_wal_reader *r, assembly *so_far, const vex_frame *f) {
+    if (r->joined.len + f->len > VEX_WAL_RECORD_MAX) {
         return VEX_FAIL_AT(
             VEX_ERR_CORRUPT, r->path, so_far->at, 0,
             "the log is damaged: a record passes 4 GiB; restore the collection from a backup");
     }
-    VEX_TRY(vex_buf_append(body, f->payload, f->len));
-    so_far->at += frame_size(f->len);
+    VEX_TRY(vex_buf_append(&r->joined, f->payload, f->len));
     so_far->previous_crc = f->crc;
     so_far->begun = true;
     return VEX_OK;
 }
 
 /* Put the frames from r->offset together until a record is whole (FRAME_GOOD; *last is its last
- * frame, or a CLOSE), or one is bad or behind the limit. */
+ * frame, or a CLOSE), or one is bad or behind the limit.  One of a single frame stays where it is. */
 static vex_status assemble(vex_wal_reader *r, uint64_t limit, assembly *so_far, vex_frame *last,
-                           verdict *found, vex_buf *body) {
+                           verdict *found, vex_wal_body *body) {
     *so_far = (assembly){.at = r->offset};
-    body->len = 0;
+    r->joined.len = 0;
     for (;;) {
         VEX_TRY(read_frame(r, so_far, limit, last, found));
         if (*found != FRAME_GOOD) {
@@ -314,7 +314,13 @@ static vex_status assemble(vex_wal_reader *r, uint64_t limit, assembly *so_far, 
         if (last->type == FRAME_CLOSE) {
             return VEX_OK;
         }
-        VEX_TRY(add_payload(r, so_far, last, body));
+        if (last->type == FRAME_FULL) {
+            *body = (vex_wal_body){last->payload, last->len};
+        } else {
+            VEX_TRY(add_payload(r, so_far, last));
+            *body = (vex_wal_body){r->joined.data, r->joined.len};
+        }
+        so_far->at += frame_size(last->len);
         if (last->type == FRAME_FULL || last->type == FRAME_LAST) {
             return VEX_OK;
         }
@@ -340,7 +346,7 @@ static void finish(vex_wal_reader *r, const assembly *whole, const vex_frame *la
  * since; in fresh bytes; and once more when there is a witness, because its writer may have
  * completed the record, synced, and gone on while we searched. */
 static vex_status next_record(vex_wal_reader *r, uint64_t limit, vex_wal_step *step,
-                              vex_buf *body) {
+                              vex_wal_body *body) {
     assembly so_far;
     vex_frame last;
     verdict found;
@@ -371,12 +377,14 @@ static vex_status next_record(vex_wal_reader *r, uint64_t limit, vex_wal_step *s
 }
 
 vex_status vex_wal_reader_next(vex_wal_reader *reader, uint64_t limit, vex_wal_step *step,
-                               vex_buf *body, uint64_t *lsn) {
+                               vex_wal_body *body, uint64_t *lsn) {
     vex_wal_step found = VEX_WAL_END;
     reader->sealed = false;
     vex_status status = next_record(reader, limit, &found, body);
     if (status != VEX_OK || found != VEX_WAL_RECORD) {
         drop_window(reader);
+        vex_buf_clear(&reader->joined);
+        *body = (vex_wal_body){0};
     }
     VEX_TRY(status);
     *step = found;

@@ -190,7 +190,7 @@ typedef struct log_end {
 /* Read to the end: records follow each other, and lie inside the file. */
 static vex_status read_all(vex_vfs *files, size_t len, log_end *end) {
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     uint64_t lsn = 0, before = 0;
     *end = (log_end){.step = VEX_WAL_RECORD};
     VEX_TRY(vex_wal_reader_open(files, "/", FUZZ_COLLECTION, NUMBER, &reader));
@@ -211,7 +211,6 @@ static vex_status read_all(vex_vfs *files, size_t len, log_end *end) {
     end->offset = vex_wal_reader_offset(reader);
     end->last_lsn = vex_wal_reader_last_lsn(reader);
     end->synced_lsn = vex_wal_reader_synced_lsn(reader);
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
     return status;
 }
@@ -232,7 +231,7 @@ static void look_at_ends(vex_vfs *files, const log_end *end) {
 /* The records but the first, from behind it. */
 static void read_from_first(vex_vfs *files, const log_end *end) {
     vex_wal_reader *reader = NULL;
-    vex_buf body = {0};
+    vex_wal_body body = {0};
     vex_wal_step step = VEX_WAL_RECORD;
     uint64_t n = 0, lsn = 0;
     CHECK_OK(vex_wal_reader_open(files, "/", FUZZ_COLLECTION, NUMBER, &reader));
@@ -243,7 +242,6 @@ static void read_from_first(vex_vfs *files, const log_end *end) {
     }
     CHECK_EQ(n, end->records - 1);
     CHECK_EQ(vex_wal_reader_offset(reader), end->offset);
-    vex_buf_clear(&body);
     vex_wal_reader_close(reader);
 }
 
