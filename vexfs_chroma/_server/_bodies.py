@@ -289,7 +289,7 @@ _NO_NAME = re.compile(r"Expected `str`, got .* - at `\$\.include\[.*`")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
-def decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def decode(decoder: msgspec.json.Decoder[Any], body: bytes | memoryview) -> Any:
     """The body by its type.
 
     What is no JSON is 400, and JSON that does not fit 422, as in Chroma; the texts are msgspec's,

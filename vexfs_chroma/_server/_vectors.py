@@ -36,9 +36,9 @@ _FIRST = re.compile(rb"\s*\[(?:\s*null\s*,)*\s*(.?)")
 
 def rows_of(raw: msgspec.Raw, limit: int, *, base64: bool = True) -> Matrix | None:
     """All rows as a matrix; None where there is none.  `limit`: the most numbers in a row."""
+    if base64 and _is_base64(raw):
+        return _from_bytes(_decode(_strings, memoryview(raw)), limit)
     body = bytes(raw)
-    if base64 and _is_base64(body):
-        return _from_bytes(_decode(_strings, body), limit)
     packed = _pack(body, limit)
     if packed is not None:
         return packed
@@ -47,13 +47,13 @@ def rows_of(raw: msgspec.Raw, limit: int, *, base64: bool = True) -> Matrix | No
 
 def some_rows_of(raw: msgspec.Raw, limit: int) -> tuple[list[bool] | None, Matrix | None]:
     """Which records have an embedding, None where nothing was said, and those as a matrix."""
+    if _is_base64(raw):
+        coded = _decode(_some_strings, memoryview(raw))
+        present = [row is not None for row in coded]
+        return present, _from_bytes([row for row in coded if row is not None], limit)
     body = bytes(raw)
     if not body or body.strip() == b"null":
         return None, None
-    if _is_base64(body):
-        coded = _decode(_some_strings, body)
-        present = [row is not None for row in coded]
-        return present, _from_bytes([row for row in coded if row is not None], limit)
     rows = _decode(_some_numbers, body)
     present = [row is not None for row in rows]
     return present, _from_lists([row for row in rows if row is not None], limit)
@@ -80,12 +80,12 @@ def _packer(width: int) -> Callable[..., bytes]:
     return struct.Struct(f"={width}f").pack
 
 
-def _is_base64(body: bytes) -> bool:
-    first = _FIRST.match(body)
+def _is_base64(raw: msgspec.Raw) -> bool:
+    first = _FIRST.match(memoryview(raw))
     return first is not None and first[1] == b'"'
 
 
-def _decode(decoder: Any, body: bytes, *, strings: bool = True) -> Any:
+def _decode(decoder: Any, body: bytes | memoryview, *, strings: bool = True) -> Any:
     try:
         return decode(decoder, body)
     except HttpError as error:
