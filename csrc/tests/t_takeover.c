@@ -169,7 +169,7 @@ static void write_zeros(vex_vfs *files, const char *path, uint64_t from, uint64_
 static atomic_bool syncs_fail, syncs_void_the_head;
 static atomic_uint n_syncs;
 
-static int drop_at; /* see below: what is synced cannot be dropped */
+static atomic_int drop_at; /* see below: what is synced cannot be dropped */
 
 static vex_status watched_sync(vex_vfs *vfs, vex_file *file) {
     (void)file;
