@@ -169,14 +169,18 @@ vex_status graph_add_memory(vex_graph *g, size_t bytes, uint8_t **out) {
     return VEX_OK;
 }
 
+/* Those that are needed lie in one block: a chunk ends with some small pages, a block of many hardly. */
 vex_status graph_reserve_chunks(vex_graph *g, uint64_t end) {
-    while ((uint64_t)g->n_chunks << CHUNK_SHIFT < end) {
-        uint8_t *block = NULL;
-        VEX_TRY(graph_add_memory(g, sizeof(graph_chunk) + (size_t)CHUNK_NODES * g->record_bytes,
-                                 &block));
+    const uint64_t chunks = (end + CHUNK_NODES - 1) >> CHUNK_SHIFT;
+    const size_t chunk_bytes = sizeof(graph_chunk) + (size_t)CHUNK_NODES * g->record_bytes;
+    uint8_t *block = NULL;
+    if (chunks <= g->n_chunks) {
+        return VEX_OK;
+    }
+    VEX_TRY(graph_add_memory(g, (size_t)(chunks - g->n_chunks) * chunk_bytes, &block));
+    for (; g->n_chunks < chunks; g->n_chunks++, block += chunk_bytes) {
         tables_of(g)->chained[g->n_chunks] = (void *)block;
         tables_of(g)->chunks[g->n_chunks] = block + sizeof(graph_chunk);
-        g->n_chunks++;
     }
     return VEX_OK;
 }
@@ -419,9 +423,9 @@ uint64_t vex_graph_idle_bytes(vex_graph *graph) {
     uint64_t bytes = 0;
     pthread_mutex_lock(&graph->scratches);
     for (const vex_graph_scratch *s = graph->idle; s != NULL; s = s->next) {
-        bytes += sizeof *s + s->n_visited * sizeof *s->visited +
-                 s->pool_capacity * sizeof *s->pool + s->heap_capacity * sizeof *s->heap +
-                 s->hits_capacity * sizeof *s->hits + s->arrays.bytes;
+        bytes += sizeof *s + s->n_visited / 8 + s->pool_capacity * sizeof *s->pool +
+                 s->heap_capacity * sizeof *s->heap + s->hits_capacity * sizeof *s->hits +
+                 s->arrays.bytes;
     }
     pthread_mutex_unlock(&graph->scratches);
     return bytes;

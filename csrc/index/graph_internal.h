@@ -35,6 +35,7 @@
 #define EARLY_NODES 256u /* inserted one at a time                                                */
 #define DEGREE_MIN 4u
 #define NO_ENTRY UINT64_MAX
+#define GRAPH_MARKS_MAX 8192u /* several times what a walk without a filter meets */
 
 #define NODE_LOCK 1u
 #define NODE_LINKED 2u
@@ -101,7 +102,7 @@ struct vex_graph {
     size_t n_memory, memory_capacity;
     uint32_t n_chunks, n_uppers, n_lists; /* n_lists: upper lists given out */
     vex_container file;   /* of a graph that is mapped: its records are there, and never change */
-    uint16_t *page_rows; /* of the same: how many ids of each page are rows (graph_guard.c) */
+    uint16_t *page_rows;  /* of the same: how many ids of each page are rows (graph_guard.c) */
     atomic_bool verified; /* its records were checked */
     uint64_t bytes;
 
@@ -117,9 +118,10 @@ struct vex_graph {
 struct vex_graph_scratch {
     vex_graph_scratch *next;
     vex_code_query query, pivot;
-    uint8_t *visited; /* == epoch: seen in this walk; one more than there are ids */
-    size_t n_visited;
-    uint8_t epoch;
+    uint64_t *visited; /* a bit for each id and one more: seen in this walk */
+    size_t n_visited;  /* bits */
+    uint32_t n_marks;  /* whose bits are set; GRAPH_MARKS_MAX + 1: more than there is room for */
+    uint32_t marks[GRAPH_MARKS_MAX];
     uint64_t *pool; /* keys ascending; see below */
     size_t pool_capacity;
     uint32_t n_pool;
@@ -146,7 +148,7 @@ typedef struct graph_walk {
     const vex_graph *graph;
     const graph_tables *tables;
     vex_graph_scratch *scratch;
-    uint32_t end; /* ids from here on are not looked at */
+    uint32_t end;  /* ids from here on are not looked at */
     bool by_short; /* by short rows */
     bool guarded;  /* check what is met... */
     bool damaged;  /* ... and this is what was found */

@@ -7,6 +7,7 @@
  * requested; and only then distances are computed.  The time of a search is the time of waiting
  * for memory, and so as many requests as possible are made to wait at once.
  */
+#include "base/bits.h"
 #include "index/graph_internal.h"
 
 #include "base/poison.h"
@@ -15,27 +16,39 @@
 
 static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
     const size_t n = ((size_t)end + end / 8 + 65536) & ~(size_t)65535; /* more than end */
-    uint8_t *visited = vex_calloc(n, 1);
+    uint64_t *visited = vex_calloc(n / 64, sizeof *visited);
     if (visited == NULL) {
         return VEX_FAIL(VEX_ERR_NO_MEMORY, "out of memory: cannot search a graph");
     }
     vex_free(s->visited);
     s->visited = visited;
     s->n_visited = n;
-    s->epoch = 0;
+    s->n_marks = 0;
     return VEX_OK;
+}
+
+/* Remember whose bits are set, or that there were too many of them. */
+static void note_marks(vex_graph_scratch *s, const uint32_t *ids, uint32_t n) {
+    if (s->n_marks + n <= GRAPH_MARKS_MAX) {
+        memcpy(s->marks + s->n_marks, ids, n * sizeof *ids);
+        s->n_marks += n;
+    } else {
+        s->n_marks = GRAPH_MARKS_MAX + 1;
+    }
 }
 
 /* The mark behind those of all ids of the walk is set: for whatever shall not be looked at. */
 void graph_walk_forget(graph_walk *walk) {
     vex_graph_scratch *s = walk->scratch;
-    if (++s->epoch == 0) {
-        if (s->n_visited > 0) {
-            memset(s->visited, 0, s->n_visited);
+    if (s->n_marks > GRAPH_MARKS_MAX) {
+        memset(s->visited, 0, s->n_visited / 8);
+    } else {
+        for (uint32_t i = 0; i < s->n_marks; i++) {
+            s->visited[s->marks[i] / 64] = 0;
         }
-        s->epoch = 1;
     }
-    s->visited[walk->end] = s->epoch;
+    s->n_marks = 0;
+    (void)graph_walk_mark(walk, walk->end);
 }
 
 vex_status graph_walk_begin(graph_walk *walk, const vex_graph *graph, vex_graph_scratch *scratch,
@@ -68,8 +81,9 @@ vex_status graph_walk_begin_short(graph_walk *walk, const vex_graph *graph,
 
 bool graph_walk_mark(graph_walk *walk, uint32_t id) {
     vex_graph_scratch *s = walk->scratch;
-    const bool marked = s->visited[id] == s->epoch;
-    s->visited[id] = s->epoch;
+    const bool marked = vex_bit_get(s->visited, id);
+    vex_bit_set(s->visited, id);
+    note_marks(s, &id, 1);
     return marked;
 }
 
@@ -132,17 +146,17 @@ static void compute(graph_walk *walk, uint32_t m, uint32_t level, uint32_t ahead
  * on it. */
 static uint32_t gather(const graph_walk *walk, graph_list list, uint32_t n,
                        uint32_t *restrict ids) {
-    uint8_t *restrict const visited = walk->scratch->visited;
-    const uint8_t epoch = walk->scratch->epoch;
+    uint64_t *restrict const visited = walk->scratch->visited;
     const uint32_t end = walk->end;
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t id = list_get(list, i);
-        uint8_t *const mark = &visited[id < end ? id : end];
+        const uint32_t id = list_get(list, i), place = id < end ? id : end;
+        const uint64_t word = visited[place / 64];
         ids[m] = id;
-        m += *mark != epoch;
-        *mark = epoch;
+        m += (word >> place % 64 & 1) == 0;
+        visited[place / 64] = word | 1ULL << place % 64;
     }
+    note_marks(walk->scratch, ids, m);
     return m;
 }
 

@@ -471,3 +471,54 @@ TEST(graph_without_memory_for_short_rows_walks_by_code_rows) {
         graph_kit_destroy(&kit);
     }
 }
+
+/* ---- what a search keeps ---- */
+
+/* Marks of what a walk met are taken back one by one, or all, when there were more than it notes. */
+TEST(graph_walks_forget_what_others_met) {
+    enum { N = 9000, K_FEW = 20 };
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_L2, 4, N);
+    graph_kit_fill_clusters(&kit, 90, 0.5f, 5);
+    graph_kit_encode(&kit);
+    graph_kit_build(&kit, 4, 10, 1);
+    vex_graph_hit few[2 * K_FEW];
+    vex_graph_scratch *scratch;
+    vex_graph_found found;
+    CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+    vex_graph_search_args args = {.query = kit.vectors, .ef = K_FEW};
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    const uint32_t n = found.n;
+    const uint64_t distances = found.distances;
+    memcpy(few, found.hits, n * sizeof *few);
+    for (int round = 0; round < 3; round++) {
+        args.ef = N;
+        CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+        CHECK_EQ(found.n, N);
+        args.ef = K_FEW;
+        CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+        CHECK_EQ(found.n, n);
+        CHECK_EQ(found.distances, distances);
+        CHECK(memcmp(found.hits, few, n * sizeof *few) == 0);
+    }
+    vex_graph_scratch_release(kit.graph, scratch);
+    graph_kit_destroy(&kit);
+}
+
+/* A bit for each row is marked by walks, so that marks of a million rows stay in the cache; and links of
+ * many rows lie in one block, which is in large pages but for its end. */
+TEST(graph_keeps_marks_and_links_close) {
+    enum { N = 100000 };
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_L2, 4, N);
+    graph_kit_encode(&kit);
+    const uint64_t maps = vex_stat_get(VEX_STAT_BULK_MAPS);
+    graph_kit_start(&kit, 16, 10);
+    CHECK_EQ(vex_stat_get(VEX_STAT_BULK_MAPS), maps + 1);
+    vex_graph_scratch *scratch;
+    vex_graph_found found;
+    const vex_graph_search_args args = {.query = kit.vectors, .ef = 10};
+    CHECK_OK(vex_graph_scratch_acquire(kit.graph, &scratch));
+    CHECK_OK(vex_graph_search(kit.graph, scratch, &args, &found));
+    vex_graph_scratch_release(kit.graph, scratch);
+    CHECK(vex_graph_idle_bytes(kit.graph) < N);
+    graph_kit_destroy(&kit);
+}
