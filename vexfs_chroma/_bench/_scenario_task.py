@@ -24,6 +24,7 @@ AT_ONCE = 100
 _WORDS = 60  # of a document
 SEARCH, INSERT, UPDATE = "search", "insert", "update"
 _LOAD_BATCH = 1000
+_AT_REST = 50_000  # rows, at most half of all
 
 
 @dataclass(slots=True)
@@ -167,32 +168,52 @@ def _record(world: World, row: int, content: int) -> dict[str, Any]:
 
 
 def growth(peer: str, path: str, data: dict[str, Any], sizes: list[int]) -> dict[str, float]:
-    """One collection that grows to each size, is indexed, and is asked; vectors and metadata."""
+    """One collection that grows to each size, is indexed, and is asked; vectors and metadata.
+
+    The last rows of each size are added when all before them are indexed: while the index is made
+    on the same processors, what adding costs is not seen.
+    """
     world, figures, there = open_world(peer, path, data), dict[str, float](), 0
     for size in sizes:
-        last, started = 0.0, time.perf_counter()
-        tail = max(there, size - max(size // 10, ADD))
-        for at in range(there, size, ADD):
-            records = world.records(at, min(at + ADD, size), documents=False)
-            took = _measure.seconds(lambda given=records: world.collection.add(**given))  # type: ignore[misc]
-            last += took if at >= tail else 0.0
+        name, started = f"{size:,} rows: ", time.perf_counter()
+        loaded = max(there, size - min(_AT_REST, size // 2))
+        load = _add(world, there, loaded)
         added = time.perf_counter()
         wait_until_indexed(world.peer, world.collection, world.queries[0])
         indexed = time.perf_counter()
+        at_rest = _add(world, loaded, size)
+        wait_until_indexed(world.peer, world.collection, world.queries[0])
+        done = time.perf_counter()
         for query in world.queries[-20:]:
             world.search(query, 10, ["distances"])
         times, _ = _timed([lambda q=q: world.search(q, 10, ["distances"]) for q in world.queries])  # type: ignore[misc]
-        measured = sum(min(at + ADD, size) - at for at in range(there, size, ADD) if at >= tail)
-        name = f"{size:,} rows: "
-        figures[f"{name}add (last tenth), rows/s"] = measured / last if last else 0.0
+        figures[f"{name}add at rest, rows/s"] = _rate(at_rest)
+        if load:
+            tail = load[-max(1, len(load) // 10) :]
+            figures[f"{name}add (last tenth of a load), rows/s"] = _rate(tail)
         figures[f"{name}wait for the index, s"] = indexed - added
-        figures[f"{name}added and indexed, s"] = indexed - started
+        figures[f"{name}added and indexed, s"] = done - started
         figures |= {name + key: value for key, value in _percentiles(times).items()}
         figures[f"{name}query, mean ms"] = 1e3 * sum(times) / len(times)
         figures |= {f"{name}{key}": value for key, value in _measure.memory_now().items()}
         there = size
     world.client.close()
     return figures
+
+
+def _add(world: World, first: int, end: int) -> list[tuple[int, float]]:
+    """Add rows without a pause; how many each batch had, and its seconds."""
+    batches = []
+    for at in range(first, end, ADD):
+        rows = min(ADD, end - at)
+        records = world.records(at, at + rows, documents=False)
+        took = _measure.seconds(lambda given=records: world.collection.add(**given))  # type: ignore[misc]
+        batches.append((rows, took))
+    return batches
+
+
+def _rate(batches: Sequence[tuple[int, float]]) -> float:
+    return sum(rows for rows, _ in batches) / sum(took for _, took in batches)
 
 
 def threads(
