@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "base/msgpack.h"
 
+#include <stdlib.h>
+
 static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
 static inline vex_db *open_db(const char *path, uint32_t memtable_rows) {
@@ -42,7 +44,8 @@ typedef struct row {
 static inline vex_status write_rows(vex_collection *collection, uint32_t op, const row *rows, uint32_t n,
                              bool vectors) {
     vex_buf records = {0};
-    float values[64];
+    float *values = calloc((size_t)n + 1, 2 * sizeof *values);
+    CHECK(values != NULL);
     CHECK_OK(vex_mp_put_array(&records, 4));
     CHECK_OK(vex_mp_put_array(&records, n));
     for (uint32_t i = 0; i < n; i++) {
@@ -75,6 +78,7 @@ static inline vex_status write_rows(vex_collection *collection, uint32_t op, con
                                        .records_len = records.len};
     vex_status status = vex_write(collection, &request, NULL);
     vex_buf_clear(&records);
+    free(values);
     return status;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "codec/block_cache.h"
 #include "tests/db_kit.h"
+#include "tests/zstd_provider.h"
 
 static uint64_t blocks_now(void) {
     vex_stats stats;
@@ -65,6 +66,7 @@ TEST(filters_count_without_reading_and_get_without_documents) {
 /* What is updated in no order has its blocks unpacked once, not for each record; what comes in order
  * leaves the cache of blocks alone. */
 TEST(updates_unpack_a_block_once) {
+    CHECK_OK(test_register_zstd()); /* other tests do, and compressed there are fewer blocks */
     vex_db *db = open_db(NULL, 100000);
     vex_collection *collection = open_collection(db, VEX_SPACE_L2);
     static char ids[1500][12];
@@ -76,11 +78,12 @@ TEST(updates_unpack_a_block_once) {
             (void)snprintf(ids[i], sizeof ids[i], "r%u", number);
             rows[i] = (row){.id = ids[i], .number = 100 + scattered};
         }
+        CHECK_OK(vex_collection_wait_idle(collection, 60000)); /* it reads blocks, too */
         vex_block_cache_clear();
         const uint64_t before = blocks_now();
         CHECK_OK(write_rows(collection, VEX_WRITE_UPDATE, rows, 1500, false));
         const uint64_t blocks = blocks_now() - before;
-        CHECK(blocks > 100 && blocks < 300);
+        CHECK(blocks > 10 && blocks < 100);
         CHECK(scattered || vex_block_cache_bytes() == 0);
         CHECK_OK(vex_collection_flush(collection));
     }
