@@ -35,7 +35,8 @@
 #define EARLY_NODES 256u /* inserted one at a time                                                */
 #define DEGREE_MIN 4u
 #define NO_ENTRY UINT64_MAX
-#define GRAPH_MARKS_MAX 8192u /* several times what a walk without a filter meets */
+#define GRAPH_MARKS_MAX 8192u    /* several times what a walk without a filter meets */
+#define GRAPH_CLEARED_MAX 65536u /* so many bits are cleared sooner than those of a list */
 
 #define NODE_LOCK 1u
 #define NODE_LINKED 2u
@@ -120,7 +121,7 @@ struct vex_graph_scratch {
     vex_code_query query, pivot;
     uint64_t *visited; /* a bit for each id and one more: seen in this walk */
     size_t n_visited;  /* bits */
-    uint32_t n_marks;  /* whose bits are set; GRAPH_MARKS_MAX + 1: more than there is room for */
+    uint32_t n_marks;  /* whose bits are set; GRAPH_MARKS_MAX + 1: not noted, or more than fit */
     uint32_t marks[GRAPH_MARKS_MAX];
     uint64_t *pool; /* keys ascending; see below */
     size_t pool_capacity;

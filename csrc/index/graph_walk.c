@@ -27,7 +27,7 @@ static vex_status grow_visited(vex_graph_scratch *s, uint32_t end) {
     return VEX_OK;
 }
 
-/* Remember whose bits are set, or that there were too many of them. */
+/* Remember whose bits are set, or that all are to be cleared. */
 static void note_marks(vex_graph_scratch *s, const uint32_t *ids, uint32_t n) {
     if (s->n_marks + n <= GRAPH_MARKS_MAX) {
         memcpy(s->marks + s->n_marks, ids, n * sizeof *ids);
@@ -47,7 +47,7 @@ void graph_walk_forget(graph_walk *walk) {
             s->visited[s->marks[i] / 64] = 0;
         }
     }
-    s->n_marks = 0;
+    s->n_marks = s->n_visited > GRAPH_CLEARED_MAX ? 0 : GRAPH_MARKS_MAX + 1;
     (void)graph_walk_mark(walk, walk->end);
 }
 
