@@ -92,7 +92,7 @@ def make_query_plan(plan: _engine.Plan, info: _engine.CollectionInfo, queries: i
     """The engine's account of a query of so many vectors, with its reason in words."""
     return QueryPlan(
         strategy="graph" if plan.why == "graph" else "exact",
-        reason=_REASONS.get(plan.why) or _why_no_graph(info),
+        reason=_reason(plan, info),
         queries=queries,
         rows=plan.rows,
         graph_rows=plan.graph_rows,
@@ -107,6 +107,12 @@ def make_query_plan(plan: _engine.Plan, info: _engine.CollectionInfo, queries: i
         search_ms=plan.search_us / 1000,
         fetch_ms=plan.fetch_us / 1000,
     )
+
+
+def _reason(plan: _engine.Plan, info: _engine.CollectionInfo) -> str:
+    if plan.why == "graph" and plan.walk_distances and not plan.walk_hops:
+        return "so few records may be found that each is looked at by its short code"
+    return _REASONS.get(plan.why) or _why_no_graph(info)
 
 
 def _why_no_graph(info: _engine.CollectionInfo) -> str:

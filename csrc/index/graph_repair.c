@@ -4,9 +4,12 @@
 #include "base/bits.h"
 #include "index/graph_internal.h"
 
+#include <math.h>
+
 #include "base/poison.h"
 
 #define PASSES_MAX 16u
+#define SPARING_MAX 8u /* nodes that are asked for a link to spare */
 
 typedef struct reach {
     const vex_graph *graph;
@@ -14,6 +17,9 @@ typedef struct reach {
     uint64_t *seen;  /* bit per id */
     uint32_t *queue; /* nodes to go on from */
     uint32_t n_queue, end;
+    uint32_t
+        last;   /* the node that was rescued last, or another one with room; VEX_GRAPH_NONE: none */
+    bool again; /* it is not the first pass */
     vex_bulk memory;
 } reach;
 
@@ -133,13 +139,16 @@ bool graph_force_link(const vex_graph *g, const graph_tables *t, uint32_t from, 
     return place != VEX_GRAPH_NONE;
 }
 
-/* The reached nodes nearest to a lost one: to scratch->pool, nearest first. */
-static vex_status nearest_reached(const reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t id) {
+/* The reached nodes nearest to a lost one: to scratch->pool, nearest first.  *to_last: the distance of
+ * the one rescued last. */
+static vex_status nearest_reached(const reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t id,
+                                  float *to_last) {
     graph_walk walk;
     uint64_t entry;
     VEX_TRY(graph_walk_begin(&walk, g, s, &entry));
     const uint32_t start = (uint32_t)entry;
     vex_code_query_row(&s->query, row_at(g, walk.tables, id), phi_of(g));
+    *to_last = r->last == VEX_GRAPH_NONE ? INFINITY : graph_walk_distance(&walk, r->last);
     graph_walk_mark(&walk, id);
     /* Not by the upper levels: from there the walk could begin among the lost. */
     s->pool[0] = key_make(graph_walk_distance(&walk, start), start);
@@ -156,25 +165,57 @@ static vex_status nearest_reached(const reach *r, vex_graph *g, vex_graph_scratc
     return VEX_OK;
 }
 
+static bool has_room(const reach *r, uint32_t id) {
+    return list_length(list_at(r->graph, r->tables, id, 0)) < list_capacity(r->graph, 0);
+}
+
+static uint32_t reached_with_room(const reach *r) {
+    uint32_t id = r->end;
+    while (id-- > 0 && !(vex_bit_get(r->seen, id) && has_room(r, id))) {
+    }
+    return id; /* VEX_GRAPH_NONE behind the first */
+}
+
+static bool link_if_room(const reach *r, uint32_t from, uint32_t id) {
+    uint32_t spared;
+    return has_room(r, from) && graph_force_link(r->graph, r->tables, from, id, false, &spared);
+}
+
+/* From the nearest that has room or a link to spare, which takes long to find out, so only of some.
+ * Where distances hardly tell rows apart these are the same for all lost ones, and one would take the
+ * link of another; so then from the one that was rescued last, if it is as near, or if that has
+ * happened: a chain of them. */
+static bool link_from_pool(const reach *r, const vex_graph_scratch *s, uint32_t id, float to_last) {
+    const uint32_t n = s->n_pool;
+    uint32_t spared;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t from = key_id(s->pool[i]);
+        if (i < SPARING_MAX ? graph_force_link(r->graph, r->tables, from, id, false, &spared)
+                            : link_if_room(r, from, id)) {
+            return true;
+        }
+    }
+    if (n > 0 && r->last != VEX_GRAPH_NONE &&
+        (r->again || to_last <= key_distance(s->pool[n - 1])) && link_if_room(r, r->last, id)) {
+        return true;
+    }
+    return n > 0 && graph_force_link(r->graph, r->tables, key_id(s->pool[0]), id, true, &spared);
+}
+
 static vex_status rescue(reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t id,
                          uint32_t *edges) {
-    VEX_TRY(nearest_reached(r, g, s, id));
-    bool done = false;
-    uint32_t spared;
-    for (uint32_t i = 0; i < s->n_pool && !done; i++) {
-        done = graph_force_link(g, r->tables, key_id(s->pool[i]), id, false, &spared);
-    }
-    if (!done && s->n_pool > 0) {
-        done = graph_force_link(g, r->tables, key_id(s->pool[0]), id, true, &spared);
-    }
-    if (done) {
+    float to_last;
+    VEX_TRY(nearest_reached(r, g, s, id, &to_last));
+    if (link_from_pool(r, s, id, to_last)) {
         ++*edges;
+        r->last = id;
         spread(r, id);
     }
     return VEX_OK;
 }
 
 static vex_status repair_pass(reach *r, vex_graph *g, vex_graph_scratch *s, uint32_t *edges) {
+    r->last = r->again ? reached_with_room(r) : VEX_GRAPH_NONE;
     for (uint32_t id = 0; id < r->end; id++) {
         if (is_lost(r, id)) {
             VEX_TRY(rescue(r, g, s, id, edges));
@@ -199,7 +240,7 @@ vex_status vex_graph_repair(vex_graph *graph, vex_graph_repair_stats *out) {
     }
     /* A link that was put in for another may have been a way in; so until nothing is lost. */
     while (status == VEX_OK && stats.left > 0 && stats.passes < PASSES_MAX) {
-        stats.passes++;
+        r.again = stats.passes++ > 0;
         status = repair_pass(&r, graph, s, &stats.edges);
         spread_from_entry(&r);
         stats.left = count_lost(&r);

@@ -15,7 +15,8 @@
 #define SPARED_MAX 64u
 
 /* Search for node `id` by its own row.  In inner product others may be nearer to a row than it is
- * itself: then it need not be found. */
+ * itself, and where distances are rounded to the same number as near: if all that are found are, it
+ * need not be. */
 static vex_status finds_itself(vex_graph *g, vex_graph_scratch *s, uint32_t id, uint32_t ef,
                                bool *found) {
     graph_walk walk;
@@ -31,8 +32,8 @@ static vex_status finds_itself(vex_graph *g, vex_graph_scratch *s, uint32_t id, 
     s->n_pool = 1;
     graph_walk_beam(&walk, 0, ef);
     const uint32_t place = graph_pool_place(s->pool, s->n_pool, own);
-    *found =
-        (s->n_pool == ef && place == ef) || (place < s->n_pool && key_id(s->pool[place]) == id);
+    *found = (s->n_pool == ef && key_distance(s->pool[ef - 1]) <= key_distance(own)) ||
+             (place < s->n_pool && key_id(s->pool[place]) == id);
     vex_stat_add(VEX_STAT_DISTANCES, (int64_t)walk.distances);
     return VEX_OK;
 }

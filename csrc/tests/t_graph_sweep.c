@@ -191,3 +191,50 @@ TEST(graph_equal_rows_do_not_hide_others) {
     vex_graph_scratch_release(kit.graph, scratch);
     graph_kit_destroy(&kit);
 }
+
+/* ---- rows that distances do not tell apart ---- */
+
+/* Different rows whose distances are all rounded to the same few numbers: links go by number then, and
+ * most rows are nobody's neighbour.  They get ways in without taking those of others. */
+static void check_blurred(uint32_t space, float centre, float spread, uint32_t m) {
+    enum { N = 3000 };
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, space, DIM, N);
+    uint64_t state = 5;
+    vex_graph_repair_stats repair;
+    for (size_t i = 0; i < (size_t)N * DIM; i++) {
+        kit.vectors[i] = centre + spread * graph_kit_float(&state);
+    }
+    graph_kit_encode(&kit);
+    graph_kit_start(&kit, m, 5 * m);
+    CHECK_OK(vex_graph_insert(kit.graph, kit.first, kit.n, 1));
+    CHECK_OK(vex_graph_repair(kit.graph, &repair));
+    CHECK(repair.found > N / 2); /* or this shows nothing */
+    CHECK_EQ(repair.left, 0);
+    CHECK(repair.edges < 2 * N);
+    CHECK_OK(sweep(&kit, 1));
+    graph_kit_destroy(&kit);
+}
+
+TEST(graph_of_rows_that_distances_do_not_tell_apart) {
+    for (uint32_t m = 4; m <= 8; m += 4) {
+        check_blurred(VEX_SPACE_COSINE, 100, 0.01f, m);
+        check_blurred(VEX_SPACE_L2, 0, 1e-30f, m);
+    }
+}
+
+/* Among others that are as near as itself a row need not be found, so none is given links for that. */
+TEST(graph_sweep_leaves_rows_that_distances_do_not_tell_apart) {
+    enum { N = 3000 };
+    graph_kit kit = graph_kit_create(VEX_CODE_LVQ8, VEX_SPACE_L2, DIM, N);
+    uint64_t state = 5, links;
+    for (size_t i = 0; i < (size_t)N * DIM; i++) {
+        kit.vectors[i] = 1e-30f * graph_kit_float(&state);
+    }
+    graph_kit_encode(&kit);
+    graph_kit_build(&kit, 8, 40, 1);
+    vex_graph_batch batch;
+    vex_graph_batch_init(&batch, kit.first, kit.n);
+    CHECK_OK(vex_graph_sweep_by(kit.graph, &batch, 1, &links));
+    CHECK_EQ(links, 0);
+    graph_kit_destroy(&kit);
+}

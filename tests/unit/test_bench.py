@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,6 +185,28 @@ def test_the_cpu_of_servers_is_that_of_all_their_processes() -> None:
     assert cpu == pytest.approx((0.5 + 3 + 1) * 1000)
     assert busiest == pytest.approx(0.75)
     assert _used(Busy(), [1.5, 5.0, 3.0], 1) == (0.0, 1.0)  # type: ignore[arg-type]
+
+
+def test_load_ends_with_the_requests() -> None:
+    from vexfs_chroma._bench.server import _generate
+
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            asked.append(line)
+            writer.write(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def load() -> list[float]:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            named = SimpleNamespace(port=port, name="canned")
+            requests = (b"%d\n" % i for i in range(50))
+            return await _generate(named, requests, 3, seconds=60)  # type: ignore[arg-type]
+
+    assert len(asyncio.run(load())) == 50
+    assert sorted(asked, key=int) == [b"%d\n" % i for i in range(50)]
 
 
 def test_a_server_rests_when_it_uses_no_more_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

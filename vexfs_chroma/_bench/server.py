@@ -228,8 +228,10 @@ async def _generate(
     async def connection() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         with contextlib.closing(writer):
-            while (begun := time.perf_counter()) < end:
-                writer.write(next(requests))
+            for request in requests:
+                if (begun := time.perf_counter()) >= end:
+                    return
+                writer.write(request)
                 head = await reader.readuntil(b"\r\n\r\n")
                 status = int(head[9:12])
                 length = re.search(rb"(?i)content-length: (\d+)", head)
@@ -432,7 +434,8 @@ class Bench:
         if isinstance(bodies, np.ndarray):
             return measure_by_client(server, bodies, seconds)
         if bodies is None:
-            return measure(server, self._adds(server), connections, seconds, writes=True)
+            adds = itertools.islice(self._adds(server), self._arguments.adds)
+            return measure(server, adds, connections, seconds, writes=True)
         if self._wrk is not None:
             script = self._folder / "load.lua"
             return measure_by_wrk(self._wrk, script, server, bodies, connections, seconds)
@@ -552,6 +555,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--connections", type=_numbers, default=[1, 8, 32])
     parser.add_argument("--rounds", type=_number, default=3)
     parser.add_argument("--seconds", type=_seconds, default=3.0)
+    parser.add_argument("--adds", type=_number, help="batches of a measurement at most")
     parser.add_argument("--workers", type=_number, default=1, help="of our server")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     return parser.parse_args(arguments)

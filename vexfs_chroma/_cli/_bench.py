@@ -222,6 +222,9 @@ def server(
     connections: str = typer.Option("1,8,32", metavar="NUMBERS", help="Connections at once."),
     rounds: int = typer.Option(3, min=1, help="How often everything is measured."),
     seconds: float = typer.Option(3.0, min=0.1, help="Of each measurement."),
+    adds: int | None = typer.Option(
+        None, min=1, help="Batches of a measurement of adds at most, so that all do the same."
+    ),
     workers: int = typer.Option(1, min=1, help="Processes of our server."),
     json: Path | None = _JSON,
 ) -> None:
@@ -230,6 +233,7 @@ def server(
 
     arguments = [f"--rows={rows}", f"--connections={connections}", f"--rounds={rounds}"]
     arguments += [f"--seconds={seconds}", f"--workers={workers}"]
+    arguments += [] if adds is None else [f"--adds={adds}"]
     with explained(), as_interrupts():
         bench.main(arguments if json is None else [*arguments, f"--json={json}"])
 
