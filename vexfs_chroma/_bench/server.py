@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -320,7 +321,8 @@ def measure_by_wrk(
     listed = ",".join(f"[==[{body.decode()}]==]" for body in bodies)
     script.write_text(_LUA.format(bodies=listed, path=f"{server.path}/query"))
     cpu = server.cpu_seconds()
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "60s", "-s"]
+    whole = math.ceil(seconds)  # wrk takes no others
+    command = [wrk, "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "60s", "-s"]
     ran = subprocess.run(
         [*command, str(script), f"http://127.0.0.1:{server.port}/"],
         capture_output=True,
